@@ -1,0 +1,148 @@
+package neuroscreen
+
+// ResultSchema names the version of the result document.
+const ResultSchema = "neuroscreen.result/1"
+
+// Result is the document that one analysis of one scan produces. It is stored
+// as a version and never changed afterwards.
+//
+// Units: volumes mm3, lengths mm, ages years, times ms. Likelihood ratios are
+// for the condition against its absence. Contributions sum exactly:
+// ln(LikelihoodRatio) = Intercept + sum of LogLR, and
+// logit(Posterior) = logit(Prior) + ln(LikelihoodRatio), each to 1e-9.
+type Result struct {
+	Schema                string             `json:"schema"`
+	ScanID                string             `json:"scan_id"`
+	SubjectID             string             `json:"subject_id"`
+	Modality              Modality           `json:"modality"`
+	Input                 Input              `json:"input"`
+	Software              Software           `json:"software"`
+	QC                    QC                 `json:"qc"`
+	IntracranialVolumeMM3 *float64           `json:"intracranial_volume_mm3"`
+	Volumes               []Volume           `json:"volumes"`
+	Indices               []Index            `json:"indices"`
+	Scores                []Score            `json:"scores"`
+	TimingsMS             map[string]float64 `json:"timings_ms"`
+}
+
+// Input describes the received bytes and their grid.
+type Input struct {
+	SHA256      string     `json:"sha256"`      // hex, of the bytes as received
+	Shape       []int      `json:"shape"`       // voxels, in storage order i, j, k (, t)
+	VoxelMM     [3]float64 `json:"voxel_mm"`    // along i, j, k
+	Orientation string     `json:"orientation"` // of i, j, k, e.g. "RAS"
+	DType       string     `json:"dtype"`
+}
+
+// Asset is a named file that took part, with its hash.
+type Asset struct {
+	Name   string `json:"name"`
+	SHA256 string `json:"sha256"`
+}
+
+// Software says exactly what computed the result.
+type Software struct {
+	Version string  `json:"version"`
+	Kernel  string  `json:"kernel"` // "avx2" or "generic"
+	Network Asset   `json:"network"`
+	Norms   []Asset `json:"norms"`
+	Models  []Asset `json:"models"`
+}
+
+// Verdict of quality control.
+type Verdict string
+
+const (
+	VerdictPass   Verdict = "pass"
+	VerdictReview Verdict = "review"
+	VerdictRefuse Verdict = "refuse"
+)
+
+// QC holds the verdict, its reasons and the metrics behind it.
+type QC struct {
+	Verdict Verdict            `json:"verdict"`
+	Reasons []Reason           `json:"reasons"`
+	Metrics map[string]float64 `json:"metrics"`
+}
+
+// Volume of one structure beside what its peers have. The norm's fields are
+// null where the norm does not reach (age, head size, structure).
+type Volume struct {
+	Structure       string      `json:"structure"` // FreeSurfer name, e.g. "Left-Hippocampus"
+	Label           int         `json:"label"`     // FreeSurfer label, e.g. 17
+	MM3             float64     `json:"mm3"`
+	StandardErrorMM float64     `json:"standard_error_mm3"`
+	PercentICV      *float64    `json:"percent_icv"`
+	ExpectedMM3     *float64    `json:"expected_mm3"`
+	P5MM3           *float64    `json:"p5_mm3"`
+	P95MM3          *float64    `json:"p95_mm3"`
+	Z               *float64    `json:"z"`
+	ZCI95           *[2]float64 `json:"z_ci95"`
+	Percentile      *float64    `json:"percentile"`
+}
+
+// Index is a derived number with its reference interval.
+type Index struct {
+	Name      string      `json:"name"`
+	Value     float64     `json:"value"`
+	Reference *[2]float64 `json:"reference"`
+}
+
+// Condition names a pattern that is scored.
+type Condition string
+
+const (
+	Alzheimers              Condition = "alzheimers"
+	Parkinsons              Condition = "parkinsons"
+	MesialTemporalSclerosis Condition = "mesial_temporal_sclerosis"
+)
+
+// Conditions in the order in which they are reported.
+var Conditions = []Condition{Alzheimers, Parkinsons, MesialTemporalSclerosis}
+
+// Flag is what a score asks of the reader.
+type Flag string
+
+const (
+	FlagNone    Flag = "none"
+	FlagReview  Flag = "review"
+	FlagFlagged Flag = "flagged"
+)
+
+// Evidence class of a score.
+type Evidence string
+
+const (
+	ExternalCohort   Evidence = "external-cohort"
+	PublishedEffects Evidence = "published-effects"
+	Experimental     Evidence = "experimental"
+)
+
+// Score of one pattern. An abstained score carries the reason in Abstained,
+// no likelihood ratio, no posterior and flag "none".
+type Score struct {
+	Condition       Condition      `json:"condition"`
+	Side            *string        `json:"side"` // "left", "right" or null
+	Evidence        Evidence       `json:"evidence"`
+	LikelihoodRatio *float64       `json:"likelihood_ratio"`
+	CI95            *[2]float64    `json:"ci95"`
+	Prior           *float64       `json:"prior"`
+	Posterior       *float64       `json:"posterior"`
+	Flag            Flag           `json:"flag"`
+	Abstained       *string        `json:"abstained"`
+	Intercept       float64        `json:"intercept"`
+	Contributions   []Contribution `json:"contributions"`
+	IntendedUse     string         `json:"intended_use"`
+}
+
+// Contribution of one feature to ln(likelihood ratio).
+type Contribution struct {
+	Feature string   `json:"feature"`
+	Value   float64  `json:"value"`
+	Z       *float64 `json:"z"`
+	LogLR   float64  `json:"log_lr"`
+}
+
+// IntendedUse goes with every score, report and page.
+const IntendedUse = "Research use. Automatic labelling and volumetric measurement of a T1-weighted brain MRI " +
+	"compared with published reference values, for review by a qualified physician together with the source images."

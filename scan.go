@@ -1,0 +1,89 @@
+package neuroscreen
+
+import "time"
+
+// Sex is F or M, as norms and models are fitted on.
+type Sex string
+
+const (
+	Female Sex = "F"
+	Male   Sex = "M"
+)
+
+// Modality of a posted scan.
+type Modality string
+
+const (
+	T1w  Modality = "T1w"
+	BOLD Modality = "bold"
+)
+
+// Metadata is what a client says of a scan. Posted identifiers (SubjectID,
+// AccessionNumber, the DICOM UIDs) leave the intake only as pseudonyms and in
+// the encrypted link table. BirthDate is used for the age and then dropped.
+type Metadata struct {
+	SubjectID       string   `json:"subject_id"`
+	AgeYears        *float64 `json:"age_years,omitempty"`
+	BirthDate       string   `json:"birth_date,omitempty"` // YYYY-MM-DD
+	ScanDate        string   `json:"scan_date,omitempty"`  // YYYY-MM-DD
+	Sex             Sex      `json:"sex"`
+	Modality        Modality `json:"modality"`
+	Scanner         string   `json:"scanner,omitempty"`
+	FieldStrengthT  *float64 `json:"field_strength_t,omitempty"`
+	Manufacturer    string   `json:"manufacturer,omitempty"`
+	ContrastAgent   *bool    `json:"contrast_agent,omitempty"`
+	AccessionNumber string   `json:"accession_number,omitempty"`
+	TRSeconds       *float64 `json:"tr_s,omitempty"`
+	MMSE            *float64 `json:"mmse,omitempty"`
+	EducationYears  *float64 `json:"education_years,omitempty"`
+	ConsentResearch *bool    `json:"consent_research,omitempty"`
+
+	StudyInstanceUID    string   `json:"study_instance_uid,omitempty"`
+	SeriesInstanceUID   string   `json:"series_instance_uid,omitempty"`
+	FrameOfReferenceUID string   `json:"frame_of_reference_uid,omitempty"`
+	SOPInstanceUIDs     []string `json:"sop_instance_uids,omitempty"`
+}
+
+// State of a scan. The first five are the stages of the pipeline in order;
+// the last three end it.
+type State string
+
+const (
+	Received  State = "received"
+	Checked   State = "checked"
+	Segmented State = "segmented"
+	Measured  State = "measured"
+	Scored    State = "scored"
+	Refused   State = "refused"
+	Failed    State = "failed"
+	Cancelled State = "cancelled"
+)
+
+// Final reports whether no worker will change the state any more.
+func (s State) Final() bool {
+	return s == Scored || s == Refused || s == Failed || s == Cancelled
+}
+
+// StageTime is when a scan reached a state.
+type StageTime struct {
+	State State     `json:"state"`
+	At    time.Time `json:"at"`
+}
+
+// Reason explains a refusal, a failure or a quality verdict.
+type Reason struct {
+	Code  string   `json:"code"`
+	Text  string   `json:"text"`
+	Value *float64 `json:"value,omitempty"`
+	Limit *float64 `json:"limit,omitempty"`
+}
+
+// Role of a key. Admins may do everything at their site.
+type Role string
+
+const (
+	Uploader   Role = "uploader"
+	Clinician  Role = "clinician"
+	Researcher Role = "researcher"
+	Admin      Role = "admin"
+)
