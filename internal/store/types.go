@@ -1,0 +1,245 @@
+package store
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/google/uuid"
+
+	"neuroscreen"
+)
+
+// Actor names who does something, for the audit trail: the id of a key, or
+// "system:<part>" for the service itself. Never a person's name.
+type Actor string
+
+// System is the actor of background work.
+const System Actor = "system:worker"
+
+// Site is one tenant. Every row of every other table belongs to one.
+type Site struct {
+	ID       uuid.UUID
+	Name     string          // short and stable, e.g. "default"
+	Settings json.RawMessage // thresholds, priors, calibration; read by the pipeline
+	Created  time.Time
+}
+
+// KeyRecord is an API key without its secret.
+type KeyRecord struct {
+	ID       uuid.UUID
+	SiteID   uuid.UUID
+	Prefix   string // the public part, shown in lists and logs
+	Role     neuroscreen.Role
+	Label    string
+	Created  time.Time
+	LastUsed *time.Time // to the minute
+	Revoked  *time.Time
+}
+
+// NewScan is what the intake knows once the received bytes are in the blob
+// store. Metadata still holds the posted identifiers; CreateScan replaces them
+// by the pseudonym and keeps them encrypted in the link table. BirthDate is
+// dropped, so AgeYears must already be set.
+type NewScan struct {
+	Metadata neuroscreen.Metadata
+	BlobKey  string // sha256 of the received bytes, hex; also the blob's key
+	Size     int64  // bytes
+	// HeaderBlobKey and HeaderSize describe the .hdr that came with an .img.
+	HeaderBlobKey string
+	HeaderSize    int64
+	// IdempotencyKey as sent by the client, or empty. Stored as a keyed hash.
+	IdempotencyKey string
+}
+
+// CreatedScan says whether the scan is new.
+type CreatedScan struct {
+	Scan      ScanRecord
+	Duplicate bool // the same bytes for the same subject, or a repeated idempotency key
+	// MetadataDiffers is set on a duplicate whose metadata are not those of
+	// the stored scan. The stored ones stand; PatchMetadata changes them.
+	MetadataDiffers bool
+}
+
+// ScanRecord is one scan. Metadata.SubjectID is the pseudonym and the other
+// posted identifiers are empty.
+type ScanRecord struct {
+	ID            uuid.UUID
+	SiteID        uuid.UUID
+	Pseudonym     string
+	State         neuroscreen.State
+	Reasons       []neuroscreen.Reason // of refused, failed or cancelled
+	Metadata      neuroscreen.Metadata
+	SHA256        string // of the received bytes, hex
+	Size          int64  // bytes
+	BlobKey       string
+	HeaderBlobKey string // "" unless an .hdr/.img pair was posted
+	HeaderSize    int64
+	Run           int // 1, and one more for each retry or correction
+	Attempt       int // workers that have taken up this run
+	ResultVersion int // version that CurrentResult returns; 0 while there is none
+	Created       time.Time
+	Updated       time.Time
+	Finished      *time.Time // when State became final
+}
+
+// ScanFilter selects scans of a site; nil fields do not filter. SubjectID and
+// AccessionNumber are the posted values.
+type ScanFilter struct {
+	SubjectID       *string
+	AccessionNumber *string
+	State           *neuroscreen.State
+	Limit           int // 100 when 0, at most 1000
+}
+
+// MetadataPatch corrects what a result depends on; nil fields stay.
+type MetadataPatch struct {
+	AgeYears *float64
+	Sex      *neuroscreen.Sex
+}
+
+// Event is one change of a scan's state. Seq counts from 1 per scan without
+// gaps and serves as the SSE event id.
+type Event struct {
+	Seq     int64
+	Run     int
+	Attempt int
+	State   neuroscreen.State
+	Reasons []neuroscreen.Reason
+	At      time.Time
+}
+
+// Identity is what was posted about a subject, decrypted from the link table.
+type Identity struct {
+	SubjectID           string   `json:"subject_id"`
+	AccessionNumber     string   `json:"accession_number,omitempty"`
+	StudyInstanceUID    string   `json:"study_instance_uid,omitempty"`
+	SeriesInstanceUID   string   `json:"series_instance_uid,omitempty"`
+	FrameOfReferenceUID string   `json:"frame_of_reference_uid,omitempty"`
+	SOPInstanceUIDs     []string `json:"sop_instance_uids,omitempty"`
+}
+
+// ResultVersion is one stored result. It never changes once stored.
+type ResultVersion struct {
+	ScanID   uuid.UUID
+	Version  int // from 1
+	Run      int
+	SHA256   string               // of Document, hex
+	Document json.RawMessage      // a neuroscreen.Result, byte for byte as stored
+	Metadata neuroscreen.Metadata // what it was computed with
+	Created  time.Time
+}
+
+// Result decodes the document.
+func (v ResultVersion) Result() (neuroscreen.Result, error) {
+	var r neuroscreen.Result
+	err := json.Unmarshal(v.Document, &r)
+	return r, err
+}
+
+// Kinds of derived files.
+const (
+	KindSegmentation = "segmentation.nii.gz"
+	KindPreview      = "preview.png"
+	KindReportHTML   = "report.html"
+)
+
+// DerivedFile belongs to one result version.
+type DerivedFile struct {
+	Kind      string // one of the Kind constants, also the file's name in URLs
+	MediaType string
+	BlobKey   string
+	SHA256    string // hex
+	Size      int64  // bytes
+	Version   int    // of the result; set by the store
+}
+
+// CaseSort orders the worklist.
+type CaseSort string
+
+const (
+	// WorstFirst: flagged, review, failed and refused, in progress, nothing
+	// found, cancelled; within each the oldest first. The default.
+	WorstFirst  CaseSort = "worst"
+	NewestFirst CaseSort = "newest"
+	OldestFirst CaseSort = "oldest"
+)
+
+// CaseFilter selects a page of the worklist; nil fields do not filter.
+//
+// With Condition set, Flag and the order are those of that condition's score,
+// and only scored scans are listed; without, those of the worst score.
+type CaseFilter struct {
+	Flag           *neuroscreen.Flag
+	Condition      *neuroscreen.Condition
+	State          *neuroscreen.State
+	Scanner        *string
+	SubjectID      *string    // as posted
+	ReceivedFrom   *time.Time // inclusive
+	ReceivedBefore *time.Time // exclusive
+	Sort           CaseSort
+	Cursor         string // NextCursor of the page before; bound to Sort and Condition
+	Limit          int    // 50 when 0, at most 200
+}
+
+// CaseRow is one line of the worklist: every scan is a case, refused and
+// failed ones too.
+type CaseRow struct {
+	ScanID    uuid.UUID
+	Pseudonym string
+	State     neuroscreen.State
+	Reasons   []neuroscreen.Reason
+	Metadata  neuroscreen.Metadata
+	Received  time.Time
+	Updated   time.Time
+	// Flag, Condition and LikelihoodRatio are of the worst score, or of the
+	// filter's condition. Flag is nil until the scan is scored; Condition and
+	// LikelihoodRatio are nil when every score abstained.
+	Flag            *neuroscreen.Flag
+	Condition       *neuroscreen.Condition
+	LikelihoodRatio *float64
+	ResultVersion   int
+}
+
+// CasePage is one page; NextCursor is "" on the last.
+type CasePage struct {
+	Cases      []CaseRow
+	NextCursor string
+}
+
+// AuditEntry is one link of a site's chain. Seq counts from 1 without gaps.
+type AuditEntry struct {
+	Seq     int64
+	At      time.Time
+	Actor   Actor
+	Action  string // "scan.create", "result.read", ...
+	Object  string // "scan:<id>", "key:<id>", "cases"; never a posted identifier
+	Details string // short and free of patient data
+	Hash    []byte // HMAC-SHA-256 over this entry and the hash before it
+}
+
+// AuditFilter selects entries, newest first.
+type AuditFilter struct {
+	Object *string
+	Actor  *Actor
+	Before int64 // only entries with a smaller Seq; 0 for the newest
+	Limit  int   // 100 when 0, at most 1000
+}
+
+// Lease is the right to work on a scan until Until. Fence is the number that
+// every change made under the lease must carry; it grows with each lease,
+// cancellation, correction and retry, and shuts out whoever held it before.
+type Lease struct {
+	Scan     ScanRecord
+	Settings json.RawMessage // of the site
+	Fence    int64
+	Until    time.Time
+}
+
+// Outcome ends a run. State is Scored, Refused or Failed; Result and Files go
+// with Scored only, Reasons with the other two.
+type Outcome struct {
+	State   neuroscreen.State
+	Reasons []neuroscreen.Reason
+	Result  *neuroscreen.Result
+	Files   []DerivedFile
+}
