@@ -1,0 +1,320 @@
+package nifti
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/flate"
+	"github.com/klauspost/compress/gzip"
+)
+
+// Reader reads an image volume by volume, without holding more than one.
+type Reader struct {
+	hdr       *Header
+	src       *source
+	kind      kind
+	next      int
+	nonFinite int
+	buf       []byte
+	err       error
+	files     []io.Closer
+}
+
+// NewReader reads the header of a single-file image. A Reader that is not read
+// to the end may be dropped.
+//
+// All errors about the file are *Error; others are r's own.
+func NewReader(r io.Reader, lim Limits) (*Reader, error) {
+	src, h, err := open(r, lim.orDefault())
+	if err != nil {
+		return nil, err
+	}
+	if h.Pair {
+		return nil, errorf(TypeNoData, "magic", "this is the %s header of an .hdr/.img pair; the .img file with the data is missing", h.Format)
+	}
+	return newReader(h, src, int64(h.headerSize()))
+}
+
+// NewPairReader reads an image whose header and data are two files.
+func NewPairReader(hdr, img io.Reader, lim Limits) (*Reader, error) {
+	lim = lim.orDefault()
+	_, h, err := open(hdr, lim)
+	if err != nil {
+		return nil, err
+	}
+	h.Pair = true
+	src, err := newSource(img, lim)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := src.Peek(1); errors.Is(err, io.EOF) {
+		return nil, errorf(TypeEmpty, "", "the .img file of the pair is empty (0 bytes)")
+	}
+	return newReader(h, src, 0)
+}
+
+func (h *Header) headerSize() int {
+	if h.Format == NIfTI2 {
+		return header2Size
+	}
+	return header1Size
+}
+
+// open reads the header but not the bytes after it.
+func open(r io.Reader, lim Limits) (*source, *Header, error) {
+	src, err := newSource(r, lim)
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := src.Peek(sniffLen)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, nil, src.fail(err)
+	}
+	h, bad := parseHeader(b)
+	if bad != nil {
+		return nil, nil, bad
+	}
+	if _, err := src.Discard(h.headerSize()); err != nil {
+		return nil, nil, src.fail(err)
+	}
+	return src, h, nil
+}
+
+// newReader takes src at byte at of the file that holds the data, and moves to
+// the first voxel.
+func newReader(h *Header, src *source, at int64) (*Reader, error) {
+	rd := &Reader{hdr: h, src: src, kind: kinds[h.Datatype]}
+	vol := int64(h.VolumeLen())
+	data := vol * int64(h.Volumes()) * int64(rd.kind.size)
+	if vol > src.lim.MaxVoxels {
+		return nil, errorf(TypeTooLarge, "dim", "a volume of %d voxels is over the limit of %d", vol, src.lim.MaxVoxels)
+	}
+	if h.offset > src.lim.MaxBytes-data {
+		return nil, errorf(TypeTooLarge, "dim", "the header announces %d bytes of data from byte %d; the limit is %d bytes", data, h.offset, src.lim.MaxBytes)
+	}
+	if err := src.skip(h.offset - at); err != nil {
+		if errors.Is(err, io.EOF) {
+			return nil, errorf(TypeNoData, "vox_offset", "the file ends before byte %d, where its data should begin", h.offset)
+		}
+		return nil, src.fail(err)
+	}
+	src.lim.MaxBytes += src.lim.MaxTrailing
+	return rd, nil
+}
+
+// Header returns the image's header.
+func (rd *Reader) Header() *Header { return rd.hdr }
+
+// NonFinite counts the NaN and infinite voxels in what was read so far.
+func (rd *Reader) NonFinite() int { return rd.nonFinite }
+
+// Next reads the next volume into dst, which must hold Header().VolumeLen()
+// values. It returns io.EOF after the last volume. With the last volume it
+// also reads what is left of a gzip stream and verifies its checksum, so a
+// volume that came with an error must not be used.
+func (rd *Reader) Next(dst []float32) error {
+	if len(dst) != rd.hdr.VolumeLen() {
+		panic(fmt.Sprintf("nifti: Next with room for %d voxels, volume has %d", len(dst), rd.hdr.VolumeLen()))
+	}
+	if rd.err != nil {
+		return rd.err
+	}
+	if rd.next == rd.hdr.Volumes() {
+		rd.err = io.EOF
+		return rd.err
+	}
+	if rd.err = rd.read(dst, int64(rd.next)*int64(len(dst))); rd.err != nil {
+		return rd.err
+	}
+	rd.next++
+	if rd.next == rd.hdr.Volumes() {
+		rd.err = rd.src.finish()
+	}
+	return rd.err
+}
+
+// read fills dst with the voxels from number first on.
+func (rd *Reader) read(dst []float32, first int64) error {
+	size := rd.kind.size
+	if rd.buf == nil {
+		// A multiple of every voxel size, small enough to stay in cache
+		// between reading and converting. Go aligns it to 8 bytes or more.
+		rd.buf = make([]byte, 1<<17)
+	}
+	for done := 0; done < len(dst); {
+		part := dst[done:min(len(dst), done+len(rd.buf)/size)]
+		b := rd.buf[:len(part)*size]
+		if n, err := io.ReadFull(rd.src, b); err != nil {
+			if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+				return rd.src.fail(err)
+			}
+			got := (first+int64(done))*int64(size) + int64(n)
+			want := int64(rd.hdr.VolumeLen()) * int64(rd.hdr.Volumes()) * int64(size)
+			if got == 0 {
+				return errorf(TypeNoData, "dim", "the file ends after its header; all %d bytes of data are missing", want)
+			}
+			return errorf(TypeTruncated, "dim", "the file holds %d of the %d bytes of data that its header announces; the transfer was probably cut short, send it again", got, want)
+		}
+		if rd.hdr.BigEndian != hostBigEndian {
+			swapBytes(b, size)
+		}
+		rd.kind.convert(part, b, rd.hdr.Slope, rd.hdr.Inter)
+		if rd.kind.float || rd.hdr.Slope != 1 || rd.hdr.Inter != 0 {
+			rd.nonFinite += countNonFinite(part)
+		}
+		done += len(part)
+	}
+	return nil
+}
+
+// Close closes the files that Open opened.
+func (rd *Reader) Close() error {
+	var errs []error
+	for _, f := range rd.files {
+		errs = append(errs, f.Close())
+	}
+	rd.files = nil
+	return errors.Join(errs...)
+}
+
+// untilProven is how many voxels are allocated on the header's word alone;
+// the rest follows when the file has delivered these.
+const untilProven = 4 << 20
+
+func (rd *Reader) decode() (*Image, error) {
+	h := rd.hdr
+	total := int64(h.VolumeLen()) * int64(h.Volumes())
+	if total > rd.src.lim.MaxVoxels {
+		return nil, errorf(TypeTooLarge, "dim", "an image of %d voxels is over the limit of %d", total, rd.src.lim.MaxVoxels)
+	}
+	data := make([]float32, min(total, untilProven))
+	if err := rd.read(data, 0); err != nil {
+		return nil, err
+	}
+	if total > untilProven {
+		all := make([]float32, total)
+		copy(all, data)
+		if err := rd.read(all[untilProven:], untilProven); err != nil {
+			return nil, err
+		}
+		data = all
+	}
+	if err := rd.src.finish(); err != nil {
+		return nil, err
+	}
+	return &Image{Header: *h, Data: data, NonFinite: rd.nonFinite}, nil
+}
+
+// Decode reads a single-file image whole.
+func Decode(r io.Reader, lim Limits) (*Image, error) {
+	rd, err := NewReader(r, lim)
+	if err != nil {
+		return nil, err
+	}
+	return rd.decode()
+}
+
+// DecodePair reads an image whose header and data are two files.
+func DecodePair(hdr, img io.Reader, lim Limits) (*Image, error) {
+	rd, err := NewPairReader(hdr, img, lim)
+	if err != nil {
+		return nil, err
+	}
+	return rd.decode()
+}
+
+// source is the file's bytes, decompressed, counted and buffered.
+type source struct {
+	*bufio.Reader
+	lim  Limits
+	read int64
+	raw  *bufio.Reader // compressed bytes; nil for a plain file
+	gz   *gzip.Reader
+}
+
+const gzipMagic = "\x1f\x8b"
+
+var errTooManyBytes = errors.New("nifti: over the limit of bytes")
+
+// newSource decompresses r if it begins with gzip's magic, whatever its name.
+func newSource(r io.Reader, lim Limits) (*source, error) {
+	s := &source{lim: lim}
+	s.raw = bufio.NewReaderSize(r, 1<<16)
+	s.Reader = s.raw
+	if magic, _ := s.raw.Peek(2); string(magic) != gzipMagic {
+		return s, nil
+	}
+	gz, err := gzip.NewReader(s.raw)
+	if err != nil {
+		return nil, s.fail(err)
+	}
+	gz.Multistream(false)
+	s.gz = gz
+	s.Reader = bufio.NewReaderSize(countReader{s}, 4096)
+	return s, nil
+}
+
+// countReader reads a source's decompressed bytes up to its limit.
+type countReader struct{ s *source }
+
+func (c countReader) Read(p []byte) (int, error) {
+	s := c.s
+	n, err := s.gz.Read(p)
+	if s.read += int64(n); s.read > s.lim.MaxBytes {
+		return n, errTooManyBytes
+	}
+	if !errors.Is(err, io.EOF) {
+		return n, err
+	}
+	// A member ended and its checksum was right. Another may follow; bytes
+	// that aren't gzip are dropped, as gzip itself does.
+	if magic, _ := s.raw.Peek(2); string(magic) != gzipMagic {
+		return n, io.EOF
+	}
+	if err := s.gz.Reset(s.raw); err != nil {
+		return n, err
+	}
+	s.gz.Multistream(false)
+	return n, nil
+}
+
+// skip discards n bytes; io.EOF says that there are fewer.
+func (s *source) skip(n int64) error {
+	_, err := io.CopyN(io.Discard, s.Reader, n)
+	return err
+}
+
+// finish reads a gzip stream to its end, where the checksum is. Whatever
+// follows the image is dropped.
+func (s *source) finish() error {
+	if s.gz == nil {
+		return nil
+	}
+	switch err := s.skip(s.lim.MaxTrailing + 1); {
+	case err == nil || errors.Is(err, errTooManyBytes):
+		return errorf(TypeTooLarge, "", "more than %d bytes follow the image; the file is not what its header says", s.lim.MaxTrailing)
+	case errors.Is(err, io.EOF):
+		return nil
+	default:
+		return s.fail(err)
+	}
+}
+
+// fail turns what went wrong while reading into an *Error if the file is to
+// blame, and returns other errors as they are.
+func (s *source) fail(err error) error {
+	_, corrupt := errors.AsType[flate.CorruptInputError](err)
+	switch {
+	case errors.Is(err, errTooManyBytes):
+		return &Error{Type: TypeTooLarge, Msg: fmt.Sprintf("the file expands to more than %d bytes", s.lim.MaxBytes), Err: err}
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return &Error{Type: TypeTruncated, Msg: "the file ends early; the transfer was probably cut short, send it again", Err: err}
+	case errors.Is(err, gzip.ErrChecksum):
+		return &Error{Type: TypeBadGzip, Msg: "the checksum of the gzip stream is wrong: the file was damaged on its way, send it again", Err: err}
+	case corrupt, errors.Is(err, gzip.ErrHeader):
+		return &Error{Type: TypeBadGzip, Msg: "the gzip stream is damaged and can't be decompressed; send the file again", Err: err}
+	}
+	return err
+}
