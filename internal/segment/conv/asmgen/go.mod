@@ -1,0 +1,3 @@
+module neuroscreen/internal/segment/conv/asmgen
+
+go 1.26.0

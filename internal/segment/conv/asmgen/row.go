@@ -1,0 +1,89 @@
+package main
+
+// row describes a family of convolution kernels that compute neighbouring outputs of one row for
+// one block of eight output channels. The outputs stay in registers over the whole reduction; each
+// input position is broadcast once and multiplied into every output it touches, so loads stay below
+// half of the multiplications.
+type row struct {
+	name, doc string
+	window    int // rows and slices of the input per output
+	taps      int // weight vectors per input channel and window row
+	channels  int // input channels per block that are used
+	max       int // most outputs (or pairs of outputs) of one call
+	outputs   func(n int) int
+	positions func(n int) int                        // input positions read
+	target    func(position, tap, n int) (int, bool) // the output that the product belongs to
+}
+
+func (g *generator) rowKernels() {
+	same := func(n int) int { return n }
+	direct := row{
+		window: 3, taps: 3, max: 12, outputs: same,
+		positions: func(n int) int { return n + 2 },
+		target:    func(p, k, n int) (int, bool) { return p - k, p-k >= 0 && p-k < n },
+	}
+	direct.name, direct.channels = "direct8", 8
+	direct.doc = "out[j] = leaky(init[j] + sum over blocks, kd, kh, ic, kw of in[kd][kh][j+kw][ic] * w[kd][kh][ic][kw]), 8 channels a block."
+	g.row(direct)
+	direct.name, direct.channels = "direct4", 4
+	direct.doc = "direct8 for blocks of which only the first 4 channels are used, w with 4 ic."
+	g.row(direct)
+	g.row(row{
+		name: "up", channels: 8, window: 2, taps: 4, max: 5,
+		doc: "a row of conv(upsample2(low)): out[2i] = in[i]*w0 + in[i+1]*w1, out[2i+1] = in[i+1]*w2 + in[i+2]*w3\n" +
+			"summed over blocks, two slices, two rows and ic; n counts pairs. The four weights are sums of the three taps that fall on one low voxel.",
+		outputs:   func(n int) int { return 2 * n },
+		positions: func(n int) int { return n + 2 },
+		target: func(p, k, n int) (int, bool) {
+			i := p - (k+1)/2 // tap 0 reads i, taps 1 and 2 i+1, tap 3 i+2
+			return 2*i + k/2, i >= 0 && i < n
+		},
+	})
+	g.row(row{
+		name: "upGrad", channels: 8, window: 4, taps: 4, max: 11,
+		doc:       "adjoint of up: out[j] = sum over blocks, 4 slices, 4 rows, ic and k < 4 of in[2j+k][ic] * w[ic][k].",
+		outputs:   same,
+		positions: func(n int) int { return 2*n + 2 },
+		target:    func(p, k, n int) (int, bool) { return (p - k) / 2, p >= k && (p-k)%2 == 0 && (p-k)/2 < n },
+	})
+}
+
+func (g *generator) row(r row) {
+	g.kernel(r.name, "rowArgs", r.doc)
+	g.load("in SI", "w DI", "init R8", "out R9", "blocks CX", "n BX")
+	g.stride("block R13", "slice R10", "row R11", "initStep R12")
+	g.choose("BX", "n", 1, r.max)
+	for n := 1; n <= r.max; n++ {
+		outputs := r.outputs(n)
+		weights := 15 - r.taps // registers: outputs, then weights, then the broadcast in Y15
+		g.op("n%d:", n)
+		for j := range outputs {
+			g.op("VMOVUPS (R8), Y%d\nADDQ R12, R8", j)
+		}
+		g.op("block%d:\nMOVQ SI, BX\nMOVQ $%d, R14", n, r.window)
+		g.op("slice%d:\nMOVQ BX, DX\nMOVQ $%d, R15", n, r.window)
+		g.op("row%d:", n)
+		for ic := range r.channels {
+			for k := range r.taps {
+				g.op("VMOVUPS %d(DI), Y%d", 32*(ic*r.taps+k), weights+k)
+			}
+			for p := range r.positions(n) {
+				g.op("VBROADCASTSS %d(DX), Y15", 32*p+4*ic)
+				for k := range r.taps {
+					if j, ok := r.target(p, k, n); ok {
+						g.op("VFMADD231PS Y%d, Y15, Y%d", weights+k, j)
+					}
+				}
+			}
+		}
+		g.op("ADDQ $%d, DI\nADDQ R11, DX\nDECQ R15\nJNZ row%d", 32*r.channels*r.taps, n)
+		g.op("ADDQ R10, BX\nDECQ R14\nJNZ slice%d", n)
+		g.op("ADDQ R13, SI\nDECQ CX\nJNZ block%d", n)
+		g.broadcast("slope", 15)
+		for j := range outputs {
+			g.leaky(j, 15, 14)
+			g.op("VMOVUPS Y14, %d(R9)", 32*j)
+		}
+		g.ret()
+	}
+}

@@ -1,0 +1,216 @@
+package conv
+
+import "fmt"
+
+var zeros [lanes]float32
+
+// Conv computes out = leaky(bias + w * concat(upsample2(low), in)): upsampling by repetition, zero
+// padding of one voxel, LeakyReLU with the given slope from 0 to 1 (1 is the identity), no bias when
+// it is nil. low must be nil exactly when w has no upsampled channels; otherwise it is half as
+// large as out on each axis. With st, which asks for slope 1, it also takes the sum and the sum of
+// squares of out by channel.
+func (e *Engine) Conv(w *Weights, low, in, out *Tensor, bias []float32, slope float32, st *Stats) {
+	w.check(low, in, out)
+	if bias != nil && len(bias) != w.Out || st != nil && slope != 1 {
+		panic(fmt.Sprintf("conv: %d biases for %d channels, slope %g", len(bias), w.Out, slope))
+	}
+	var up *upsampled
+	if low != nil {
+		up = &upsampled{w: w, low: low, split: pieces(low.W, 5)}
+	}
+	if len(w.winoIn) > 0 && winograd(out.H, out.W) {
+		e.winograd(w.winoIn, up, in, out, bias, slope, st)
+	} else {
+		e.direct(w.inPart(), w.inLanes(), up, in, out, bias, slope, st)
+	}
+}
+
+// ConvGradData computes the gradients of Conv's inputs, din and dlow, from that of its output before
+// the activation. Either may be nil.
+func (e *Engine) ConvGradData(w *Weights, dz, din, dlow *Tensor) {
+	if din != nil {
+		w.check(nil, din, dz)
+		if len(w.inBack) == 0 {
+			panic("conv: weights not packed for training")
+		}
+		if len(w.winoBack) > 0 && winograd(dz.H, dz.W) {
+			e.winograd(w.winoBack, nil, dz, din, nil, 1, nil)
+		} else {
+			e.direct(w.inBack, lanes, nil, dz, din, nil, 1, nil)
+		}
+	}
+	if dlow != nil {
+		w.checkLow(dlow, dz)
+		e.upGradData(w.upBack, dz, dlow)
+	}
+}
+
+// check panics unless the tensors fit the weights; a missing low is the caller's matter.
+func (w *Weights) check(low, in, out *Tensor) {
+	if in.Channels != w.inChannels() || out.Channels != w.Out || !in.sameSize(out) {
+		panic(fmt.Sprintf("conv: %d+%d to %d channels, tensors %v to %v", w.Up, w.In, w.Out, in, out))
+	}
+	if low != nil {
+		w.checkLow(low, out)
+	}
+}
+
+func (w *Weights) checkLow(low, out *Tensor) {
+	if w.Up == 0 || low.Channels != w.Up || 2*low.D != out.D || 2*low.H != out.H || 2*low.W != out.W || len(w.upBack) == 0 {
+		panic(fmt.Sprintf("conv: %d channels to upsample, tensors %v to %v, packed %t", w.Up, low, out, len(w.upBack) > 0))
+	}
+}
+
+// initial returns the 8 values that the outputs of a block start from.
+func initial(bias []float32, block int) []float32 {
+	if bias == nil {
+		return zeros[:]
+	}
+	return bias[block*lanes:]
+}
+
+// direct convolves row by row; inLanes is the number of channels used per input block, 4 or 8.
+func (e *Engine) direct(w []float32, inLanes int, up *upsampled, in, out *Tensor, bias []float32, slope float32, st *Stats) {
+	kernel := e.k.direct8
+	if inLanes == 4 {
+		kernel = e.k.direct4
+	}
+	if st != nil {
+		st.reset(out.D, out.Channels)
+	}
+	split := pieces(out.W, 12)
+	perBlock := in.blocks() * taps * inLanes * lanes
+	e.each(out.D*out.blocks(), func(wk *worker, task int) {
+		ob, z := task/out.D, task%out.D
+		for y := range out.H {
+			dst := out.at(ob, z+1, y+1, 1)
+			init, step := initial(bias, ob), 0
+			if up != nil {
+				up.row(e.k, wk, ob, z, y, init, dst)
+				init, step = dst, lanes
+			}
+			a := &wk.row
+			*a = rowArgs{w: w[ob*perBlock:], blocks: in.blocks(), block: in.block(), slice: in.slice(), row: in.row(), initStep: step, slope: slope}
+			x := 0
+			for _, a.n = range split {
+				a.in, a.init, a.out = in.at(0, z, y, x), init[x*step:], dst[x*lanes:]
+				kernel(a)
+				x += a.n
+			}
+		}
+		if st != nil {
+			wk.plane = planeArgs{z: out.at(ob, z+1, 1, 1), width: out.W, rows: out.H, row: out.row(), acc: st.part(z, ob)}
+			e.k.sums(&wk.plane)
+		}
+	})
+}
+
+// upsampled is the first source of a convolution.
+type upsampled struct {
+	w     *Weights
+	low   *Tensor
+	split []int
+}
+
+// row writes the upsampled part of row y of slice z, started from init, to dst.
+func (u *upsampled) row(k *kernelSet, wk *worker, ob, z, y int, init, dst []float32) {
+	low := u.low
+	a := &wk.row
+	*a = rowArgs{
+		w: u.w.upForward[z%2*2+y%2][ob*low.blocks()*1024:], init: init, slope: 1,
+		blocks: low.blocks(), block: low.block(), slice: low.slice(), row: low.row(),
+	}
+	x := 0
+	for _, a.n = range u.split {
+		a.in, a.out = low.at(0, (z+1)/2, (y+1)/2, x), dst[2*x*lanes:]
+		k.up(a)
+		x += a.n
+	}
+}
+
+// upGradData is the adjoint of upsampling and convolving.
+func (e *Engine) upGradData(w []float32, dz, dlow *Tensor) {
+	split := pieces(dlow.W, 11)
+	e.each(dlow.D*dlow.blocks(), func(wk *worker, task int) {
+		ib, z := task/dlow.D, task%dlow.D
+		for y := range dlow.H {
+			a := &wk.row
+			*a = rowArgs{
+				w: w[ib*dz.blocks()*16*256:], init: zeros[:], slope: 1,
+				blocks: dz.blocks(), block: dz.block(), slice: dz.slice(), row: dz.row(),
+			}
+			x := 0
+			for _, a.n = range split {
+				a.in, a.out = dz.at(0, 2*z, 2*y, 2*x), dlow.at(ib, z+1, y+1, x+1)
+				e.k.upGrad(a)
+				x += a.n
+			}
+		}
+	})
+}
+
+// winograd convolves tiles of 2x4 voxels. A task is a few rows of tiles over part of the slices: it
+// moves along z with a ring of three transformed slices, which stays in the second-level cache.
+func (e *Engine) winograd(w []float32, up *upsampled, in, out *Tensor, bias []float32, slope float32, st *Stats) {
+	const tileRows = 2
+	tiles := in.W / 4
+	split := pieces(tiles, 12)
+	ny := (in.H/2 + tileRows - 1) / tileRows
+	depth := max(8, in.D/4)
+	nz := (in.D + depth - 1) / depth
+	// Strides of the ring: [3 slices][tile row][block][24 positions][tile][8].
+	pos := tiles * lanes
+	block := 24 * pos
+	tileRow := in.blocks() * block
+	slot := tileRows * tileRow
+	if st != nil {
+		st.reset(ny*nz, out.Channels)
+	}
+	e.each(ny*nz, func(wk *worker, task int) {
+		ring := wk.ring.grow(3 * slot)
+		y0, z0 := task%ny*tileRows, task/ny*depth
+		y1, z1 := min(y0+tileRows, in.H/2), min(z0+depth, in.D)
+		transform := func(z int) { // z counts the border
+			for ty := y0; ty < y1; ty++ {
+				for b := range in.blocks() {
+					wk.tile = tileArgs{in: in.at(b, z, 2*ty, 0), out: ring[z%3*slot+(ty-y0)*tileRow+b*block:], row: in.row(), pos: pos, n: tiles}
+					e.k.winoIn(&wk.tile)
+				}
+			}
+		}
+		transform(z0)
+		transform(z0 + 1)
+		for z := z0; z < z1; z++ {
+			transform(z + 2)
+			for ob := range out.blocks() {
+				for ty := y0; ty < y1; ty++ {
+					dst := out.at(ob, z+1, 2*ty+1, 1)
+					init, step, initRow := initial(bias, ob), 0, 0
+					if up != nil {
+						for r := range 2 {
+							up.row(e.k, wk, ob, z, 2*ty+r, init, dst[r*out.row():])
+						}
+						init, step, initRow = dst, lanes, out.row()
+					}
+					m, o := &wk.mul, &wk.winoOut
+					*m = mulArgs{w: w[ob*72*in.Channels*lanes:], m: wk.product[:], blocks: in.blocks(), block: block, pos: pos}
+					*o = winoOutArgs{m: wk.product[:], initStep: step, initRow: initRow, outRow: out.row(), slope: slope}
+					x := 0
+					for _, n := range split {
+						from := (ty-y0)*tileRow + x*lanes
+						m.v0, m.v1, m.v2 = ring[z%3*slot+from:], ring[(z+1)%3*slot+from:], ring[(z+2)%3*slot+from:]
+						m.n, m.mPos, o.n, o.mPos = n, n*lanes, n, n*lanes
+						o.init, o.out = init[4*x*step:], dst[4*x*lanes:]
+						e.k.winoMul(m)
+						e.k.winoOut(o)
+						x += n
+					}
+					if st != nil {
+						wk.plane = planeArgs{z: dst, width: out.W, rows: 2, row: out.row(), acc: st.part(task, ob)}
+						e.k.sums(&wk.plane)
+					}
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,15 @@
+// Package conv holds the tensor operations of the segmentation network, forward and backward, on
+// the CPU: 3x3x3 convolution over the concatenation of an upsampled and a full-resolution tensor,
+// normalisation with LeakyReLU, max pooling, the softmax head with its losses, and Adam.
+//
+// Tensors hold their channels in blocks of 8, one vector of 8 floats per voxel, with a border of one
+// zero voxel on every side, so that no operation treats edges specially. Convolutions run as
+// Winograd F(2x4) in the plane and direct along z where the size allows it, else directly; the
+// upsampled part is convolved at low resolution with summed weights, which is exact.
+//
+// An operation panics on shapes that do not fit together: that is a bug of the caller. Results do
+// not depend on the number of threads: tasks are cut by shape alone and sums are taken in a fixed
+// order. AVX2 and plain Go kernels differ in rounding.
+package conv
+
+//go:generate go run -C asmgen .

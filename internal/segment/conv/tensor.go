@@ -1,0 +1,90 @@
+package conv
+
+import "fmt"
+
+// lanes is the number of channels in a block.
+const lanes = 8
+
+// A Tensor holds Channels x D x H x W float32 as [Channels/8][D+2][H+2][W+2][8], the border zero. W
+// is x (left to right), H is y, D is z; x is fastest. Operations write only inside the border.
+type Tensor struct {
+	Channels, D, H, W int
+
+	data    []float32
+	release func()
+}
+
+// NewTensor returns a tensor of zeros. channels must be a multiple of 8.
+func NewTensor(channels, d, h, w int) *Tensor {
+	if channels < lanes || channels%lanes != 0 || d < 1 || h < 1 || w < 1 {
+		panic(fmt.Sprintf("conv: tensor of %d channels, %dx%dx%d", channels, d, h, w))
+	}
+	t := &Tensor{Channels: channels, D: d, H: h, W: w}
+	// One voxel more: the streaming weight gradient rounds its length up.
+	t.data, t.release = allocate(channels*(d+2)*(h+2)*(w+2) + lanes)
+	return t
+}
+
+// Release returns the tensor's memory, which on Linux lies outside the Go heap: the garbage collector
+// does not free it. The tensor must not be used afterwards.
+func (t *Tensor) Release() {
+	if t.release != nil {
+		t.release()
+	}
+	t.data, t.release = nil, nil
+}
+
+// SetChannel copies v, D*H*W values with x fastest, into channel c.
+func (t *Tensor) SetChannel(c int, v []float32) {
+	t.checkChannel(c, v)
+	t.eachRow(c, func(row []float32, i int) {
+		for x, f := range v[i : i+t.W] {
+			row[x*lanes] = f
+		}
+	})
+}
+
+// Channel copies channel c into dst, D*H*W values with x fastest.
+func (t *Tensor) Channel(c int, dst []float32) {
+	t.checkChannel(c, dst)
+	t.eachRow(c, func(row []float32, i int) {
+		for x := range dst[i : i+t.W] {
+			dst[i+x] = row[x*lanes]
+		}
+	})
+}
+
+func (t *Tensor) checkChannel(c int, v []float32) {
+	if c < 0 || c >= t.Channels || len(v) != t.D*t.H*t.W {
+		panic(fmt.Sprintf("conv: channel %d of %d values for %d channels of %dx%dx%d", c, len(v), t.Channels, t.D, t.H, t.W))
+	}
+}
+
+// eachRow calls f with each row of channel c, values 8 apart, and the row's place in a plain volume.
+func (t *Tensor) eachRow(c int, f func(row []float32, i int)) {
+	for z := range t.D {
+		for y := range t.H {
+			f(t.at(c/lanes, z+1, y+1, 1)[c%lanes:], (z*t.H+y)*t.W)
+		}
+	}
+}
+
+func (t *Tensor) blocks() int { return t.Channels / lanes }
+func (t *Tensor) row() int    { return (t.W + 2) * lanes }
+func (t *Tensor) slice() int  { return (t.H + 2) * t.row() }
+func (t *Tensor) block() int  { return (t.D + 2) * t.slice() }
+
+// at returns the data from voxel z, y, x of a block on, counted with the border: the first voxel
+// of the image is 1, 1, 1.
+func (t *Tensor) at(block, z, y, x int) []float32 {
+	return t.data[block*t.block()+z*t.slice()+y*t.row()+x*lanes:]
+}
+
+func (t *Tensor) sameSize(o *Tensor) bool { return t.D == o.D && t.H == o.H && t.W == o.W }
+
+func (t *Tensor) String() string {
+	if t == nil {
+		return "no tensor"
+	}
+	return fmt.Sprintf("%dx%dx%dx%d", t.Channels, t.D, t.H, t.W)
+}

@@ -1,0 +1,220 @@
+package conv
+
+import "fmt"
+
+const taps = 27 // of a 3x3x3 kernel
+
+// Weights are those of one 3x3x3 convolution over the concatenation of an upsampled tensor of Up
+// channels and a tensor of In channels, torch's order. Master, the vector that training changes,
+// holds the part for the upsampled channels and then the other, each
+//
+//	[Out/8][channels/8][kd][kh][8 ic][kw][8 oc]
+//
+// the order in which the direct kernels read it. An In of 4 stands for 4 channels in one block of 8
+// ([Out/8][1][kd][kh][4 ic][kw][8 oc]). Pack derives the other forms from Master.
+type Weights struct {
+	Out, Up, In int
+	Master      []float32
+
+	upForward [4][]float32 // by output parity in z and y: [ob][ib][2][2][ic][4][oc], taps summed
+	upBack    []float32    // [ib][ob][4][4][oc][4][ic]
+	inBack    []float32    // transposed and mirrored: [ib][ob][kd][kh][oc][kw][ic]
+	winoIn    []float32    // [ob][24][kd][ib][ic][oc]; empty where Winograd does not fit the size
+	winoBack  []float32    // the same of inBack
+}
+
+// MasterLen returns the number of weights.
+func MasterLen(out, up, in int) int { return out * (up + in) * taps }
+
+// NewWeights returns weights over master, which it keeps; len(master) must be MasterLen.
+func NewWeights(out, up, in int, master []float32) *Weights {
+	if out < lanes || out%lanes != 0 || up < 0 || up%lanes != 0 || in < 4 || in != 4 && in%lanes != 0 || len(master) != MasterLen(out, up, in) {
+		panic(fmt.Sprintf("conv: %d weights for %d channels from %d upsampled and %d", len(master), out, up, in))
+	}
+	return &Weights{Out: out, Up: up, In: in, Master: master}
+}
+
+func (w *Weights) upLen() int        { return w.Out * w.Up * taps }
+func (w *Weights) upPart() []float32 { return w.Master[:w.upLen()] }
+func (w *Weights) inPart() []float32 { return w.Master[w.upLen():] }
+func (w *Weights) inLanes() int      { return min(w.In, lanes) }
+func (w *Weights) inBlocks() int     { return (w.In + lanes - 1) / lanes }
+func (w *Weights) inChannels() int   { return w.inBlocks() * lanes }
+func (w *Weights) outBlocks() int    { return w.Out / lanes }
+func (w *Weights) upBlocks() int     { return w.Up / lanes }
+
+// SetTorch fills Master from torch's [Out][Up+In][3][3][3].
+func (w *Weights) SetTorch(v []float32) {
+	w.permute(v, w.Master, func(torch, packed *float32) { *packed = *torch })
+}
+
+// Torch returns packed, weights or gradients in Master's layout, in torch's [Out][Up+In][3][3][3].
+func (w *Weights) Torch(packed []float32) []float32 {
+	v := make([]float32, len(w.Master))
+	w.permute(v, packed, func(torch, packed *float32) { *torch = *packed })
+	return v
+}
+
+func (w *Weights) permute(torch, packed []float32, f func(torch, packed *float32)) {
+	if len(torch) != len(w.Master) || len(packed) != len(w.Master) {
+		panic(fmt.Sprintf("conv: %d and %d weights, want %d", len(torch), len(packed), len(w.Master)))
+	}
+	i := 0
+	for o := range w.Out {
+		for c := range w.Up + w.In {
+			part, blocks, width, ic := packed[w.upLen():], w.inBlocks(), w.inLanes(), c-w.Up
+			if c < w.Up {
+				part, blocks, width, ic = packed, w.upBlocks(), lanes, c
+			}
+			for k := range taps {
+				at := (((o/lanes*blocks+ic/width)*9+k/3)*width+ic%width)*3 + k%3
+				f(&torch[i], &part[at*lanes+o%lanes])
+				i++
+			}
+		}
+	}
+}
+
+// winograd reports whether an image of this size is a whole number of 2x4 tiles. Below two tiles a
+// row the transforms cost more than they save.
+func winograd(h, w int) bool { return w%4 == 0 && h%2 == 0 && w >= 8 }
+
+// Pack derives from Master what Conv needs for outputs of d x h x width, and with training what the
+// gradients need too. It must be called again when Master changes.
+func (e *Engine) Pack(w *Weights, d, h, width int, training bool) {
+	wino := winograd(h, width) && w.In != 4
+	ob, ib := w.outBlocks(), w.inBlocks()
+	if w.Up > 0 {
+		for i := range w.upForward {
+			w.upForward[i] = sized(w.upForward[i], w.Out*w.Up*16)
+		}
+		w.upBack = sized(w.upBack, w.Out*w.Up*64)
+		e.packUp(w)
+	}
+	w.winoIn, w.winoBack = w.winoIn[:0], w.winoBack[:0]
+	if wino {
+		w.winoIn = sized(w.winoIn, w.Out*w.In*72)
+		e.packWino(w.inPart(), ob, ib, w.winoIn)
+	}
+	if training {
+		w.inBack = sized(w.inBack, w.Out*w.inChannels()*taps)
+		e.packTransposed(w.inPart(), ob, ib, w.inLanes(), w.inBack)
+		if wino {
+			w.winoBack = sized(w.winoBack, w.Out*w.In*72)
+			e.packWino(w.inBack, ib, ob, w.winoBack)
+		}
+	}
+}
+
+func sized(v []float32, n int) []float32 {
+	if cap(v) < n {
+		return make([]float32, n)
+	}
+	return v[:n]
+}
+
+// packTransposed writes the weights of the data gradient: channels exchanged, taps mirrored. Lanes
+// without an input channel stay zero.
+func (e *Engine) packTransposed(w []float32, outBlocks, inBlocks, inLanes int, dst []float32) {
+	e.each(inBlocks, func(_ *worker, ib int) {
+		for ob := range outBlocks {
+			for k := range 9 { // kd, kh
+				src := w[((ob*inBlocks+ib)*9+k)*inLanes*24:]
+				d := dst[((ib*outBlocks+ob)*9+8-k)*192:][:192]
+				for ic := range inLanes {
+					for kw := range 3 {
+						for oc, f := range src[(ic*3+kw)*lanes:][:lanes] {
+							d[(oc*3+2-kw)*lanes+ic] = f
+						}
+					}
+				}
+			}
+		}
+	})
+}
+
+// packWino writes U = G2 w G4' per kd, with the rows of G2 1 0 0, 1/2 1/2 1/2, 1/2 -1/2 1/2, 0 0 1
+// and of G4 1/4 0 0, -1/6 -1/6 -1/6, -1/6 1/6 -1/6, 1/24 1/12 1/6, 1/24 -1/12 1/6, 0 0 1.
+func (e *Engine) packWino(w []float32, outBlocks, inBlocks int, dst []float32) {
+	e.each(outBlocks*inBlocks, func(_ *worker, t int) {
+		ob, ib := t/inBlocks, t%inBlocks
+		pos := 3 * inBlocks * 64
+		var rows [4][3][lanes]float32
+		for kd := range 3 {
+			src := w[(t*3+kd)*3*192:][:3*192]
+			for ic := range lanes {
+				for kw := range 3 {
+					a, b, c := vec(src[(ic*3+kw)*lanes:]), vec(src[192+(ic*3+kw)*lanes:]), vec(src[384+(ic*3+kw)*lanes:])
+					for o := range lanes {
+						s := .5 * (a[o] + c[o])
+						rows[0][kw][o], rows[1][kw][o], rows[2][kw][o], rows[3][kw][o] = a[o], s+.5*b[o], s-.5*b[o], c[o]
+					}
+				}
+				for p := range rows {
+					d := dst[(ob*24+p*6)*pos+(kd*inBlocks+ib)*64+ic*lanes:]
+					for o := range lanes {
+						a, b, c := rows[p][0][o], rows[p][1][o], rows[p][2][o]
+						d[o] = a * .25
+						d[pos+o] = (a + b + c) * (-1. / 6)
+						d[2*pos+o] = (a - b + c) * (-1. / 6)
+						d[3*pos+o] = a*(1./24) + b*(1./12) + c*(1./6)
+						d[4*pos+o] = a*(1./24) - b*(1./12) + c*(1./6)
+						d[5*pos+o] = c
+					}
+				}
+			}
+		}
+	})
+}
+
+// Along one axis the outputs 2i and 2i+1 of a 3-tap convolution of an upsampled signal see the low
+// voxels i-1, i and i, i+1. Of the four sums of taps, the first two make the even output, the last
+// two the odd one.
+var upTaps = [4][2]int{{0, 0}, {1, 2}, {0, 1}, {2, 2}} // first and last tap of each sum
+
+// upBackTap is the place of each sum in the adjoint, a 4-tap convolution of stride 2: tap k reads
+// the output 2i+k-1.
+var upBackTap = [4]int{3, 1, 2, 0}
+
+func (e *Engine) packUp(w *Weights) {
+	inBlocks, outBlocks := w.upBlocks(), w.outBlocks()
+	e.each(inBlocks*outBlocks, func(_ *worker, t int) {
+		ob, ib := t/inBlocks, t%inBlocks
+		src := w.upPart()[t*taps*64:][:taps*64]
+		var a [4][3][3][lanes]float32 // summed along z
+		var b [4][4][3][lanes]float32 // and along y
+		for ic := range lanes {
+			for kh := range 3 {
+				for kw := range 3 {
+					at := (kh*24 + ic*3 + kw) * lanes
+					x, y, z := vec(src[at:]), vec(src[at+576:]), vec(src[at+1152:])
+					for o := range lanes {
+						a[0][kh][kw][o], a[1][kh][kw][o], a[2][kh][kw][o], a[3][kh][kw][o] = x[o], y[o]+z[o], x[o]+y[o], z[o]
+					}
+				}
+			}
+			for q := range 4 {
+				for kw := range 3 {
+					for o := range lanes {
+						x, y, z := a[q][0][kw][o], a[q][1][kw][o], a[q][2][kw][o]
+						b[q][0][kw][o], b[q][1][kw][o], b[q][2][kw][o], b[q][3][kw][o] = x, y+z, x+y, z
+					}
+				}
+			}
+			for qz := range 4 {
+				for qy := range 4 {
+					f := w.upForward[qz/2*2+qy/2][(((t*2+qz%2)*2+qy%2)*lanes+ic)*32:][:32]
+					back := w.upBack[(((ib*outBlocks+ob)*4+upBackTap[qz])*4+upBackTap[qy])*256+ic:]
+					for o := range lanes {
+						x, y, z := b[qz][qy][0][o], b[qz][qy][1][o], b[qz][qy][2][o]
+						yz, xy := y+z, x+y
+						f[o], f[8+o], f[16+o], f[24+o] = x, yz, xy, z
+						back[o*32], back[o*32+8], back[o*32+16], back[o*32+24] = z, yz, xy, x
+					}
+				}
+			}
+		}
+	})
+}
+
+func vec(v []float32) *[lanes]float32 { return (*[lanes]float32)(v) }
