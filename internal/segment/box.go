@@ -1,0 +1,182 @@
+package segment
+
+import (
+	"math"
+
+	"neuroscreen/internal/anatomy"
+	"neuroscreen/internal/volume"
+)
+
+// headCentre guesses the centre of the brain, in mm along the canonical axes
+// from the first voxel's centre: across, that of the bright voxels of the top
+// 150 mm of the head; up, 75 mm below its top. The network corrects it.
+func headCentre(v *volume.Volume) [3]float64 {
+	size := v.VoxelSize()
+	nx, ny, nz := v.Shape[0], v.Shape[1], v.Shape[2]
+	threshold := volume.Percentiles(v.Data, 98)[0] / 4
+	perSlice := make([]int, nz)
+	for z := range nz {
+		for y := 0; y < ny; y += 2 {
+			row := v.Data[(z*ny+y)*nx:][:nx]
+			for x := 0; x < nx; x += 2 {
+				if row[x] > threshold {
+					perSlice[z]++
+				}
+			}
+		}
+	}
+	// The top is where the head is 4 cm2 wide; wrap and noise are not.
+	top := nz - 1
+	for top > 0 && float64(perSlice[top]*4)*size[0]*size[1] < 400 {
+		top--
+	}
+	bottom := max(0, top-int(150/size[2]))
+	var sum [2]float64
+	count := 0.0
+	for z := bottom; z <= top; z++ {
+		for y := 0; y < ny; y += 2 {
+			row := v.Data[(z*ny+y)*nx:][:nx]
+			for x := 0; x < nx; x += 2 {
+				if row[x] > threshold {
+					sum[0] += float64(x)
+					sum[1] += float64(y)
+					count++
+				}
+			}
+		}
+	}
+	c := [3]float64{float64(nx-1) / 2 * size[0], float64(ny-1) / 2 * size[1], float64(top)*size[2] - 75}
+	if count > 0 {
+		c[0], c[1] = sum[0]/count*size[0], sum[1]/count*size[1]
+	}
+	return c
+}
+
+// sampleBox reads the network's box round a centre, smoothed against aliasing,
+// zero outside the scan, and normalises it.
+func sampleBox(v *volume.Volume, arch Architecture, centre [3]float64) Box {
+	box := Box{Shape: arch.Shape, VoxelMM: arch.VoxelMM, Image: make([]float32, arch.Voxels())}
+	toScan := volume.Identity // voxels of the box to those of the scan
+	for a, size := range v.VoxelSize() {
+		toScan[a][a] = arch.VoxelMM / size
+		toScan[a][3] = (centre[a] - float64(arch.Shape[a]-1)/2*arch.VoxelMM) / size
+		// The voxels whose centres the scan reaches.
+		box.First[a] = max(0, int(math.Ceil(-toScan[a][3]/toScan[a][a])))
+		box.Last[a] = min(arch.Shape[a]-1, int(math.Floor((float64(v.Shape[a]-1)-toScan[a][3])/toScan[a][a])))
+	}
+	grid := volume.Grid{Shape: arch.Shape, Affine: v.Affine.Mul(toScan)}
+	volume.ResampleInto(box.Image, grid, v.Data, v.Grid, volume.Options{Sigma: volume.AntiAlias(grid, v.Grid)})
+	Normalise(box.Image, arch.Shape)
+	return box
+}
+
+// brainCentre returns the centre of everything above background, in mm from
+// the box's centre, and its mass in voxels.
+func brainCentre(p []float32, arch Architecture) (c [3]float64, mass float64) {
+	nx, ny := arch.Shape[0], arch.Shape[1]
+	for v := range arch.Voxels() {
+		s := 0.0
+		for k, q := range p[v*Logits:][:Logits] {
+			if k+1 != int(anatomy.CSF) {
+				s += float64(q)
+			}
+		}
+		if s < 0.5 {
+			continue
+		}
+		mass++
+		c[0] += float64(v % nx)
+		c[1] += float64(v / nx % ny)
+		c[2] += float64(v / nx / ny)
+	}
+	for a := range c {
+		c[a] = (c[a]/max(mass, 1) - float64(arch.Shape[a]-1)/2) * arch.VoxelMM
+	}
+	return c, mass
+}
+
+// mirrored returns the box with left and right exchanged.
+func mirrored(image []float32, nx int) []float32 {
+	out := make([]float32, len(image))
+	for o := 0; o < len(image); o += nx {
+		for x := range nx {
+			out[o+x] = image[o+nx-1-x]
+		}
+	}
+	return out
+}
+
+func massByClass(p []float32) (m [anatomy.NumClasses]float64) {
+	for o := 0; o < len(p); o += Logits {
+		for k, v := range p[o : o+Logits] {
+			m[k+1] += float64(v)
+		}
+	}
+	return m
+}
+
+// average replaces p by the mean of p and the posteriors of the mirror image,
+// brought back, and returns the Dice overlap of the two labellings over all
+// structures.
+func (n *Network) average() float64 {
+	shape := n.model.Architecture.Shape
+	nx := shape[0]
+	var mirror [Logits]int
+	for k := range mirror {
+		mirror[k] = int(anatomy.Structures[k+1].Mirror) - 1
+	}
+	type count struct{ same, all int }
+	counts := make([]count, shape[2])
+	parallel(shape[2], func(z int) {
+		c := &counts[z]
+		for y := range shape[1] {
+			row := (z*shape[1] + y) * nx
+			for x := range nx {
+				p := n.p[(row+x)*Logits:][:Logits]
+				q := n.q[(row+nx-1-x)*Logits:][:Logits]
+				a := MostLikely(p)
+				b := anatomy.Structures[MostLikely(q)].Mirror
+				if a != 0 {
+					c.all++
+				}
+				if b != 0 {
+					c.all++
+				}
+				if a == b && a != 0 {
+					c.same++
+				}
+				for k := range p {
+					p[k] = (p[k] + q[mirror[k]]) / 2
+				}
+			}
+		}
+	})
+	same, all := 0, 0
+	for _, c := range counts {
+		same += c.same
+		all += c.all
+	}
+	return 2 * float64(same) / math.Max(1, float64(all))
+}
+
+// Normalise brings an image into the range that the network learnt: negative
+// values are 0, the 99.8th percentile over every third voxel along each axis is
+// 1, and nothing is above 1.2.
+func Normalise(image []float32, shape [3]int) {
+	var some []float32
+	for z := 0; z < shape[2]; z += 3 {
+		for y := 0; y < shape[1]; y += 3 {
+			row := image[(z*shape[1]+y)*shape[0]:][:shape[0]]
+			for x := 0; x < shape[0]; x += 3 {
+				some = append(some, max(row[x], 0))
+			}
+		}
+	}
+	top := volume.Percentiles(some, 99.8)[0]
+	if !(top > 0) {
+		top = 1
+	}
+	for i, v := range image {
+		image[i] = min(max(v/top, 0), 1.2)
+	}
+}

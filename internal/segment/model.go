@@ -1,0 +1,211 @@
+// Package segment labels the brain on a T1-weighted image: the network, its
+// weights, and what stands before and after it.
+package segment
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/x448/float16"
+
+	"neuroscreen/internal/anatomy"
+)
+
+// Architecture of the U-Net. Each level has two blocks of 3x3x3 convolution,
+// normalisation and LeakyReLU; 2x2x2 max pooling goes down, nearest-neighbour
+// upsampling and concatenation with the skip goes up; a 1x1x1 convolution
+// gives the logits of the classes above background, whose logit is 0.
+type Architecture struct {
+	Inputs  int     `json:"inputs"`   // channels: the image, then the x, y and z coordinates
+	Base    int     `json:"base"`     // channels at full resolution, doubled at each level
+	Depth   int     `json:"depth"`    // number of poolings
+	Shape   [3]int  `json:"shape"`    // voxels along x (left to right), y, z of the box that the network sees
+	VoxelMM float64 `json:"voxel_mm"` // edge of a voxel
+}
+
+// Logits is the number of channels of the last layer.
+const Logits = anatomy.NumClasses - 1
+
+// Slope of the LeakyReLU for negative values.
+const Slope = 0.01
+
+// coordinateScaleMM brings coordinates to about -1..1.
+const coordinateScaleMM = 80
+
+// Block is one 3x3x3 convolution: Up channels from the level below
+// (upsampled), then In channels of its own level.
+type Block struct {
+	Name        string
+	Level       int
+	Out, Up, In int
+}
+
+// Blocks lists the convolutions in the order in which they run and are stored.
+func (a Architecture) Blocks() []Block {
+	var b []Block
+	in := a.Inputs
+	for l := 0; l <= a.Depth; l++ {
+		ch := a.Base << l
+		b = append(b, Block{fmt.Sprintf("encoder%d.0", l), l, ch, 0, in}, Block{fmt.Sprintf("encoder%d.1", l), l, ch, 0, ch})
+		in = ch
+	}
+	for l := a.Depth - 1; l >= 0; l-- {
+		ch := a.Base << l
+		b = append(b, Block{fmt.Sprintf("decoder%d.0", l), l, ch, 2 * ch, ch}, Block{fmt.Sprintf("decoder%d.1", l), l, ch, 0, ch})
+	}
+	return b
+}
+
+// Voxels in the network's box.
+func (a Architecture) Voxels() int { return a.Shape[0] * a.Shape[1] * a.Shape[2] }
+
+// Coordinates returns the x, y and z input channels: millimetres from the
+// centre of the box, divided by 80; x varies fastest.
+func (a Architecture) Coordinates() [3][]float32 {
+	var c [3][]float32
+	for axis := range c {
+		c[axis] = make([]float32, 0, a.Voxels())
+	}
+	at := func(axis, i int) float32 {
+		return float32((float64(i) - float64(a.Shape[axis]-1)/2) * a.VoxelMM / coordinateScaleMM)
+	}
+	for z := range a.Shape[2] {
+		for y := range a.Shape[1] {
+			for x := range a.Shape[0] {
+				c[0], c[1], c[2] = append(c[0], at(0, x)), append(c[1], at(1, y)), append(c[2], at(2, z))
+			}
+		}
+	}
+	return c
+}
+
+// check says whether the engine can run the architecture.
+func (a Architecture) check() error {
+	if a.Inputs != 4 || a.Base < 8 || a.Base > 64 || a.Base%8 != 0 || a.Depth < 1 || a.Depth > 5 || !(a.VoxelMM > 0) {
+		return fmt.Errorf("segment: architecture %+v is not supported", a)
+	}
+	for _, n := range a.Shape {
+		if n <= 0 || n > 512 || n%(1<<a.Depth) != 0 {
+			return fmt.Errorf("segment: shape %v must be multiples of %d up to 512", a.Shape, 1<<a.Depth)
+		}
+	}
+	return nil
+}
+
+// Provenance says how weights came to be.
+type Provenance struct {
+	Seed       uint64             `json:"seed"`
+	Steps      int                `json:"steps"`
+	Maps       []string           `json:"training_maps"`
+	HeldOut    []string           `json:"held_out_maps"`
+	Evaluation map[string]float64 `json:"evaluation"` // on the held-out maps, with these very weights
+	// RelativeError is the RMS error of the volume, by structure, over the true
+	// volume, on held-out heads.
+	RelativeError map[string]float64 `json:"relative_error"`
+}
+
+// Model is an architecture with its weights, normalisation folded in.
+type Model struct {
+	Architecture Architecture `json:"architecture"`
+	Provenance   Provenance   `json:"provenance"`
+
+	Weight [][]float32 `json:"-"` // by block: [out][up+in][kz][ky][kx]
+	Bias   [][]float32 `json:"-"` // by block: [out]
+	HeadW  []float32   `json:"-"` // [logit][base]
+	HeadB  []float32   `json:"-"` // [logit]
+
+	sha256 string
+}
+
+// SHA256 of the weights file that the model was read from, in hex.
+func (m *Model) SHA256() string { return m.sha256 }
+
+// tensors returns every weight slice in file order, allocating them when the
+// model is new.
+func (m *Model) tensors() [][]float32 {
+	a := m.Architecture
+	if m.HeadW == nil {
+		for _, b := range a.Blocks() {
+			m.Weight = append(m.Weight, make([]float32, b.Out*(b.Up+b.In)*27))
+			m.Bias = append(m.Bias, make([]float32, b.Out))
+		}
+		m.HeadW, m.HeadB = make([]float32, Logits*a.Base), make([]float32, Logits)
+	}
+	var t [][]float32
+	for i := range m.Weight {
+		t = append(t, m.Weight[i], m.Bias[i])
+	}
+	return append(t, m.HeadW, m.HeadB)
+}
+
+// NewModel returns a model of zeros.
+func NewModel(a Architecture) *Model {
+	m := &Model{Architecture: a}
+	m.tensors()
+	return m
+}
+
+// A weights file is the magic, the length of a JSON header as uint32, the
+// header, and all weights as IEEE half precision, little endian.
+const weightsMagic = "NSWEIGHTS1\n"
+
+// Write writes the model as a weights file in half precision.
+func (m *Model) Write(w io.Writer) error {
+	head, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	b.WriteString(weightsMagic)
+	b.Write(binary.LittleEndian.AppendUint32(nil, uint32(len(head))))
+	b.Write(head)
+	for _, t := range m.tensors() {
+		for _, v := range t {
+			b.Write(binary.LittleEndian.AppendUint16(nil, float16.Fromfloat32(v).Bits()))
+		}
+	}
+	_, err = w.Write(b.Bytes())
+	return err
+}
+
+// ReadModel parses a weights file.
+func ReadModel(file []byte) (*Model, error) {
+	rest, ok := bytes.CutPrefix(file, []byte(weightsMagic))
+	if !ok || len(rest) < 4 {
+		return nil, fmt.Errorf("segment: not a weights file")
+	}
+	n := int(binary.LittleEndian.Uint32(rest))
+	rest = rest[4:]
+	if n > len(rest) {
+		return nil, fmt.Errorf("segment: weights file is truncated")
+	}
+	m := &Model{}
+	if err := json.Unmarshal(rest[:n], m); err != nil {
+		return nil, fmt.Errorf("segment: weights header: %w", err)
+	}
+	if err := m.Architecture.check(); err != nil {
+		return nil, err
+	}
+	rest = rest[n:]
+	total := 0
+	for _, t := range m.tensors() {
+		total += len(t)
+	}
+	if len(rest) != 2*total {
+		return nil, fmt.Errorf("segment: weights file holds %d bytes of weights, the architecture needs %d", len(rest), 2*total)
+	}
+	for _, t := range m.tensors() {
+		for i := range t {
+			t[i] = float16.Frombits(binary.LittleEndian.Uint16(rest)).Float32()
+			rest = rest[2:]
+		}
+	}
+	sum := sha256.Sum256(file)
+	m.sha256 = hex.EncodeToString(sum[:])
+	return m, nil
+}

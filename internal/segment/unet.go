@@ -1,0 +1,123 @@
+package segment
+
+import (
+	"context"
+
+	"neuroscreen/internal/anatomy"
+	"neuroscreen/internal/segment/conv"
+)
+
+// UNet runs a model's forward pass on one box. It owns all activations, so
+// one unet serves one scan at a time.
+type UNet struct {
+	arch    Architecture
+	engine  *conv.Engine
+	blocks  []Block
+	weights []*conv.Weights
+	bias    [][]float32
+	head    conv.Head
+
+	input  *conv.Tensor   // image and coordinates
+	a, b   []*conv.Tensor // by level: first and second block; b keeps the skip
+	pooled []*conv.Tensor // by level, from 1
+}
+
+// NewUNet prepares a model for inference on a number of threads.
+func NewUNet(m *Model, threads int) *UNet {
+	arch := m.Architecture
+	n := &UNet{arch: arch, engine: conv.NewEngine(threads), blocks: arch.Blocks(), bias: m.Bias}
+	n.head = conv.Head{W: make([]float32, arch.Base*Logits), B: m.HeadB}
+	for k := range Logits {
+		for c := range arch.Base {
+			n.head.W[c*Logits+k] = m.HeadW[k*arch.Base+c]
+		}
+	}
+	for i, b := range n.blocks {
+		w := conv.NewWeights(b.Out, b.Up, b.In, make([]float32, conv.MasterLen(b.Out, b.Up, b.In)))
+		w.SetTorch(m.Weight[i])
+		d, h, width := arch.at(b.Level)
+		n.engine.Pack(w, d, h, width, false)
+		n.weights = append(n.weights, w)
+	}
+	n.input = arch.newInput()
+	for l := range arch.Depth + 1 {
+		d, h, width := arch.at(l)
+		n.a = append(n.a, conv.NewTensor(arch.Base<<l, d, h, width))
+		n.b = append(n.b, conv.NewTensor(arch.Base<<l, d, h, width))
+		if l == 0 {
+			n.pooled = append(n.pooled, nil)
+		} else {
+			n.pooled = append(n.pooled, conv.NewTensor(arch.Base<<(l-1), d, h, width))
+		}
+	}
+	return n
+}
+
+// at returns depth, height and width (z, y, x) at a level.
+func (a Architecture) at(level int) (d, h, w int) {
+	return a.Shape[2] >> level, a.Shape[1] >> level, a.Shape[0] >> level
+}
+
+// newInput returns an input tensor with the coordinates set.
+func (a Architecture) newInput() *conv.Tensor {
+	d, h, w := a.at(0)
+	t := conv.NewTensor(8, d, h, w)
+	for axis, v := range a.Coordinates() {
+		t.SetChannel(1+axis, v)
+	}
+	return t
+}
+
+// Posteriors writes P(class k) of voxel v to dst[v*Logits+k-1]. The image has
+// the shape of the architecture, x fastest, normalised as synth.Normalise
+// does. It stops between blocks when ctx ends.
+func (n *UNet) Posteriors(ctx context.Context, image []float32, dst []float32) error {
+	x, err := n.features(ctx, image)
+	if err != nil {
+		return err
+	}
+	n.engine.Posteriors(x, &n.head, dst, nil)
+	return nil
+}
+
+// features runs everything but the head.
+func (n *UNet) features(ctx context.Context, image []float32) (*conv.Tensor, error) {
+	n.input.SetChannel(0, image)
+	i := 0
+	run := func(low, in, out *conv.Tensor) {
+		if ctx.Err() == nil {
+			n.engine.Conv(n.weights[i], low, in, out, n.bias[i], Slope, nil)
+		}
+		i++
+	}
+	in := n.input
+	for l := range n.arch.Depth + 1 {
+		if l > 0 {
+			n.engine.MaxPool(n.b[l-1], n.pooled[l])
+			in = n.pooled[l]
+		}
+		run(nil, in, n.a[l])
+		run(nil, n.a[l], n.b[l])
+	}
+	for l := n.arch.Depth - 1; l >= 0; l-- {
+		run(n.b[l+1], n.b[l], n.a[l]) // a's own content is no longer needed
+		run(nil, n.a[l], n.b[l])
+	}
+	return n.b[0], ctx.Err()
+}
+
+// MostLikely returns the class with the greatest posterior; background has
+// what the others leave of 1.
+func MostLikely(p []float32) anatomy.Class {
+	best, at, sum := float32(0), 0, float32(0)
+	for k, v := range p {
+		sum += v
+		if v > best {
+			best, at = v, k+1
+		}
+	}
+	if 1-sum > best {
+		return 0
+	}
+	return anatomy.Class(at)
+}

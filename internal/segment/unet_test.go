@@ -1,0 +1,111 @@
+package segment
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"encoding/binary"
+	"math"
+	"testing"
+
+	"neuroscreen/internal/segment/conv"
+)
+
+//go:embed testdata/oracle.bin
+var oracle []byte
+
+// noise is the hash of testdata/oracle.py.
+func noise(stream, n int, scale, offset float32) []float32 {
+	v := make([]float32, n)
+	for i := range v {
+		h := uint32(uint64(i) + uint64(stream)*0x9E3779B1)
+		h ^= h >> 16
+		h *= 0x7FEB352D
+		h ^= h >> 15
+		h *= 0x846CA68B
+		h ^= h >> 16
+		v[i] = float32(float64(h)/(1<<31)-1)*scale + offset
+	}
+	return v
+}
+
+func noiseModel(a Architecture) *Model {
+	m := NewModel(a)
+	s := 0
+	for i, b := range a.Blocks() {
+		m.Weight[i] = noise(s, len(m.Weight[i]), float32(math.Sqrt(3/(27*float64(b.Up+b.In)))), 0)
+		m.Bias[i] = noise(s+1, b.Out, 0.1, 0)
+		s += 2
+	}
+	m.HeadW, m.HeadB = noise(s, len(m.HeadW), 1, 0), noise(s+1, len(m.HeadB), 1, 0)
+	return m
+}
+
+var testArchitecture = Architecture{Inputs: 4, Base: 8, Depth: 4, Shape: [3]int{32, 48, 32}, VoxelMM: 2}
+
+func TestUNetEqualsTorch(t *testing.T) {
+	want := make([]float32, len(oracle)/4)
+	if err := binary.Read(bytes.NewReader(oracle), binary.LittleEndian, want); err != nil {
+		t.Fatal(err)
+	}
+	for _, threads := range []int{1, 2} {
+		u := NewUNet(noiseModel(testArchitecture), threads)
+		x, err := u.features(context.Background(), noise(1000, testArchitecture.Voxels(), 0.5, 0.5))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make([]float32, testArchitecture.Voxels()*Logits)
+		u.engine.Logits(x, &u.head, got)
+		largest, worst := 0.0, 0.0
+		for i, w := range want {
+			row, k := i/Logits*97, i%Logits
+			largest = max(largest, math.Abs(float64(w)))
+			worst = max(worst, math.Abs(float64(w-got[row*Logits+k])))
+		}
+		if worst > 1e-4*largest {
+			t.Errorf("%d threads, kernel %s: logits differ from torch's by %.2g of the largest, %.3g", threads, conv.Kernel(), worst/largest, largest)
+		}
+	}
+}
+
+func TestUNetStopsWithContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	u := NewUNet(noiseModel(testArchitecture), 1)
+	err := u.Posteriors(ctx, make([]float32, testArchitecture.Voxels()), make([]float32, testArchitecture.Voxels()*Logits))
+	if err != context.Canceled {
+		t.Errorf("Posteriors after cancel = %v, want %v", err, context.Canceled)
+	}
+}
+
+func TestModelFile(t *testing.T) {
+	m := noiseModel(testArchitecture)
+	m.Provenance = Provenance{Seed: 7, Steps: 12, Evaluation: map[string]float64{"dice": .5}}
+	var b bytes.Buffer
+	if err := m.Write(&b); err != nil {
+		t.Fatal(err)
+	}
+	got, err := ReadModel(b.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Architecture != m.Architecture || got.Provenance.Seed != 7 || got.Provenance.Evaluation["dice"] != .5 || len(got.SHA256()) != 64 {
+		t.Errorf("header came back as %+v", got)
+	}
+	want := m.tensors()
+	for i, v := range got.tensors() {
+		for j := range v {
+			if d := math.Abs(float64(v[j] - want[i][j])); d > 1e-3*math.Abs(float64(want[i][j]))+1e-6 {
+				t.Fatalf("tensor %d [%d] = %v, want %v in half precision", i, j, v[j], want[i][j])
+			}
+		}
+	}
+	file := b.Bytes()
+	for name, bad := range map[string][]byte{
+		"empty": nil, "magic": append([]byte("X"), file[1:]...), "cut header": file[:20], "cut weights": file[:len(file)-2], "too long": append(bytes.Clone(file), 0),
+	} {
+		if _, err := ReadModel(bad); err == nil {
+			t.Errorf("%s: read without error", name)
+		}
+	}
+}

@@ -1,0 +1,278 @@
+package train
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+
+	"neuroscreen/internal/anatomy"
+	"neuroscreen/internal/segment"
+	"neuroscreen/internal/segment/conv"
+)
+
+// Config decides a run completely: the same config gives the same weights,
+// however often the run is stopped and resumed and on any number of threads.
+type Config struct {
+	Arch         segment.Architecture `json:"architecture"`
+	Seed         uint64               `json:"seed"`
+	Steps        int                  `json:"steps"`         // length of the cosine schedule
+	LearningRate float64              `json:"learning_rate"` // at its top
+	Maps         []string             `json:"training_maps"`
+	HeldOut      []string             `json:"held_out_maps"`
+}
+
+// The schedule. Class weights start at frequency^-1/2, without which small
+// structures are learnt three times slower, and go to 1, without which they
+// come out a third too large.
+const (
+	warmupSteps     = 200
+	finalRate       = 0.01 // of the top learning rate
+	annealFraction  = 0.5  // of the steps, until all class weights are 1
+	averageDecay    = 0.999
+	gradientClip    = 1
+	renormFrom      = 1000 // steps of plain batch normalisation
+	renormFull      = 4000 // steps until the bounds are widest
+	renormRMax      = 4
+	renormDMax      = 5
+	runningMomentum = 0.02
+	crossEntropy    = 0.5 // beside a Dice loss of weight 1
+)
+
+// Sampler gives sample i of an endless, reproducible sequence. The slices are
+// valid until the next call.
+type Sampler interface {
+	At(i uint64) (image []float32, labels []uint8)
+}
+
+// Trainer is a run in progress.
+type Trainer struct {
+	cfg       Config
+	net       *net
+	samples   [2]Sampler // used in turn, so that one draws while the other is learnt
+	frequency [anatomy.NumClasses]float64
+
+	step            int
+	average         []float32 // exponential moving average of params
+	averageRunning  []float32 // and of the running statistics
+	prefetched      chan sample
+	prefetchedIndex int
+}
+
+type sample struct {
+	image  []float32
+	labels []uint8
+}
+
+// New starts a run. The two samplers must give the same sequence.
+func New(cfg Config, threads int, a, b Sampler) *Trainer {
+	t := &Trainer{cfg: cfg, net: newNet(cfg.Arch, threads), samples: [2]Sampler{a, b}, prefetched: make(chan sample, 1), prefetchedIndex: -1}
+	t.net.initialise(cfg.Seed)
+	t.average = append([]float32(nil), t.net.params...)
+	t.averageRunning = append([]float32(nil), t.net.running...)
+	const counted = 24
+	for i := range counted {
+		// Far from the sequence that is learnt, to leave it untouched.
+		_, labels := a.At(1<<40 + uint64(i))
+		for _, c := range labels {
+			t.frequency[c] += 1 / float64(counted*len(labels))
+		}
+	}
+	return t
+}
+
+// StepResult is what one step reports.
+type StepResult struct {
+	Step         int
+	LearningRate float64
+	GradientNorm float64
+	conv.LossResult
+}
+
+// next returns the sample of the current step and starts drawing the one after.
+func (t *Trainer) next() sample {
+	draw := func(i int) sample {
+		image, labels := t.samples[i&1].At(uint64(i))
+		return sample{image, labels}
+	}
+	var s sample
+	if t.prefetchedIndex == t.step {
+		s = <-t.prefetched
+	} else {
+		s = draw(t.step)
+	}
+	t.prefetchedIndex = t.step + 1
+	go func(i int) { t.prefetched <- draw(i) }(t.prefetchedIndex)
+	return s
+}
+
+func (t *Trainer) loss() conv.LossConfig {
+	cfg := conv.LossConfig{CE: crossEntropy, Dice: 1}
+	anneal := min(1, float64(t.step)/(annealFraction*float64(t.cfg.Steps)))
+	for k, f := range t.frequency {
+		cfg.ClassWeight[k] = float32(math.Pow(max(f, 1e-6), -.5*(1-anneal)))
+	}
+	return cfg
+}
+
+func (t *Trainer) rate() float64 {
+	progress := min(1, float64(t.step)/float64(t.cfg.Steps))
+	cosine := (1 + math.Cos(math.Pi*progress)) / 2
+	return t.cfg.LearningRate * min(1, float64(t.step+1)/warmupSteps) * (cosine + finalRate*(1-cosine))
+}
+
+func (t *Trainer) renorm() renorm {
+	ramp := min(1, max(0, float64(t.step-renormFrom)/(renormFull-renormFrom)))
+	return renorm{
+		RMax: 1 + (renormRMax-1)*ramp, DMax: renormDMax * ramp,
+		Momentum: max(runningMomentum, 1/float64(t.step+1)),
+	}
+}
+
+// Step learns from the next sample.
+func (t *Trainer) Step() StepResult {
+	s := t.next()
+	n := t.net
+	res := StepResult{LearningRate: t.rate()}
+	res.LossResult = n.gradients(s.image, s.labels, t.loss(), t.renorm())
+	t.step++
+	res.Step = t.step
+	res.GradientNorm = n.engine.Adam(n.params, n.grads, n.m, n.v, t.step, res.LearningRate, .9, .999, 1e-8, 0, gradientClip)
+	keep := float32(min(averageDecay, float64(t.step)/float64(t.step+10)))
+	blend(t.average, n.params, keep)
+	blend(t.averageRunning, n.running, keep)
+	return res
+}
+
+func blend(avg, v []float32, keep float32) {
+	for i, x := range v[:len(avg)] {
+		avg[i] = x + keep*(avg[i]-x)
+	}
+}
+
+// Steps done so far.
+func (t *Trainer) Steps() int { return t.step }
+
+// Model returns the averaged weights, folded for inference.
+func (t *Trainer) Model() *segment.Model {
+	return t.net.export(t.average, t.averageRunning, segment.Provenance{
+		Seed: t.cfg.Seed, Steps: t.step, Maps: t.cfg.Maps, HeldOut: t.cfg.HeldOut,
+	})
+}
+
+// A checkpoint is one JSON line with config and step, then every vector as
+// little-endian float32.
+type checkpointHeader struct {
+	Config Config `json:"config"`
+	Step   int    `json:"step"`
+	Floats int    `json:"floats"`
+}
+
+func (t *Trainer) vectors() [][]float32 {
+	n := t.net
+	return [][]float32{n.params, n.m, n.v, n.running, t.average, t.averageRunning}
+}
+
+// Save writes a checkpoint atomically.
+func (t *Trainer) Save(path string) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".checkpoint-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	h := checkpointHeader{t.cfg, t.step, 0}
+	for _, v := range t.vectors() {
+		h.Floats += len(v)
+	}
+	w := bufio.NewWriter(f)
+	err = json.NewEncoder(w).Encode(h)
+	for _, v := range t.vectors() {
+		err = errors.Join(err, binary.Write(w, binary.LittleEndian, v))
+	}
+	if err = errors.Join(err, w.Flush(), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+// Load continues from a checkpoint. Architecture, seed and maps must be those
+// of the run; the schedule may differ.
+func (t *Trainer) Load(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	r := bufio.NewReader(f)
+	line, err := r.ReadBytes('\n')
+	if err != nil {
+		return fmt.Errorf("checkpoint %s: %w", path, err)
+	}
+	var h checkpointHeader
+	if err := json.Unmarshal(line, &h); err != nil {
+		return fmt.Errorf("checkpoint %s: %w", path, err)
+	}
+	total := 0
+	for _, v := range t.vectors() {
+		total += len(v)
+	}
+	if h.Config.Arch != t.cfg.Arch || h.Config.Seed != t.cfg.Seed || h.Floats != total {
+		return fmt.Errorf("checkpoint %s belongs to another run (%+v): choose another state folder", path, h.Config)
+	}
+	for _, v := range t.vectors() {
+		if err := binary.Read(r, binary.LittleEndian, v); err != nil {
+			return fmt.Errorf("checkpoint %s is truncated: %w", path, err)
+		}
+	}
+	if _, err := r.ReadByte(); err != io.EOF {
+		return fmt.Errorf("checkpoint %s has trailing bytes", path)
+	}
+	t.step = h.Step
+	return nil
+}
+
+// Scores of a model on labelled boxes.
+type Scores struct {
+	Dice      [anatomy.NumClasses]float64 // over all samples together, by class
+	Mean31    float64                     // of the structures, without CSF
+	Hippocamp float64                     // of both sides
+	Volume    [anatomy.NumClasses]float64 // measured over true
+}
+
+// Evaluate segments samples 0 to count-1 and compares voxel by voxel.
+func Evaluate(ctx context.Context, m *segment.Model, threads int, s Sampler, count int) (Scores, error) {
+	u := segment.NewUNet(m, threads)
+	p := make([]float32, m.Architecture.Voxels()*segment.Logits)
+	var both, ours, truth [anatomy.NumClasses]float64
+	for i := range count {
+		image, labels := s.At(uint64(i))
+		if err := u.Posteriors(ctx, image, p); err != nil {
+			return Scores{}, err
+		}
+		for v, want := range labels {
+			got := segment.MostLikely(p[v*segment.Logits:][:segment.Logits])
+			ours[got]++
+			truth[want]++
+			if uint8(got) == want {
+				both[got]++
+			}
+		}
+	}
+	var sc Scores
+	for k := range sc.Dice {
+		sc.Dice[k] = 2 * both[k] / max(1, ours[k]+truth[k])
+		sc.Volume[k] = ours[k] / max(1, truth[k])
+		if k != 0 && anatomy.Class(k) != anatomy.CSF {
+			sc.Mean31 += sc.Dice[k] / (anatomy.NumClasses - 2)
+		}
+	}
+	l, _ := anatomy.ByName("Left-Hippocampus")
+	sc.Hippocamp = (sc.Dice[l.Class] + sc.Dice[l.Mirror]) / 2
+	return sc, nil
+}
