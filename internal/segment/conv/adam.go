@@ -55,11 +55,10 @@ func (e *Engine) Adam(p, g, m, v []float32, step int, lr, beta1, beta2, eps, wei
 		if a.n > 0 {
 			e.k.adam(&a)
 		}
-		for i := from + a.n; i < to; i++ { // fewer than 8, at the very end
-			d := g[i] * a.scale
-			m[i] = a.beta1*m[i] + a.rest1*d
-			v[i] = a.beta2*v[i] + a.rest2*d*d
-			p[i] = a.keep*p[i] - a.step*m[i]/(float32(math.Sqrt(float64(v[i])))+a.eps)
+		if rest := to - from - a.n; rest > 0 { // fewer than 8, at the very end
+			i := from + a.n
+			a.p, a.g, a.m, a.v, a.n = p[i:], g[i:], m[i:], v[i:], rest
+			adamGeneric(&a)
 		}
 	})
 	return norm

@@ -1,10 +1,6 @@
 package conv
 
-import (
-	"testing"
-)
-
-var kernelSets = []*kernelSet{active}
+import "testing"
 
 // convCases cover one and several blocks, the 4-channel input, Winograd and direct sizes, each
 // remainder of the row pieces, and images of a single voxel.

@@ -45,9 +45,6 @@ func newEngine(threads int, k *kernelSet) *Engine {
 	return e
 }
 
-// Kernel names the implementation in use: "avx2" or "generic".
-func Kernel() string { return active.name }
-
 // each calls f for the tasks 0 to n-1, every task once, in no order.
 func (e *Engine) each(n int, f func(w *worker, task int)) {
 	if len(e.workers) == 1 || n == 1 {

@@ -216,5 +216,3 @@ func (e *Engine) packUp(w *Weights) {
 		}
 	})
 }
-
-func vec(v []float32) *[lanes]float32 { return (*[lanes]float32)(v) }
