@@ -1,0 +1,66 @@
+package httpapi
+
+import (
+	"slices"
+
+	"neuroscreen"
+)
+
+// access says who may call an operation. The zero value lets nobody in.
+type access struct {
+	public bool               // no key needed
+	roles  []neuroscreen.Role // admins may always
+	audit  string             // action written to the audit trail when patient data were read; changes write their own
+}
+
+const (
+	uploader   = neuroscreen.Uploader
+	clinician  = neuroscreen.Clinician
+	researcher = neuroscreen.Researcher
+	admin      = neuroscreen.Admin
+)
+
+func roles(r ...neuroscreen.Role) []neuroscreen.Role { return r }
+
+var everyone = roles(uploader, clinician, researcher, admin)
+
+// operations has one row for each operationId of the contract. One that is
+// missing here is refused, and a test fails.
+var operations = map[string]access{
+	"createScan":       {roles: roles(uploader)},
+	"findScans":        {roles: roles(uploader, clinician), audit: "scan.find"},
+	"getScan":          {roles: everyone, audit: "scan.read"},
+	"streamScanEvents": {roles: everyone, audit: "scan.events"},
+	"updateScan":       {roles: roles(uploader, clinician)},
+	"retryScan":        {roles: roles(uploader, clinician)},
+	"cancelScan":       {roles: roles(uploader, clinician)},
+	"deleteScan":       {roles: roles(admin)},
+
+	"getResult":       {roles: roles(clinician, researcher), audit: "result.read"},
+	"getSegmentation": {roles: roles(clinician, researcher), audit: "segmentation.read"},
+	"getPreview":      {roles: roles(clinician, researcher), audit: "preview.read"},
+	"getReport":       {roles: roles(clinician, researcher), audit: "report.read"},
+	"listCases":       {roles: roles(clinician, researcher), audit: "cases.list"},
+
+	"listKeys":  {roles: roles(admin)},
+	"createKey": {roles: roles(admin)},
+	"revokeKey": {roles: roles(admin)},
+	"listAudit": {roles: roles(admin)},
+
+	"listModels": {roles: everyone},
+	"getMetrics": {roles: everyone}, // counts over all sites, nothing of any one
+
+	"getHealth":      {public: true},
+	"getReadiness":   {public: true},
+	"getContract":    {public: true},
+	"getDocs":        {public: true},
+	"getProblemPage": {public: true},
+	"getHome":        {public: true},
+}
+
+func (a access) allows(role neuroscreen.Role) bool {
+	return len(a.roles) > 0 && (role == neuroscreen.Admin || slices.Contains(a.roles, role))
+}
+
+// seesIdentifiers: researchers work on pseudonyms.
+func seesIdentifiers(role neuroscreen.Role) bool { return role != neuroscreen.Researcher }

@@ -1,0 +1,169 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"math"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"neuroscreen"
+)
+
+// decodeMetadata reads the metadata part of an upload.
+func (s *Server) decodeMetadata(data []byte) (neuroscreen.Metadata, error) {
+	var m neuroscreen.Metadata
+	if err := validateJSON(data, s.schema("Metadata")); err != nil {
+		return m, err
+	}
+	if err := json.Unmarshal(data, &m); err != nil {
+		return m, neuroscreen.Errorf(neuroscreen.CodeInvalid, "invalid-json", "the metadata cannot be read")
+	}
+	return s.completeMetadata(m)
+}
+
+// queryMetadata takes the metadata of a raw body from the query, where the
+// gate has checked each value already.
+func (s *Server) queryMetadata(p CreateScanParams) (neuroscreen.Metadata, error) {
+	m := neuroscreen.Metadata{
+		SubjectID: val(p.SubjectID), AgeYears: p.AgeYears, BirthDate: val(p.BirthDate), ScanDate: val(p.ScanDate),
+		Sex: val(p.Sex), Modality: val(p.Modality), Scanner: val(p.Scanner), FieldStrengthT: p.FieldStrengthT,
+		Manufacturer: val(p.Manufacturer), ContrastAgent: p.ContrastAgent, AccessionNumber: val(p.AccessionNumber),
+		TRSeconds: p.TrS, MMSE: p.Mmse, EducationYears: p.EducationYears, ConsentResearch: p.ConsentResearch,
+		StudyInstanceUID: val(p.StudyInstanceUID), SeriesInstanceUID: val(p.SeriesInstanceUID),
+		FrameOfReferenceUID: val(p.FrameOfReferenceUID), SOPInstanceUIDs: p.SopInstanceUids,
+	}
+	return s.completeMetadata(m)
+}
+
+// hasMetadata says whether any metadata came in the query.
+func hasMetadata(p CreateScanParams) bool {
+	p.IdempotencyKey, p.ContentDigest = nil, nil
+	return !reflect.ValueOf(p).IsZero()
+}
+
+// completeMetadata checks what a schema cannot and leaves the age set and the
+// birth date empty.
+func (s *Server) completeMetadata(m neuroscreen.Metadata) (neuroscreen.Metadata, error) {
+	m.SubjectID = strings.TrimSpace(m.SubjectID)
+	m.AccessionNumber = strings.TrimSpace(m.AccessionNumber)
+	for _, f := range []struct{ name, value string }{
+		{"subject_id", m.SubjectID}, {"sex", string(m.Sex)}, {"modality", string(m.Modality)},
+	} {
+		if f.value == "" {
+			return m, missing(f.name, "this field is needed")
+		}
+	}
+	age, err := ageOf(m.AgeYears, m.BirthDate, m.ScanDate, s.cfg.Now())
+	if err != nil {
+		return m, err
+	}
+	if age == nil {
+		return m, missing("age_years", "the age is needed: age_years, or birth_date with scan_date")
+	}
+	m.AgeYears, m.BirthDate = age, ""
+	return m, nil
+}
+
+// ageOf returns the age at the scan in years: as given, or from the dates, to
+// a tenth, so that the birth date cannot be had back from age and scan date.
+// It is nil when neither is given.
+func ageOf(given *float64, birthDate, scanDate string, now time.Time) (*float64, error) {
+	var birth, scan time.Time
+	for _, d := range []struct {
+		name, value string
+		to          *time.Time
+	}{{"birth_date", birthDate, &birth}, {"scan_date", scanDate, &scan}} {
+		if d.value == "" {
+			continue
+		}
+		t, err := time.Parse(time.DateOnly, d.value)
+		if err != nil || t.Year() < 1880 {
+			return nil, badDate(d.name, "this is not a date (YYYY-MM-DD)")
+		}
+		if t.After(now.AddDate(0, 0, 1)) { // a day's grace for time zones
+			return nil, badDate(d.name, "this date lies in the future")
+		}
+		*d.to = t
+	}
+	if birthDate == "" {
+		return given, nil
+	}
+	if scanDate == "" {
+		return nil, missing("scan_date", "birth_date needs scan_date, for the age at the scan")
+	}
+	if birth.After(scan) {
+		return nil, badDate("birth_date", "the birth date lies after the scan date")
+	}
+	const daysPerYear = 365.2425
+	age := math.Round(scan.Sub(birth).Hours()/24/daysPerYear*10) / 10
+	if age > 130 {
+		return nil, badDate("birth_date", "the dates give an age over 130 years")
+	}
+	if given == nil {
+		return &age, nil
+	}
+	if math.Abs(*given-age) > 1 {
+		return nil, neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "age-contradicts-dates", "age_years",
+			"age_years differs by more than a year from what birth_date and scan_date give")
+	}
+	return given, nil
+}
+
+func missing(field, message string) error {
+	return neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "missing-field", field, "%s", message)
+}
+
+func badDate(field, message string) error {
+	return neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "invalid-date", field, "%s", message)
+}
+
+// metadataDiff names the fields in which two metadata differ.
+func metadataDiff(a, b neuroscreen.Metadata) []string {
+	fields := func(m neuroscreen.Metadata) map[string]json.RawMessage {
+		var out map[string]json.RawMessage
+		data, err := json.Marshal(m)
+		if err == nil {
+			err = json.Unmarshal(data, &out)
+		}
+		if err != nil {
+			panic(err) // Metadata always marshals
+		}
+		return out
+	}
+	fa, fb := fields(a), fields(b)
+	var names []string
+	for name := range fa {
+		if !bytes.Equal(fa[name], fb[name]) {
+			names = append(names, name)
+		}
+	}
+	for name := range maps.Keys(fb) {
+		if _, ok := fa[name]; !ok {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// val is *p, or the zero value for nil.
+func val[T any](p *T) T {
+	if p == nil {
+		var zero T
+		return zero
+	}
+	return *p
+}
+
+// ptr is nil for the zero value, for optional fields.
+func ptr[T comparable](v T) *T {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return &v
+}

@@ -1,0 +1,227 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"html/template"
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"neuroscreen"
+	"neuroscreen/internal/nifti"
+	"neuroscreen/internal/store"
+)
+
+// statusOf is the one place where an error becomes an HTTP status.
+var statusOf = map[neuroscreen.Code]int{
+	neuroscreen.CodeInvalid:         http.StatusBadRequest,
+	neuroscreen.CodeUnauthenticated: http.StatusUnauthorized,
+	neuroscreen.CodeForbidden:       http.StatusForbidden,
+	neuroscreen.CodeNotFound:        http.StatusNotFound,
+	neuroscreen.CodeConflict:        http.StatusConflict,
+	neuroscreen.CodeTooLarge:        http.StatusRequestEntityTooLarge,
+	neuroscreen.CodeUnprocessable:   http.StatusUnprocessableEntity,
+	neuroscreen.CodeUnsupported:     http.StatusUnsupportedMediaType,
+	neuroscreen.CodeUnavailable:     http.StatusServiceUnavailable,
+	neuroscreen.CodeInternal:        http.StatusInternalServerError,
+	codeMethod:                      http.StatusMethodNotAllowed,
+	codeTimeout:                     http.StatusRequestTimeout,
+}
+
+// Codes that only HTTP knows.
+const (
+	codeMethod  neuroscreen.Code = "method-not-allowed"
+	codeTimeout neuroscreen.Code = "request-timeout"
+)
+
+// problemDoc explains a problem type on its page. Types that are not here get
+// a title made from their name and no page; a test lists those that this
+// package and the reader of images use.
+type problemDoc struct{ Title, Text string }
+
+var problemDocs = map[string]problemDoc{
+	"missing-key":            {"No key", "The call needs a key: Authorization: Bearer KEY, or X-API-Key: KEY. An administrator of your site makes one with POST /v1/keys or neuroscreen keys create."},
+	"invalid-key":            {"Key not accepted", "The key is unknown or was revoked."},
+	"role-not-allowed":       {"The key's role does not allow this", "Ask an administrator of your site for a key with another role. The contract's page says which roles may make a call."},
+	"not-found":              {"Nothing there", "There is no such thing at your site: the address is wrong, it was erased, or it belongs to another site."},
+	"method-not-allowed":     {"Method not allowed", "The address exists, but not with this method."},
+	"missing-field":          {"A field is missing", "The field named in field is needed."},
+	"unknown-field":          {"A field is not known", "The field named in field is not in the contract. It is refused rather than ignored, because a misspelt name would otherwise be lost silently."},
+	"unknown-parameter":      {"A parameter is not known", "The query parameter named in field is not in the contract of this call."},
+	"invalid-value":          {"A value is not allowed", "The value of the field, parameter or header named in field is outside what the contract allows."},
+	"invalid-date":           {"A date is wrong", "Dates are written YYYY-MM-DD. A birth date lies before the scan date, and a scan date not in the future."},
+	"age-contradicts-dates":  {"Age and dates disagree", "age_years differs by more than a year from what birth_date and scan_date give. One of them may belong to somebody else: check, then send only what is right."},
+	"invalid-json":           {"Not JSON", "The body, or the metadata part, could not be read as one JSON object."},
+	"invalid-query":          {"The query cannot be read", "The part of the address after the question mark is not well formed."},
+	"invalid-multipart":      {"The multipart body cannot be read", "The body does not follow multipart/form-data, or ends before its last boundary."},
+	"metadata-not-first":     {"The metadata must come first", "Send the part metadata before the part scan, so that a scan is never stored before it is known whose it is."},
+	"metadata-twice":         {"Metadata given twice", "With multipart/form-data the metadata are a part of the body; query parameters are for raw bodies."},
+	"unknown-part":           {"A part is not known", "The parts of an upload are metadata, scan and, for an .img, header."},
+	"duplicate-part":         {"A part came twice", "Each part may come once."},
+	"missing-body":           {"No body", "The call needs a body."},
+	"incomplete-body":        {"The body ended early", "The connection was cut, or fewer bytes came than announced. Nothing was stored; send it again."},
+	"body-too-large":         {"Too large", "The request is over the size limit named in detail."},
+	"unsupported-media-type": {"Media type not read", "The contract lists the media types of each call. An upload is multipart/form-data or application/octet-stream."},
+	"invalid-digest":         {"Content-Digest cannot be read", "Write it as in RFC 9530: Content-Digest: sha-256=:BASE64: . Only sha-256 is verified, so only sha-256 is accepted."},
+	"digest-mismatch":        {"The bytes are not those that were announced", "The received bytes have another SHA-256 than Content-Digest says: they were changed on the way. Nothing was stored; send them again."},
+	"idempotency-key-reused": {"Idempotency key reused", "This Idempotency-Key came before with another scan or other metadata. Use a new key for a new upload."},
+	"request-timeout":        {"Too slow", "No bytes came for too long. Nothing was stored; send it again."},
+	"no-filter":              {"A parameter is needed", "Say what to look for: subject_id or accession_number."},
+	"bad-cursor":             {"The cursor is not valid", "Take next_cursor from the page before, unchanged and with the same filters."},
+	"not-ready":              {"Not ready yet", "The scan is still being analysed. Follow its events, or ask again later."},
+	"scan-refused":           {"The scan was refused", "It cannot be analysed; reasons says why. There is no result."},
+	"scan-failed":            {"The analysis failed", "The analysis ended with an error; reasons says which. POST .../retry starts it again."},
+	"scan-cancelled":         {"The analysis was cancelled", "POST .../retry starts it again."},
+	"scan-final":             {"The analysis has ended", "A scan that has ended cannot be cancelled."},
+	"scan-running":           {"The analysis is under way", "Wait until it has ended, or cancel it first."},
+	"last-admin-key":         {"The last admin key", "Make another admin key first, otherwise nobody could administer the site any more."},
+	"identifiers-withheld":   {"Identifiers are withheld", "Keys with the role researcher work on pseudonyms and cannot search for identifiers."},
+	"storage-full":           {"No room", "The server's disk is full. Nothing was stored; try again later and tell the administrator."},
+	"blob-missing":           {"The stored file is not there", "Post the scan again."},
+	"unready":                {"Not ready to serve", "A dependency does not answer. detail names it."},
+	"unavailable":            {"Not available", "A dependency does not answer; try again later."},
+	"internal":               {"An error of ours", "The server's log has the details under request_id."},
+
+	nifti.TypeEmpty:               {"The file is empty", "The file has no bytes; the transfer probably failed."},
+	nifti.TypeNotNIfTI:            {"Not a NIfTI file", "The scan must be NIfTI-1, NIfTI-2 or ANALYZE 7.5, plain or gzipped. DICOM series are converted with dcm2niix."},
+	nifti.TypeBadGzip:             {"Damaged compression", "The gzip stream cannot be decompressed or its checksum is wrong. Send the file again."},
+	nifti.TypeTruncated:           {"The file ends early", "The file holds fewer bytes than its header announces. Send it again."},
+	nifti.TypeNoData:              {"Header without data", "This is the header of a pair, or a file that ends after its header. Send the data too."},
+	nifti.TypeNoHeader:            {"Data without header", "This is the .img of a pair. Send the .hdr as the part header."},
+	nifti.TypeBadHeader:           {"A header field is wrong", "The NIfTI header field named in field contradicts the standard."},
+	nifti.TypeAbsurdDimensions:    {"Impossible dimensions", "The dimensions in the header are zero, negative or overflow."},
+	nifti.TypeUnsupportedDatatype: {"Voxel type not read", "Complex, colour, 128-bit and one-bit voxels are not brain scans; convert the file to a real number type."},
+	nifti.TypeTooLarge:            {"The image is too large", "The image's dimensions, or its size after decompression, are over the limit."},
+}
+
+// scanError is an error about a scan's state; the problem tells that state.
+type scanError struct {
+	err  *neuroscreen.Error
+	scan store.ScanRecord
+}
+
+func (e *scanError) Error() string { return e.err.Error() }
+func (e *scanError) Unwrap() error { return e.err }
+
+// asError is neuroscreen.AsError for what may come out of a handler.
+func asError(err error) *neuroscreen.Error {
+	if e, ok := errors.AsType[*neuroscreen.Error](err); ok {
+		return e
+	}
+	if e, ok := errors.AsType[*nifti.Error](err); ok {
+		return imageError(e)
+	}
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return neuroscreen.Errorf(neuroscreen.CodeTooLarge, "body-too-large", "the request is over the size limit")
+	}
+	return neuroscreen.AsError(err)
+}
+
+// imageError blames the posted file.
+func imageError(e *nifti.Error) *neuroscreen.Error {
+	code := neuroscreen.CodeUnprocessable
+	if e.Type == nifti.TypeTooLarge {
+		code = neuroscreen.CodeTooLarge
+	}
+	field := e.Field
+	if field == "" {
+		field = "scan"
+	}
+	return &neuroscreen.Error{Code: code, Type: e.Type, Field: field, Message: e.Msg, Err: e.Err}
+}
+
+// problemOf turns an error into the document for the client.
+func problemOf(ctx context.Context, err error) Problem {
+	e := asError(err)
+	status, ok := statusOf[e.Code]
+	if !ok {
+		status = http.StatusInternalServerError
+	}
+	p := Problem{Type: "/problems/" + e.Type, Title: problemTitle(e.Type), Status: status}
+	if e.Message != "" {
+		p.Detail = &e.Message
+	}
+	if e.Field != "" {
+		p.Field = &e.Field
+	}
+	if id := requestID(ctx); id != "" {
+		p.RequestID = &id
+	}
+	if se, ok := errors.AsType[*scanError](err); ok {
+		p.ScanID = &se.scan.ID
+		p.State = &se.scan.State
+		p.Reasons = se.scan.Reasons
+	}
+	return p
+}
+
+func problemTitle(typ string) string {
+	if d, ok := problemDocs[typ]; ok {
+		return d.Title
+	}
+	words := strings.ReplaceAll(typ, "-", " ")
+	if words == "" {
+		return "Problem"
+	}
+	return strings.ToUpper(words[:1]) + words[1:]
+}
+
+// writeProblem answers with the problem, after reading what is left of the
+// body: many clients send all of it before they look at the answer, and would
+// see a reset connection instead. Only internal errors are logged.
+func (s *Server) writeProblem(w http.ResponseWriter, r *http.Request, err error) {
+	ctx := r.Context()
+	p := problemOf(ctx, err)
+	e := asError(err)
+	if e.Code == neuroscreen.CodeInternal || e.Code == neuroscreen.CodeUnavailable {
+		s.cfg.Log.LogAttrs(ctx, slog.LevelError, "request failed",
+			slog.String("request_id", requestID(ctx)), slog.String("type", e.Type), slog.Any("error", err))
+	}
+	s.metrics.problems.WithLabelValues(e.Type).Inc()
+	if x := exchangeFrom(ctx); x != nil {
+		if x.answered {
+			return // too late to say anything
+		}
+		x.body.drain()
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("Cache-Control", "no-store")
+	for _, k := range []string{"ETag", "Location", "Content-Encoding", "Content-Length"} {
+		h.Del(k)
+	}
+	switch p.Status {
+	case http.StatusUnauthorized:
+		h.Set("WWW-Authenticate", `Bearer realm="neuroscreen"`)
+	case http.StatusServiceUnavailable:
+		h.Set("Retry-After", "5")
+	}
+	w.WriteHeader(p.Status)
+	json.NewEncoder(w).Encode(p)
+}
+
+// GetProblemPage is where the types of problems point.
+func (s *Server) GetProblemPage(ctx context.Context, req GetProblemPageRequestObject) (GetProblemPageResponseObject, error) {
+	doc, ok := problemDocs[req.Name]
+	if !ok {
+		return nil, errNotFound()
+	}
+	return page{problemPage, struct {
+		Name string
+		problemDoc
+	}{req.Name, doc}}, nil
+}
+
+var problemPage = template.Must(template.New("problem").Parse(pageHead + `
+<title>{{.Title}}</title>
+<h1>{{.Title}}</h1>
+<p><code>/problems/{{.Name}}</code></p>
+<p>{{.Text}}</p>
+<p><a href="/docs">The contract</a></p>
+`))
+
+func errNotFound() error {
+	return neuroscreen.Errorf(neuroscreen.CodeNotFound, "not-found", "there is nothing here for this key")
+}

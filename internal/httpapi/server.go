@@ -1,0 +1,171 @@
+// Package httpapi serves the contract in api/openapi.yaml.
+//
+// A request passes, in this order: observe (id, deadlines, log, metrics,
+// panics), gate (operation, key, role, contract), and the handler, which works
+// for the key's site only. A handler decodes, asks the store, and answers; an
+// error becomes an RFC 9457 problem in one place.
+package httpapi
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/getkin/kin-openapi/routers/gorillamux"
+	"github.com/go-chi/chi/v5"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"neuroscreen/api"
+	"neuroscreen/internal/blob"
+	"neuroscreen/internal/nifti"
+	"neuroscreen/internal/store"
+)
+
+// Limits of a request. A zero field takes the default's value.
+type Limits struct {
+	MaxUpload int64         // bytes of a scan as received
+	MaxJSON   int64         // bytes of any other body
+	BodyIdle  time.Duration // a client that sends nothing for so long is given up
+	WriteIdle time.Duration // time for an answer; downloads and event streams get it anew for each piece
+	Image     nifti.Limits  // of a scan once decompressed
+}
+
+// DefaultLimits take any structural scan and long functional runs.
+var DefaultLimits = Limits{
+	MaxUpload: 1 << 30,
+	MaxJSON:   64 << 10,
+	BodyIdle:  30 * time.Second,
+	WriteIdle: 60 * time.Second,
+	Image:     nifti.Limits{MaxBytes: 4 << 30},
+}
+
+func (l Limits) orDefault() Limits {
+	d := DefaultLimits
+	if l.MaxUpload > 0 {
+		d.MaxUpload = l.MaxUpload
+	}
+	if l.MaxJSON > 0 {
+		d.MaxJSON = l.MaxJSON
+	}
+	if l.BodyIdle > 0 {
+		d.BodyIdle = l.BodyIdle
+	}
+	if l.WriteIdle > 0 {
+		d.WriteIdle = l.WriteIdle
+	}
+	if l.Image != (nifti.Limits{}) {
+		d.Image = l.Image
+	}
+	return d
+}
+
+// Check is a dependency that must answer before scans can be accepted.
+type Check struct {
+	Name string
+	Do   func(context.Context) error
+}
+
+// Config of a Server. Store and Blobs are needed.
+type Config struct {
+	Store   *store.Store
+	Blobs   *blob.Files
+	Models  func() []ModelCard // cards of what is in use; none if nil
+	Checks  []Check            // asked by /readyz, besides the database
+	Metrics *prometheus.Registry
+	Log     *slog.Logger
+	Limits  Limits
+	Version string
+
+	Now       func() time.Time
+	Poll      time.Duration // between looks at a scan whose events are streamed; 300 ms if 0
+	Heartbeat time.Duration // between comment lines of an idle event stream; 15 s if 0
+}
+
+// Server answers the API. Close ends its event streams.
+type Server struct {
+	cfg      Config
+	contract *openapi3.T
+	router   routers.Router
+	metrics  *metrics
+	handler  http.Handler
+	docs     []byte
+	closed   chan struct{}
+	close    sync.Once
+}
+
+// New prepares the server. It fails only when the contract is wrong.
+func New(cfg Config) (*Server, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = prometheus.NewRegistry()
+	}
+	if cfg.Poll <= 0 {
+		cfg.Poll = 300 * time.Millisecond
+	}
+	if cfg.Heartbeat <= 0 {
+		cfg.Heartbeat = 15 * time.Second
+	}
+	if cfg.Models == nil {
+		cfg.Models = func() []ModelCard { return nil }
+	}
+	cfg.Limits = cfg.Limits.orDefault()
+
+	contract, err := loadContract()
+	if err != nil {
+		return nil, err
+	}
+	router, err := gorillamux.NewRouter(contract)
+	if err != nil {
+		return nil, fmt.Errorf("httpapi: contract: %w", err)
+	}
+	s := &Server{cfg: cfg, contract: contract, router: router, metrics: newMetrics(cfg.Metrics), closed: make(chan struct{})}
+	if s.docs, err = renderDocs(contract); err != nil {
+		return nil, err
+	}
+
+	strict := NewStrictHandlerWithOptions(s, nil, StrictHTTPServerOptions{
+		RequestErrorHandlerFunc:  s.writeProblem,
+		ResponseErrorHandlerFunc: s.writeProblem,
+	})
+	mux := chi.NewRouter()
+	HandlerWithOptions(strict, ChiServerOptions{BaseRouter: mux, ErrorHandlerFunc: s.bindError})
+	s.handler = s.observe(s.gate(mux))
+	return s, nil
+}
+
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+// Close ends the event streams, so that a graceful stop does not wait for
+// them. Clients connect again with Last-Event-ID.
+func (s *Server) Close() { s.close.Do(func() { close(s.closed) }) }
+
+// bindError is reached when the generated code can't read a parameter that the
+// contract let through.
+func (s *Server) bindError(w http.ResponseWriter, r *http.Request, err error) {
+	s.writeProblem(w, r, badParameter(err))
+}
+
+func loadContract() (*openapi3.T, error) {
+	contract, err := openapi3.NewLoader().LoadFromData(api.Contract)
+	if err != nil {
+		return nil, fmt.Errorf("httpapi: contract: %w", err)
+	}
+	if err := contract.Validate(context.Background()); err != nil {
+		return nil, fmt.Errorf("httpapi: contract: %w", err)
+	}
+	return contract, nil
+}
+
+func (s *Server) schema(name string) *openapi3.Schema {
+	return s.contract.Components.Schemas[name].Value
+}

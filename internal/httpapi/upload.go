@@ -1,0 +1,414 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"hash"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/http"
+	"strings"
+	"time"
+
+	"neuroscreen"
+	"neuroscreen/internal/blob"
+	"neuroscreen/internal/nifti"
+	"neuroscreen/internal/store"
+)
+
+const (
+	maxMetadata = 1 << 20 // a series of 10,000 SOP instance UIDs fits
+	maxHeader   = 1 << 20 // an .hdr has 348 or 540 bytes; extensions may follow
+	maxOverhead = 4 << 20 // of a multipart body: metadata, header, boundaries
+)
+
+// rawTypes are the media types of a body that is the file itself. The last two
+// are what curl sends unless told otherwise, and nothing.
+var rawTypes = map[string]bool{
+	"application/octet-stream": true, "application/gzip": true, "application/x-gzip": true, "application/x-nifti": true,
+	"application/nifti": true, "application/x-www-form-urlencoded": true, "": true,
+}
+
+// upload is one scan on its way in.
+type upload struct {
+	s        *Server
+	ctx      context.Context
+	metadata neuroscreen.Metadata
+	header   []byte // of an .hdr/.img pair
+	scan     blob.Info
+	stored   []string // keys of blobs that nothing refers to yet
+}
+
+// CreateScan streams the body into the blob store while its hash is taken and
+// the image is read through, then makes row and job. Until that has happened
+// nothing can be seen of the upload, and after an error nothing remains.
+func (s *Server) CreateScan(ctx context.Context, req CreateScanRequestObject) (res CreateScanResponseObject, err error) {
+	x := exchangeFrom(ctx)
+	r := x.req
+	if r.ContentLength > s.cfg.Limits.MaxUpload+maxOverhead {
+		return nil, neuroscreen.Errorf(neuroscreen.CodeTooLarge, "body-too-large", "the limit is %d bytes", s.cfg.Limits.MaxUpload)
+	}
+	u := &upload{s: s, ctx: ctx}
+	defer func() {
+		if err != nil {
+			u.discard()
+		}
+	}()
+
+	mediaType, params, err := mediaType(r)
+	switch {
+	case err != nil:
+		return nil, err
+	case mediaType == "multipart/form-data":
+		if hasMetadata(req.Params) {
+			return nil, neuroscreen.Errorf(neuroscreen.CodeInvalid, "metadata-twice", "metadata are in the query, but the body is multipart; put them into its part metadata")
+		}
+		err = u.readMultipart(r, params["boundary"], val(req.Params.ContentDigest))
+	case rawTypes[mediaType]:
+		if u.metadata, err = s.queryMetadata(req.Params); err == nil {
+			err = u.readRaw(r, val(req.Params.ContentDigest))
+		}
+	default:
+		err = neuroscreen.FieldErrorf(neuroscreen.CodeUnsupported, "unsupported-media-type", "Content-Type",
+			"send multipart/form-data, or application/octet-stream with the metadata in the query")
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.metrics.uploadBytes.Add(float64(u.scan.Size))
+
+	n := store.NewScan{Metadata: u.metadata, BlobKey: u.scan.Key, Size: u.scan.Size, IdempotencyKey: val(req.Params.IdempotencyKey)}
+	if u.header != nil {
+		info, err := u.put(bytes.NewReader(u.header), nil)
+		if err != nil {
+			return nil, err
+		}
+		n.HeaderBlobKey, n.HeaderSize = info.Key, info.Size
+	}
+	created, err := s.cfg.Store.CreateScan(ctx, siteID(ctx), actor(ctx), n)
+	if err != nil {
+		return nil, err
+	}
+	scan, err := s.scan(ctx, created.Scan)
+	if err != nil {
+		return nil, err
+	}
+	location := "/v1/scans/" + scan.ID.String()
+	if created.Duplicate {
+		if created.MetadataDiffers {
+			scan.MetadataDiffers = metadataDiff(u.metadata, scan.Metadata)
+		}
+		u.discard() // bytes that came under another header or compression, if any
+		return CreateScan200JSONResponse{Body: scan, Headers: CreateScan200ResponseHeaders{Location: location}}, nil
+	}
+	return CreateScan202JSONResponse{Body: scan, Headers: CreateScan202ResponseHeaders{Location: location}}, nil
+}
+
+func mediaType(r *http.Request) (string, map[string]string, error) {
+	ct := r.Header.Get("Content-Type")
+	if ct == "" {
+		return "", nil, nil
+	}
+	t, params, err := mime.ParseMediaType(ct)
+	if err != nil {
+		return "", nil, neuroscreen.FieldErrorf(neuroscreen.CodeUnsupported, "unsupported-media-type", "Content-Type", "it cannot be read")
+	}
+	if t == "multipart/form-data" && params["boundary"] == "" {
+		return "", nil, neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "invalid-multipart", "Content-Type", "it names no boundary")
+	}
+	return t, params, nil
+}
+
+// readRaw takes the whole body as the scan.
+func (u *upload) readRaw(r *http.Request, digest string) error {
+	want, err := parseDigest(digest)
+	if err != nil {
+		return err
+	}
+	check := u.checkImage(nil)
+	body := http.MaxBytesReader(nil, r.Body, u.s.cfg.Limits.MaxUpload)
+	return u.storeScan(body, check, want)
+}
+
+// readMultipart takes the parts in their order.
+func (u *upload) readMultipart(r *http.Request, boundary, digest string) error {
+	want, err := parseDigest(digest)
+	if err != nil {
+		return err
+	}
+	limit := u.s.cfg.Limits.MaxUpload
+	var body io.Reader = http.MaxBytesReader(nil, r.Body, limit+maxOverhead)
+	var whole hash.Hash
+	if want != nil {
+		whole = sha256.New()
+		body = io.TeeReader(body, whole)
+	}
+	mr := multipart.NewReader(body, boundary)
+	seen := map[string]bool{}
+	again := false // the scan came before its header
+	for {
+		part, err := mr.NextPart()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return multipartError(err, limit)
+		}
+		name := part.FormName()
+		if seen[name] {
+			return neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "duplicate-part", clip(name), "this part came twice")
+		}
+		seen[name] = true
+		if !seen["metadata"] && (name == "scan" || name == "header") {
+			return neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "metadata-not-first", "metadata", "send the part metadata before the part %s", name)
+		}
+		partDigest, err := parseDigest(part.Header.Get("Content-Digest"))
+		if err != nil {
+			return err
+		}
+		switch name {
+		case "metadata":
+			data, err := readPart(part, maxMetadata, partDigest)
+			if err != nil {
+				return err
+			}
+			if u.metadata, err = u.s.decodeMetadata(data); err != nil {
+				return err
+			}
+		case "header":
+			if u.header, err = readPart(part, maxHeader, partDigest); err != nil {
+				return err
+			}
+			again = seen["scan"]
+		case "scan":
+			var check imageCheck
+			if again = u.header == nil && isImg(part.FileName()); !again {
+				check = u.checkImage(u.header)
+			}
+			if err := u.storeScan(http.MaxBytesReader(nil, part, limit), check, partDigest); err != nil {
+				return multipartError(err, limit)
+			}
+		default:
+			return neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "unknown-part", clip(name), "the parts are metadata, scan and, for an .img, header")
+		}
+	}
+	for _, name := range []string{"metadata", "scan"} {
+		if !seen[name] {
+			return missing(name, "this part is missing")
+		}
+	}
+	if whole != nil {
+		if _, err := io.Copy(io.Discard, body); err != nil { // what follows the last boundary
+			return multipartError(err, limit)
+		}
+		scan, _ := hex.DecodeString(u.scan.Key)
+		if !equal(want, whole.Sum(nil)) && !equal(want, scan) {
+			return digestMismatch("Content-Digest")
+		}
+	}
+	if again {
+		return u.recheck()
+	}
+	return nil
+}
+
+func isImg(fileName string) bool {
+	n := strings.TrimSuffix(strings.ToLower(fileName), ".gz")
+	return strings.HasSuffix(n, ".img")
+}
+
+// storeScan moves the scan's bytes into the blob store; check reads along.
+func (u *upload) storeScan(r io.Reader, check imageCheck, digest []byte) error {
+	accept := func(info blob.Info) error {
+		sum, err := hex.DecodeString(info.Key)
+		if err != nil {
+			return err
+		}
+		if digest != nil && !equal(digest, sum) {
+			return digestMismatch("Content-Digest")
+		}
+		return nil
+	}
+	r = bodyReader{r, u.s.cfg.Limits.MaxUpload}
+	if check == nil {
+		info, err := u.put(r, accept)
+		u.scan = info
+		return err
+	}
+
+	// The image is read through by a goroutine that gets each byte as it is
+	// stored. Its verdict is asked for before the blob becomes visible.
+	pr, pw := io.Pipe()
+	var imageErr error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if imageErr = check(pr); imageErr == nil {
+			_, imageErr = io.Copy(io.Discard, pr)
+		}
+		pr.CloseWithError(errStopped)
+	}()
+	verdict := func(end error) error {
+		pw.CloseWithError(end) // nil means io.EOF
+		<-done
+		return imageErr
+	}
+	info, err := u.put(io.TeeReader(r, pw), func(info blob.Info) error {
+		// A wrong digest explains a bad image, not the other way round.
+		if err := accept(info); err != nil {
+			return err
+		}
+		return verdict(nil)
+	})
+	if bad := verdict(io.ErrUnexpectedEOF); errors.Is(err, errStopped) {
+		err = bad
+	}
+	u.scan = info
+	return err
+}
+
+// errStopped marks the end of a copy that the image check has ended.
+var errStopped = errors.New("image refused")
+
+// put stores a blob and notes that nobody refers to it yet.
+func (u *upload) put(r io.Reader, accept func(blob.Info) error) (blob.Info, error) {
+	info, err := u.s.cfg.Blobs.Put(u.ctx, r, accept)
+	if err == nil {
+		u.stored = append(u.stored, info.Key)
+	}
+	return info, err
+}
+
+// discard removes the stored blobs, except those that some scan refers to. A
+// process that is killed before leaves them to the sweep.
+func (u *upload) discard() {
+	if len(u.stored) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(u.ctx), 10*time.Second)
+	defer cancel()
+	if _, err := u.s.cfg.Store.ReleaseBlobs(ctx, u.stored, u.s.cfg.Blobs.Remove); err != nil {
+		u.s.cfg.Log.Warn("blobs of a refused upload stay until the next sweep", "request_id", requestID(u.ctx), "error", err)
+	}
+	u.stored = nil
+}
+
+// imageCheck reads an image through.
+type imageCheck func(io.Reader) error
+
+// checkImage reads headers, data and checksum, but keeps nothing: that tells a
+// damaged transfer at once. What the image shows is the analysis's business.
+func (u *upload) checkImage(header []byte) imageCheck {
+	limits := u.s.cfg.Limits.Image
+	return func(r io.Reader) error {
+		var rd *nifti.Reader
+		var err error
+		if header == nil {
+			rd, err = nifti.NewReader(r, limits)
+		} else {
+			rd, err = nifti.NewPairReader(bytes.NewReader(header), r, limits)
+		}
+		if err != nil {
+			return err
+		}
+		return rd.Verify()
+	}
+}
+
+// recheck reads the stored .img again, now that its header is there or known
+// to be missing.
+func (u *upload) recheck() error {
+	f, err := u.s.cfg.Blobs.Open(u.ctx, u.scan.Key)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	err = u.checkImage(u.header)(f)
+	if e, ok := errors.AsType[*nifti.Error](err); ok && u.header == nil && e.Type == nifti.TypeNotNIfTI {
+		return neuroscreen.FieldErrorf(neuroscreen.CodeUnprocessable, nifti.TypeNoHeader, "header", "this is the .img of a pair; send its .hdr as the part header")
+	}
+	return err
+}
+
+// readPart reads a small part whole.
+func readPart(part *multipart.Part, limit int64, digest []byte) ([]byte, error) {
+	data, err := io.ReadAll(http.MaxBytesReader(nil, part, limit))
+	if err != nil {
+		return nil, multipartError(err, limit)
+	}
+	if sum := sha256.Sum256(data); digest != nil && !equal(digest, sum[:]) {
+		return nil, digestMismatch("Content-Digest")
+	}
+	return data, nil
+}
+
+// multipartError tells a broken connection from a broken body.
+func multipartError(err error, limit int64) error {
+	if _, ok := errors.AsType[*neuroscreen.Error](err); ok {
+		return err
+	}
+	if _, ok := errors.AsType[*nifti.Error](err); ok {
+		return err
+	}
+	if strings.HasPrefix(err.Error(), "multipart: ") || strings.HasPrefix(err.Error(), "malformed MIME") {
+		return &neuroscreen.Error{Code: neuroscreen.CodeInvalid, Type: "invalid-multipart", Message: "the body is not well-formed multipart/form-data", Err: err}
+	}
+	return bodyError(err, limit)
+}
+
+// bodyReader turns errors of the connection into ours, so that they can be
+// told from those of the disk.
+type bodyReader struct {
+	r     io.Reader
+	limit int64
+}
+
+func (b bodyReader) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if err != nil && err != io.EOF {
+		err = multipartError(err, b.limit)
+	}
+	return n, err
+}
+
+// parseDigest reads Content-Digest (RFC 9530): a dictionary of algorithms. It
+// is nil for none. A digest that we could not verify is refused, because
+// accepting it would look like verifying it.
+func parseDigest(header string) ([]byte, error) {
+	if strings.TrimSpace(header) == "" {
+		return nil, nil
+	}
+	bad := neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "invalid-digest", "Content-Digest", "write it as sha-256=:BASE64:")
+	for member := range strings.SplitSeq(header, ",") {
+		name, value, ok := strings.Cut(strings.TrimSpace(member), "=")
+		if !ok {
+			return nil, bad
+		}
+		if name != "sha-256" {
+			continue
+		}
+		value, _, _ = strings.Cut(value, ";") // parameters
+		value = strings.TrimSpace(value)
+		if len(value) < 2 || value[0] != ':' || value[len(value)-1] != ':' {
+			return nil, bad
+		}
+		sum, err := base64.StdEncoding.DecodeString(value[1 : len(value)-1])
+		if err != nil || len(sum) != sha256.Size {
+			return nil, bad
+		}
+		return sum, nil
+	}
+	return nil, bad
+}
+
+func digestMismatch(field string) error {
+	return neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "digest-mismatch", field, "the received bytes have another SHA-256; nothing was stored, send them again")
+}
+
+func equal(a, b []byte) bool { return subtle.ConstantTimeCompare(a, b) == 1 }
