@@ -60,9 +60,10 @@ type number interface {
 	uint8 | int8 | int16 | uint16 | int32 | uint32 | int64 | uint64 | float32 | float64
 }
 
-// convert sets dst[n] = float32(slope*src[n] + inter), computed in float64.
-// src holds len(dst) numbers in this machine's byte order and is aligned for
-// them.
+// convert sets dst[n] = float32(slope*src[n] + inter), computed in float64 and
+// without fusing the two, as numpy does, so that results are the same bits on
+// every machine. src holds len(dst) numbers in this machine's byte order and is
+// aligned for them.
 func convert[T number](dst []float32, src []byte, slope, inter float64) {
 	if len(dst) == 0 {
 		return
@@ -70,12 +71,12 @@ func convert[T number](dst []float32, src []byte, slope, inter float64) {
 	in := unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(src))), len(dst))
 	if slope == 1 && inter == 0 {
 		for n, v := range in {
-			dst[n] = float32(v)
+			dst[n] = float32(float64(v))
 		}
 		return
 	}
 	for n, v := range in {
-		dst[n] = float32(float64(v)*slope + inter)
+		dst[n] = float32(float64(float64(v)*slope) + inter)
 	}
 }
 

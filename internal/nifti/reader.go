@@ -104,6 +104,13 @@ func newReader(h *Header, src *source, at int64) (*Reader, error) {
 	return rd, nil
 }
 
+// DecodeHeader reads a header without its data: of a single file or of the .hdr
+// of a pair. Its errors are NewReader's, but for those of the data.
+func DecodeHeader(r io.Reader) (*Header, error) {
+	_, h, err := open(r, DefaultLimits)
+	return h, err
+}
+
 // Header returns the image's header.
 func (rd *Reader) Header() *Header { return rd.hdr }
 
