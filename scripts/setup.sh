@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Installs what the machine lacks: Go stays the user's business, PostgreSQL's
+# server comes from the distribution, the sample scan from Debian's package
+# mricron-data. Usage: scripts/setup.sh [postgres] [sample] [chromium]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "setup: $*"; exit 1; }
+
+# as_root runs a command as root, or says how to.
+as_root() {
+	if [ "$(id -u)" = 0 ]; then
+		"$@"
+	elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+		sudo -n -- "$@"
+	else
+		die "this needs root once; run: sudo $*"
+	fi
+}
+
+updated=
+apt() {
+	command -v apt-get >/dev/null || die "no apt-get here; install $* by your distribution's means and try again"
+	if [ -z "$updated" ]; then
+		say "setup: refreshing the package lists"
+		as_root apt-get -qq update >&2
+		updated=1
+	fi
+	say "setup: installing $*"
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@" >/dev/null
+}
+
+command -v go >/dev/null || die "Go is missing; install Go $(sed -n 's/^go //p' go.mod) or newer and put it on the PATH"
+
+postgres() {
+	if ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null; then
+		return
+	fi
+	# Debian would otherwise start a cluster of its own on port 5432.
+	as_root mkdir -p /etc/postgresql-common
+	if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+		as_root sh -c 'echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.conf'
+	elif ! grep -q '^ *create_main_cluster *= *false' /etc/postgresql-common/createcluster.conf; then
+		as_root sh -c 'echo "create_main_cluster = false" >> /etc/postgresql-common/createcluster.conf'
+	fi
+	apt postgresql
+}
+
+sample() {
+	[ -e /usr/share/mricron/templates/ch2.nii.gz ] || apt mricron-data
+}
+
+chromium() {
+	command -v chromium >/dev/null || apt chromium
+}
+
+for part in "${@:-postgres}"; do
+	case $part in
+	postgres | sample | chromium) "$part" ;;
+	*) die "unknown part $part" ;;
+	esac
+done
