@@ -10,7 +10,8 @@ var zeros [lanes]float32
 // large as out on each axis. With st, which asks for slope 1, it also takes the sum and the sum of
 // squares of out by channel.
 func (e *Engine) Conv(w *Weights, low, in, out *Tensor, bias []float32, slope float32, st *Stats) {
-	w.check(low, in, out)
+	w.check(in, out)
+	w.checkSource(low, out)
 	if bias != nil && len(bias) != w.Out || st != nil && slope != 1 {
 		panic(fmt.Sprintf("conv: %d biases for %d channels, slope %g", len(bias), w.Out, slope))
 	}
@@ -29,7 +30,7 @@ func (e *Engine) Conv(w *Weights, low, in, out *Tensor, bias []float32, slope fl
 // the activation. Either may be nil.
 func (e *Engine) ConvGradData(w *Weights, dz, din, dlow *Tensor) {
 	if din != nil {
-		w.check(nil, din, dz)
+		w.check(din, dz)
 		if len(w.inBack) == 0 {
 			panic("conv: weights not packed for training")
 		}
@@ -45,18 +46,22 @@ func (e *Engine) ConvGradData(w *Weights, dz, din, dlow *Tensor) {
 	}
 }
 
-// check panics unless the tensors fit the weights; a missing low is the caller's matter.
-func (w *Weights) check(low, in, out *Tensor) {
+// check panics unless the tensors fit the weights, checkSource unless low is there exactly when w has
+// upsampled channels, checkLow unless it fits.
+func (w *Weights) check(in, out *Tensor) {
 	if in.Channels != w.inChannels() || out.Channels != w.Out || !in.sameSize(out) {
 		panic(fmt.Sprintf("conv: %d+%d to %d channels, tensors %v to %v", w.Up, w.In, w.Out, in, out))
 	}
-	if low != nil {
+}
+
+func (w *Weights) checkSource(low, out *Tensor) {
+	if low != nil || w.Up > 0 {
 		w.checkLow(low, out)
 	}
 }
 
 func (w *Weights) checkLow(low, out *Tensor) {
-	if w.Up == 0 || low.Channels != w.Up || 2*low.D != out.D || 2*low.H != out.H || 2*low.W != out.W || len(w.upBack) == 0 {
+	if low == nil || w.Up == 0 || low.Channels != w.Up || 2*low.D != out.D || 2*low.H != out.H || 2*low.W != out.W || len(w.upBack) == 0 {
 		panic(fmt.Sprintf("conv: %d channels to upsample, tensors %v to %v, packed %t", w.Up, low, out, len(w.upBack) > 0))
 	}
 }

@@ -8,9 +8,10 @@ import "fmt"
 // The volume is cut into slabs along z, each with sums of its own, which are then added in order:
 // the result does not depend on which thread did what.
 func (e *Engine) ConvGradWeights(w *Weights, low, in, dz *Tensor, grad []float32) {
-	w.check(low, in, dz)
-	if len(grad) != len(w.Master) || (low != nil) != (w.Up > 0) {
-		panic(fmt.Sprintf("conv: gradient of %d values for %d weights, low %v", len(grad), len(w.Master), low))
+	w.check(in, dz)
+	w.checkSource(low, dz)
+	if len(grad) != len(w.Master) {
+		panic(fmt.Sprintf("conv: gradient of %d values for %d weights", len(grad), len(w.Master)))
 	}
 	if low != nil {
 		e.upGradWeights(low, dz, grad[:w.upLen()])

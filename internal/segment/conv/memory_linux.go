@@ -7,10 +7,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// allocate returns n zeros outside the Go heap on huge pages where the kernel has them: the first
+// allocate is a variable for tests, which put guard pages around.
+var allocate = mapMemory
+
+// mapMemory returns n zeros outside the Go heap on huge pages where the kernel has them: the first
 // touch of half a gigabyte in small pages takes longer than a forward pass. The memory goes back
 // when release is called.
-func allocate(n int) (data []float32, release func()) {
+func mapMemory(n int) (data []float32, release func()) {
 	if n < 1<<16 {
 		return make([]float32, n), func() {}
 	}
