@@ -252,29 +252,28 @@ func (a *API) Wait(ctx context.Context, id uuid.UUID, see func(ScanEvent)) (Scan
 	for failures := 0; ; {
 		seen, err := a.follow(ctx, id, &last, see)
 		if err == nil {
-			res, err := a.GetScanWithResponse(ctx, id)
-			if err == nil && res.JSON200 == nil {
+			var res *GetScanResponse
+			if res, err = a.GetScanWithResponse(ctx, id); err == nil && res.JSON200 == nil {
 				err = ProblemOf(res.HTTPResponse, res.Body)
 			}
 			if err == nil && res.JSON200.State.Final() {
 				return *res.JSON200, nil
 			}
-			if err != nil && !temporary(err) {
-				return Scan{}, err
-			}
-		} else if !temporary(err) {
+		}
+		if err != nil && !temporary(err) {
 			return Scan{}, err
 		}
-		if seen {
+		if err == nil || seen {
 			failures, wait = 0, firstPause
-		}
-		if failures++; failures == attempts {
-			return Scan{}, fmt.Errorf("client: the service stopped answering: %w", err)
+		} else if failures++; failures == attempts {
+			return Scan{}, err
 		}
 		if err := a.Pause(ctx, wait); err != nil {
 			return Scan{}, err
 		}
-		wait *= 2
+		if err != nil {
+			wait *= 2
+		}
 	}
 }
 
