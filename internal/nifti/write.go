@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
 )
@@ -36,7 +37,8 @@ func Write[T Stored](w io.Writer, g Geometry, data []T) error {
 	if product(g.Shape) != len(data) {
 		panic(fmt.Sprintf("nifti: %d values for the shape %v", len(data), g.Shape))
 	}
-	z := gzip.NewWriter(w) // its default header holds no time and no name
+	z := gzip.NewWriter(w)
+	z.ModTime = time.Unix(0, 0) // gzip's "no time"; the zero Time would be written as a date in 2042
 	if _, err := z.Write(hdr); err != nil {
 		return err
 	}

@@ -44,8 +44,8 @@ func sampleTaps(n, sn int, offset, step, sigma float64) []taps {
 		lo, f := split(x, sn)
 		first, last := max(lo-radius, 0), min(lo+1+radius, sn-1)
 		acc := make([]float64, last-first+1)
-		for n, w := range kernel {
-			at := lo + n - radius
+		for d, w := range kernel {
+			at := lo + d - radius
 			acc[min(max(at, first), last)-first] += w * (1 - float64(f))
 			acc[min(max(at+1, first), last)-first] += w * float64(f)
 		}

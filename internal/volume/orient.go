@@ -10,20 +10,28 @@ type Reorientation struct {
 }
 
 // ToRAS returns the reorientation that brings voxel axes closest to right,
-// anterior and superior (nibabel.io_orientation).
+// anterior and superior. It is nibabel.io_orientation's, but for axes so oblique
+// that two compete for one direction: there nibabel serves them in the order of
+// storage, which makes a reordered image's answer another; here the one closer
+// to the direction gets it.
 func (a Affine) ToRAS() Reorientation {
 	r := a.rotation()
 	var re Reorientation
-	var used [3]bool
-	for in := range 3 {
-		// The strongest direction of this axis among those still free.
-		out := -1
-		for x := range 3 {
-			if !used[x] && (out < 0 || math.Abs(r[x][in]) > math.Abs(r[out][in])) {
-				out = x
+	var usedIn, usedOut [3]bool
+	for range 3 {
+		best, in, out := -1.0, 0, 0
+		for i := range 3 {
+			for o := range 3 {
+				v := math.Abs(r[o][i])
+				if i == o {
+					v += 1e-9 // at exactly 45 degrees leave axes where they are
+				}
+				if !usedIn[i] && !usedOut[o] && (best < 0 || v > best) {
+					best, in, out = v, i, o
+				}
 			}
 		}
-		used[out] = true
+		usedIn[in], usedOut[out] = true, true
 		re.Axis[out] = in
 		re.Flip[out] = r[out][in] < 0
 	}
