@@ -1,0 +1,49 @@
+# Two commands do everything: `make run` and `make test`. See README.md.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+export CGO_ENABLED ?= 0
+
+SCAN ?=
+AGE ?=
+SEX ?=
+
+.PHONY: help
+help: ## Show the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+.PHONY: run
+run: ## Install what is missing, start the service, analyse a sample, keep serving (SCAN=file.nii.gz AGE=71 SEX=F for another scan)
+	@scripts/run.sh "$(SCAN)" "$(AGE)" "$(SEX)"
+
+.PHONY: build
+build: ## Build the programs into bin/
+	@mkdir -p bin
+	go build -trimpath -o bin/neuroscreen ./cmd/neuroscreen
+	go build -trimpath -o bin/neuroscreen-server ./cmd/api
+	go build -trimpath -o bin/train ./cmd/train
+
+.PHONY: test
+test: ## Install what the tests need and run them all
+	@scripts/setup.sh postgres
+	@scripts/check.sh
+	go test ./...
+
+.PHONY: bench
+bench: build ## Measure speed and memory; prints JSON lines
+	@scripts/bench.sh
+
+.PHONY: train
+train: build ## Start or resume training the segmentation network, at low priority
+	nice -n 19 bin/train run
+
+.PHONY: evaluate
+evaluate: build ## Print the segmentation's accuracy on held-out maps and labelled real heads
+	bin/train evaluate
+
+.PHONY: fit
+fit: ## Fit the coefficients of norms and models again from the cohort tables
+	$(MAKE) -C fit
+
+.PHONY: generate
+generate: ## Write all generated files again (assembly, API types)
+	go generate ./...
