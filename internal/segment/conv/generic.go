@@ -31,6 +31,7 @@ var genericKernels = kernelSet{
 	headGradBias:    headGradBiasGeneric,
 	adam:            adamGeneric,
 	add:             addGeneric,
+	peak:            peakGeneric,
 }
 
 // dot8 adds x[i*xStep] * w[i*wStep + o] over i < n to acc[o], eight sums in registers.
@@ -361,5 +362,12 @@ func adamGeneric(a *adamArgs) {
 func addGeneric(a *addArgs) {
 	for i, f := range a.src[:a.n] {
 		a.dst[i] += f
+	}
+}
+
+func peakGeneric(a *peakArgs) {
+	acc, x, w := [lanes]float32{}, [12]float32{}, [lanes]float32{}
+	for range a.n {
+		dot8(&acc, x[:], 1, w[:], 0, 12)
 	}
 }

@@ -24,6 +24,7 @@ type kernelSet struct {
 
 	adam func(*adamArgs)
 	add  func(*addArgs)
+	peak func(*peakArgs)
 }
 
 // rowArgs: n outputs (pairs of outputs for up) of a row.
@@ -117,3 +118,7 @@ type addArgs struct {
 	dst, src []float32
 	n        int
 }
+
+// peakArgs: n rounds of 12 x 8 multiply-adds that wait for nothing, the measure that benchmarks
+// compare with.
+type peakArgs struct{ n int }

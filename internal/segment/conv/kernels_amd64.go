@@ -130,6 +130,11 @@ func adamAVX2(a *adamArgs)
 //go:noescape
 func addAVX2(a *addArgs)
 
+// peakAVX2: 12 independent multiply-adds, n times.
+//
+//go:noescape
+func peakAVX2(a *peakArgs)
+
 var avx2Kernels = kernelSet{
 	name:            "avx2",
 	direct8:         direct8AVX2,
@@ -156,4 +161,5 @@ var avx2Kernels = kernelSet{
 	headGradBias:    headGradBiasAVX2,
 	adam:            adamAVX2,
 	add:             addAVX2,
+	peak:            peakAVX2,
 }

@@ -212,4 +212,16 @@ func (g *generator) vectorKernels() {
 	g.load("dst DI", "src SI", "n CX")
 	g.op("loop:\nVMOVUPS (DI), Y0\nVADDPS (SI), Y0, Y0\nVMOVUPS Y0, (DI)\nADDQ $32, SI\nADDQ $32, DI\nSUBQ $8, CX\nJNZ loop")
 	g.ret()
+
+	g.kernel("peak", "peakArgs", "12 independent multiply-adds, n times.")
+	g.load("n CX")
+	for j := range 14 {
+		g.op("VXORPS Y%d, Y%[1]d, Y%[1]d", j)
+	}
+	g.op("loop:")
+	for j := range 12 {
+		g.op("VFMADD231PS Y12, Y13, Y%d", j)
+	}
+	g.op("DECQ CX\nJNZ loop")
+	g.ret()
 }

@@ -1,0 +1,166 @@
+package segment
+
+import (
+	"math"
+	"slices"
+	"testing"
+
+	"neuroscreen/internal/anatomy"
+	"neuroscreen/internal/volume"
+)
+
+func TestMostLikely(t *testing.T) {
+	p := make([]float32, Logits)
+	for _, c := range []struct {
+		name string
+		set  map[int]float32 // class to posterior
+		want anatomy.Class
+	}{
+		{"nothing is background", nil, 0},
+		{"half and a bit", map[int]float32{14: .51}, 14},
+		{"background leads", map[int]float32{14: .3, 29: .2}, 0},
+		{"first of structures", map[int]float32{1: .4, 2: .35}, 1},
+		{"last class", map[int]float32{32: .9}, 32},
+	} {
+		clear(p)
+		for k, v := range c.set {
+			p[k-1] = v
+		}
+		if got := MostLikely(p); got != c.want {
+			t.Errorf("%s: got %d, want %d", c.name, got, c.want)
+		}
+	}
+}
+
+func TestStrays(t *testing.T) {
+	// 7 x 1 x 1: two pieces of 1, and a 2 that keep lets be.
+	for _, c := range []struct {
+		name   string
+		values []uint8
+		skip   uint8
+		want   []int
+	}{
+		{"one piece", []uint8{0, 1, 1, 1, 0, 0, 0}, 99, nil},
+		{"smaller piece goes", []uint8{1, 0, 1, 1, 0, 0, 0}, 99, []int{0}},
+		{"classes apart", []uint8{2, 0, 1, 1, 0, 2, 2}, 99, []int{0}},
+		{"class left alone", []uint8{2, 0, 1, 1, 0, 2, 2}, 2, nil},
+		{"touching classes are not one piece", []uint8{1, 2, 1, 1, 0, 0, 0}, 99, []int{0}},
+	} {
+		got := strays(c.values, [3]int{7, 1, 1}, func(v uint8) bool { return v == c.skip })
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+func TestLabelBoxDropsWhatLiesApart(t *testing.T) {
+	shape := [3]int{9, 1, 1}
+	p := make([]float32, 9*Logits)
+	set := func(x, class int, v float32) { p[x*Logits+class-1] = v }
+	for x := range 5 {
+		set(x, 1, .9) // white matter
+	}
+	set(2, 1, .3) // a stray of hippocampus inside, whose next choice is white matter
+	set(2, 14, .6)
+	set(4, 1, .1)
+	set(4, 14, .8) // the hippocampus proper: two voxels
+	set(5, 14, .8)
+	set(8, 1, .9) // apart from the brain
+	got := labelBox(p, shape)
+	if want := []uint8{1, 1, 1, 1, 14, 14, 0, 0, 0}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if p[8*Logits] != 0 {
+		t.Error("the posterior of the removed piece is still there")
+	}
+}
+
+// TestLabelsLandWhereTheImageIs: in every storage order, a box labelled at a
+// known place in the patient comes back at that place.
+func TestLabelsLandWhereTheImageIs(t *testing.T) {
+	arch := Architecture{Inputs: 4, Base: 8, Depth: 2, Shape: [3]int{16, 20, 16}, VoxelMM: 2}
+	target := [3]float64{-7, 9, 3} // mm, left, front, up
+	for _, axes := range [][3]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
+		for flip := range 8 {
+			g := volume.Grid{Affine: volume.Affine{3: {3: 1}}}
+			extent := [3]float64{44, 52, 40} // of the scan, in mm along RAS
+			mm := [3]float64{1, 1.25, 0.9}
+			for i, a := range axes {
+				g.Shape[i] = int(extent[a] / mm[i])
+				g.Affine[a][i] = mm[i]
+				g.Affine[a][3] = -mm[i] * float64(g.Shape[i]-1) / 2
+				if flip>>i&1 == 1 {
+					g.Affine[a][i] *= -1
+					g.Affine[a][3] *= -1
+				}
+			}
+			v := volume.New(g)
+			can, re := volume.Canonical(v)
+			size := can.VoxelSize()
+			var centre [3]float64
+			for a := range centre {
+				centre[a] = float64(can.Shape[a]-1) / 2 * size[a] // RAS 0, 0, 0
+			}
+			// One-hot posteriors of a left hippocampus within 5 mm of the target.
+			p := make([]float32, arch.Voxels()*Logits)
+			box := Box{Shape: arch.Shape, VoxelMM: arch.VoxelMM, Labels: make([]uint8, arch.Voxels())}
+			boxMM3 := 0.0
+			for o := range box.Labels {
+				x := [3]int{o % arch.Shape[0], o / arch.Shape[0] % arch.Shape[1], o / arch.Shape[0] / arch.Shape[1]}
+				d := 0.0
+				for a := range x {
+					d = math.Hypot(d, (float64(x[a])-float64(arch.Shape[a]-1)/2)*2-target[a])
+				}
+				if d <= 5 {
+					box.Labels[o] = 14
+					p[o*Logits+13] = 1
+					boxMM3 += 8
+				}
+			}
+			l := re.Inverse().Labels(toGrid(p, box, arch, centre, can.Grid))
+			if l.Shape != g.Shape || l.Affine != g.Affine {
+				t.Fatalf("%s: labels lie on grid %+v, the scan on %+v", g.Orientation(), l.Grid, g)
+			}
+			var sum [3]float64
+			count := 0.0
+			for o, lab := range l.Data {
+				if lab == 0 {
+					continue
+				}
+				if lab != 17 {
+					t.Fatalf("%s: label %d, want 17", g.Orientation(), lab)
+				}
+				q := g.Affine.Apply([3]float64{float64(o % g.Shape[0]), float64(o / g.Shape[0] % g.Shape[1]), float64(o / g.Shape[0] / g.Shape[1])})
+				for a := range sum {
+					sum[a] += q[a]
+				}
+				count++
+			}
+			for a := range sum {
+				if got := sum[a] / count; math.Abs(got-target[a]) > 0.6 {
+					t.Errorf("%s: centre along axis %d at %.2f mm, want %.2f", g.Orientation(), a, got, target[a])
+				}
+			}
+			if got := count * g.VoxelMM3(); math.Abs(got/boxMM3-1) > 0.12 {
+				t.Errorf("%s: %.0f mm3, in the box %.0f", g.Orientation(), got, boxMM3)
+			}
+		}
+	}
+}
+
+func TestNormalise(t *testing.T) {
+	shape := [3]int{30, 30, 30}
+	v := make([]float32, 27000)
+	for i := range v {
+		v[i] = float32(i%1000) - 100
+	}
+	Normalise(v, shape)
+	if lo, hi := slices.Min(v), slices.Max(v); lo != 0 || hi > 1.2 || hi < 0.99 {
+		t.Errorf("range %v to %v, want 0 to about 1", lo, hi)
+	}
+	flat := make([]float32, 27000)
+	Normalise(flat, shape)
+	if slices.Max(flat) != 0 {
+		t.Error("an empty image must stay empty")
+	}
+}
