@@ -1,0 +1,129 @@
+package conv
+
+import (
+	"fmt"
+	"testing"
+)
+
+// The benchmarks run the layers of the whole-head network at 2 mm (80 x 96 x 80 voxels, 8 channels
+// at full resolution) with the kernels that NewEngine would take, on two threads. GMAC/s counts the
+// products of the plain definition; Winograd and summed taps make do with fewer.
+
+var benchLayers = []convCase{
+	{8, 0, 4, 80, 96, 80},
+	{8, 0, 8, 80, 96, 80},
+	{8, 16, 8, 80, 96, 80},
+	{16, 0, 16, 40, 48, 40},
+	{16, 32, 16, 40, 48, 40},
+	{32, 0, 32, 20, 24, 20},
+	{64, 0, 64, 10, 12, 10},
+	{128, 0, 128, 5, 6, 5},
+}
+
+type layer struct {
+	w                       *Weights
+	low, in, out, din, dlow *Tensor
+	grad                    []float32
+}
+
+// eachLayer benchmarks f on every layer.
+func eachLayer(b *testing.B, f func(e *Engine, l *layer)) {
+	for _, c := range benchLayers {
+		b.Run(c.String(), func(b *testing.B) {
+			r := rng(1)
+			e := NewEngine(2)
+			l := &layer{
+				w:    NewWeights(c.out, c.up, c.in, randomFloats(r, MasterLen(c.out, c.up, c.in))),
+				in:   random(r, (c.in+7)/8*8, c.d, c.h, c.w).tensor(),
+				out:  random(r, c.out, c.d, c.h, c.w).tensor(),
+				din:  NewTensor((c.in+7)/8*8, c.d, c.h, c.w),
+				grad: make([]float32, MasterLen(c.out, c.up, c.in)),
+			}
+			if c.up > 0 {
+				l.low, l.dlow = random(r, c.up, c.d/2, c.h/2, c.w/2).tensor(), NewTensor(c.up, c.d/2, c.h/2, c.w/2)
+			}
+			e.Pack(l.w, c.d, c.h, c.w, true)
+			f(e, l)
+			for b.Loop() {
+				f(e, l)
+			}
+			macs := float64(c.d*c.h*c.w) * float64(c.out*(c.up+c.in)*taps)
+			b.ReportMetric(macs*float64(b.N)/b.Elapsed().Seconds()/1e9, "GMAC/s")
+		})
+	}
+}
+
+func BenchmarkConv(b *testing.B) {
+	var st Stats
+	eachLayer(b, func(e *Engine, l *layer) { e.Conv(l.w, l.low, l.in, l.out, nil, 1, &st) })
+}
+
+func BenchmarkConvGradData(b *testing.B) {
+	eachLayer(b, func(e *Engine, l *layer) { e.ConvGradData(l.w, l.out, l.din, l.dlow) })
+}
+
+func BenchmarkConvGradWeights(b *testing.B) {
+	eachLayer(b, func(e *Engine, l *layer) { e.ConvGradWeights(l.w, l.low, l.in, l.out, l.grad) })
+}
+
+func BenchmarkPack(b *testing.B) {
+	r := rng(1)
+	e, w := NewEngine(2), NewWeights(32, 64, 32, randomFloats(r, MasterLen(32, 64, 32)))
+	for b.Loop() {
+		e.Pack(w, 20, 24, 20, true)
+	}
+}
+
+// BenchmarkPeak is the limit of the processor for products that are really computed.
+func BenchmarkPeak(b *testing.B) {
+	for _, threads := range []int{1, 2} {
+		b.Run(fmt.Sprint(threads), func(b *testing.B) {
+			const n = 1e6
+			e := NewEngine(threads)
+			for b.Loop() {
+				e.each(threads, func(_ *worker, _ int) { e.k.peak(&peakArgs{n: n}) })
+			}
+			b.ReportMetric(float64(b.N*threads)*n*96/b.Elapsed().Seconds()/1e9, "GMAC/s")
+		})
+	}
+}
+
+func BenchmarkFullResolution(b *testing.B) {
+	const c, d, h, w, slope = 8, 80, 96, 80, 0.01
+	r := rng(1)
+	e := NewEngine(2)
+	x, y, dy := random(r, c, d, h, w).tensor(), random(r, c, d, h, w).tensor(), random(r, c, d, h, w).tensor()
+	small, dsmall := NewTensor(c, d/2, h/2, w/2), NewTensor(c, d/2, h/2, w/2)
+	coef := randomFloats(r, c)
+	head := &Head{W: randomFloats(r, c*Logits), B: randomFloats(r, Logits)}
+	labels, p := make([]uint8, d*h*w), make([]float32, d*h*w*Logits)
+	for i := range labels {
+		labels[i] = uint8(i * Classes / len(labels))
+	}
+	cfg := LossConfig{CE: 0.5, Dice: 1}
+	for i := range cfg.ClassWeight {
+		cfg.ClassWeight[i] = 1
+	}
+	dW, dB := make([]float32, len(head.W)), make([]float32, Logits)
+	params := [4][]float32{randomFloats(r, 1<<20), randomFloats(r, 1<<20), make([]float32, 1<<20), make([]float32, 1<<20)}
+	var st Stats
+	for name, f := range map[string]func(){
+		"Affine":           func() { e.Affine(x, y, coef, coef, slope) },
+		"AffineGradReduce": func() { e.AffineGradReduce(dy, x, coef, coef, slope, &st) },
+		"AffineGrad":       func() { e.AffineGrad(dy, x, y, coef, coef, coef, coef, coef, slope) },
+		"MaxPool":          func() { e.MaxPool(x, small) },
+		"MaxPoolGrad":      func() { e.MaxPoolGrad(x, small, dsmall, dy) },
+		"Posteriors":       func() { e.Posteriors(x, head, p, nil) },
+		"Loss":             func() { e.Loss(x, head, labels, cfg, y, dW, dB) },
+		"Adam of a million": func() {
+			e.Adam(params[0], params[1], params[2], params[3], 1, 1e-3, 0.9, 0.999, 1e-8, 0, 1)
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			f()
+			for b.Loop() {
+				f()
+			}
+		})
+	}
+}
