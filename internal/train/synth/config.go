@@ -1,0 +1,120 @@
+package synth
+
+// Range is drawn from uniformly.
+type Range struct{ Lo, Hi float64 }
+
+// Config says what heads are drawn. Probabilities are per sample.
+type Config struct {
+	Shape   [3]int  // voxels of a sample; x varies fastest
+	VoxelMM float64 // their edge
+
+	// Where the head lies.
+	Mirror       float64 // probability of exchanging left and right
+	RotationDeg  Range   // about each axis
+	Scale        Range   // along each axis, anatomy's size over the map's
+	Shear        Range
+	ShiftMM      Range // along each axis
+	CoarseBendMM Range // SD of displacements with knots CoarseKnotsMM apart
+	FineBendMM   Range // and FineKnotsMM apart
+	CoarseKnots  Range // mm
+	FineKnots    Range // mm
+
+	// Local change of volume, each with its probability; as a fraction of what
+	// the map holds.
+	Medial, MedialLeft float64 // probability of any, and of one side alone
+	MedialVolume       Range   // hippocampi and amygdalae
+	Ventricle          float64
+	VentricleVolume    Range
+	Sulci              float64
+	BrainVolume        Range
+
+	// How tissue looks. T1 is the probability of intensities near the T1
+	// priors; the rest have any contrast.
+	T1           float64
+	T1Spread     Range   // of a class's mean, in SDs of its prior
+	LabelSpread  Range   // SD between labels of one class, of 255
+	TissueSD     Range   // of the prior's SD within tissue
+	Texture      float64 // probability that part of it is correlated
+	BlackAir     float64 // probability of air without signal of its own
+	Lesions      float64 // white-matter lesions; labels stay
+	LesionCount  Range
+	LesionRadius Range // mm
+
+	// The scanner.
+	BlurVoxels Range   // SD of the point spread along each axis
+	Thick      float64 // probability of thick slices along one axis
+	SliceMM    Range
+	Coarse     float64 // probability of large voxels along all axes
+	CoarseMM   Range
+	Bias       float64
+	BiasSD     Range // of the field's logarithm
+	Noise      float64
+	NoiseSD    Range   // of 255; drawn squared, so that little is common
+	Rician     float64 // of the noisy
+	Ghost      float64
+	GhostShare Range
+	GammaSD    float64 // of the exponent's logarithm
+
+	// What is missing.
+	Strip    float64 // skull-stripped, by one of the kinds
+	Holes    float64 // of the stripped
+	Deface   float64
+	LongNeck float64 // the neck goes on below the map's edge
+	Cut      float64 // a slab beyond one side was not scanned
+	CutMM    Range   // from the brain's edge outwards
+}
+
+// Default is what the network learns from.
+func Default(shape [3]int, voxelMM float64) Config {
+	return Config{
+		Shape: shape, VoxelMM: voxelMM,
+
+		Mirror:       .5,
+		RotationDeg:  Range{-20, 20},
+		Scale:        Range{.85, 1.18},
+		Shear:        Range{-.03, .03},
+		ShiftMM:      Range{-10, 10},
+		CoarseBendMM: Range{0, 4},
+		FineBendMM:   Range{0, 1.6},
+		CoarseKnots:  Range{35, 60},
+		FineKnots:    Range{16, 28},
+
+		Medial: .4, MedialLeft: .3,
+		MedialVolume: Range{.6, 1.1},
+		Ventricle:    .4, VentricleVolume: Range{.5, 2.2},
+		Sulci: .4, BrainVolume: Range{.93, 1.03},
+
+		T1:          .9,
+		T1Spread:    Range{.5, 1.5},
+		LabelSpread: Range{1, 6},
+		TissueSD:    Range{.15, .8},
+		Texture:     .6,
+		BlackAir:    .4,
+		Lesions:     .2, LesionCount: Range{1, 15}, LesionRadius: Range{1.5, 5},
+
+		BlurVoxels: Range{.1, .6},
+		Thick:      .2, SliceMM: Range{1.2, 3.2},
+		Coarse: .1, CoarseMM: Range{1.2, 2.6},
+		Bias: .9, BiasSD: Range{.02, .35},
+		Noise: .9, NoiseSD: Range{0, 12}, Rician: .5,
+		Ghost: .15, GhostShare: Range{.03, .2},
+		GammaSD: .2,
+
+		Strip: .35, Holes: .15,
+		Deface: .1, LongNeck: .3,
+		Cut: .15, CutMM: Range{-12, 40},
+	}
+}
+
+// Evaluation draws ordinary T1-weighted scans of whole heads, with every
+// anatomy but little damage: what choosing among weights is based on.
+func Evaluation(shape [3]int, voxelMM float64) Config {
+	c := Default(shape, voxelMM)
+	c.RotationDeg, c.Scale, c.Shear, c.ShiftMM = Range{-8, 8}, Range{.92, 1.08}, Range{-.015, .015}, Range{-4, 4}
+	c.CoarseBendMM, c.FineBendMM = Range{0, 2}, Range{0, .8}
+	c.T1, c.T1Spread, c.LabelSpread = 1, Range{.3, .7}, Range{1, 3}
+	c.Thick, c.Coarse, c.Ghost = 0, 0, 0
+	c.BiasSD, c.NoiseSD, c.GammaSD = Range{.02, .15}, Range{0, 7}, .1
+	c.Strip, c.Deface, c.Cut = 0, 0, 0
+	return c
+}

@@ -1,0 +1,177 @@
+package synth
+
+import (
+	"fmt"
+	"path/filepath"
+	"sync"
+
+	"neuroscreen/internal/nifti"
+	"neuroscreen/internal/volume"
+)
+
+// Maps are label maps of whole heads, ready to be drawn from. They are only
+// read after loading and may be shared.
+type Maps struct {
+	list []*labelMap
+}
+
+// mapShape is the crop round the brain that is kept of a map, in voxels of
+// 1 mm: x to the right, y to the front, z to the top, x fastest.
+var mapShape = [3]int{208, 240, 208}
+
+// labelMap is one head.
+type labelMap struct {
+	name string
+	data []uint8 // indices into tissues, over mapShape
+	// reach is how far brain and head extend from the middle of the crop, in
+	// mm: the first and last voxel that is brain, and the first that is head.
+	reach reach
+	warps [numTargets]warp
+}
+
+// reach of a head.
+type reach struct {
+	brainLo, brainHi [3]float64
+	headLo           [3]float64
+	// face is the distance of a plane that touches the brain from the middle,
+	// by its angle: see faceAngles.
+	face [len(faceAngles)]float64
+}
+
+// LoadMaps reads training_seg_<name>.nii.gz from a folder.
+func LoadMaps(dir string, names ...string) (*Maps, error) {
+	list := make([]*labelMap, len(names))
+	errs := make([]error, len(names))
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, 2) // a map takes 150 MB while it is read
+	for i, name := range names {
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			list[i], errs[i] = readMap(filepath.Join(dir, "training_seg_"+name+".nii.gz"), name)
+		})
+	}
+	wg.Wait()
+	for i, err := range errs {
+		if err != nil {
+			return nil, fmt.Errorf("label map %s: %w", names[i], err)
+		}
+	}
+	if len(list) == 0 {
+		return nil, fmt.Errorf("synth: no label maps named")
+	}
+	return &Maps{list}, nil
+}
+
+func readMap(path, name string) (*labelMap, error) {
+	img, err := nifti.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	l := &volume.Labels{Grid: volume.Grid{Shape: img.Shape3(), Affine: volume.Affine(img.Affine)}, Data: make([]uint8, len(img.Data))}
+	for i, v := range img.Data {
+		t, ok := tissueIndex[int(v)]
+		if !ok || float32(int(v)) != v {
+			return nil, fmt.Errorf("unknown label %g", v)
+		}
+		l.Data[i] = t
+	}
+	return newMap(name, l)
+}
+
+// newMap crops a map of indices into tissues round its brain.
+func newMap(name string, l *volume.Labels) (*labelMap, error) {
+	l = l.Affine.ToRAS().Labels(l)
+	for _, mm := range l.VoxelSize() {
+		if mm < .99 || mm > 1.01 {
+			return nil, fmt.Errorf("voxels of %.3g mm instead of 1", mm)
+		}
+	}
+	var sum [3]float64
+	count := 0.0
+	at := 0
+	for z := range l.Shape[2] {
+		for y := range l.Shape[1] {
+			for x := range l.Shape[0] {
+				if c := classOf[0][l.Data[at]]; c != 0 && c != csf {
+					sum[0] += float64(x)
+					sum[1] += float64(y)
+					sum[2] += float64(z)
+					count++
+				}
+				at++
+			}
+		}
+	}
+	if count == 0 {
+		return nil, fmt.Errorf("no brain")
+	}
+	m := &labelMap{name: name, data: make([]uint8, mapShape[0]*mapShape[1]*mapShape[2])}
+	var from [3]int
+	for a := range from {
+		from[a] = int(sum[a]/count+.5) - mapShape[a]/2
+	}
+	x0, x1 := max(0, -from[0]), min(mapShape[0], l.Shape[0]-from[0])
+	for z := range mapShape[2] {
+		for y := range mapShape[1] {
+			sy, sz := y+from[1], z+from[2]
+			if sy < 0 || sz < 0 || sy >= l.Shape[1] || sz >= l.Shape[2] {
+				continue
+			}
+			copy(m.data[(z*mapShape[1]+y)*mapShape[0]:][x0:x1], l.Data[l.Index(x0+from[0], sy, sz):])
+		}
+	}
+	m.measure()
+	m.prepareWarps()
+	return m, nil
+}
+
+// measure fills in how far brain and head extend.
+func (m *labelMap) measure() {
+	r := &m.reach
+	for a := range 3 {
+		r.brainLo[a], r.brainHi[a], r.headLo[a] = 1e3, -1e3, 1e3
+	}
+	for i := range r.face {
+		r.face[i] = -1e3
+	}
+	for z := range mapShape[2] {
+		for y := range mapShape[1] {
+			row := m.data[(z*mapShape[1]+y)*mapShape[0]:][:mapShape[0]]
+			brain := false
+			for x, t := range row {
+				if t == air {
+					continue
+				}
+				p := fromMiddle(x, y, z)
+				for a, v := range p {
+					r.headLo[a] = min(r.headLo[a], v)
+				}
+				if outside[t] {
+					continue
+				}
+				brain = true
+				for a, v := range p {
+					r.brainLo[a] = min(r.brainLo[a], v)
+					r.brainHi[a] = max(r.brainHi[a], v)
+				}
+			}
+			if brain {
+				p := fromMiddle(0, y, z)
+				for i, n := range faceAngles {
+					r.face[i] = max(r.face[i], n[0]*p[1]+n[1]*p[2])
+				}
+			}
+		}
+	}
+}
+
+// fromMiddle returns the place of a voxel's centre in mm from the middle of
+// the crop.
+func fromMiddle(x, y, z int) [3]float64 {
+	return [3]float64{
+		float64(x) - float64(mapShape[0]-1)/2,
+		float64(y) - float64(mapShape[1]-1)/2,
+		float64(z) - float64(mapShape[2]-1)/2,
+	}
+}

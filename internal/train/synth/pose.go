@@ -1,0 +1,158 @@
+package synth
+
+import "math"
+
+// pose is where a sample's voxels lie in a map.
+type pose struct {
+	m        *labelMap
+	mirrored bool
+	// A place x of the sample, in mm from its middle, is found in the map at
+	// q + u(q) mm from the map's middle, where q = turn*x + shift and u is the
+	// generator's flow.
+	turn  [3][3]float64
+	shift [3]float64
+	// floor is the lowest map voxel to read along z: below it the map's last
+	// slice goes on.
+	floor float32
+}
+
+func (g *Generator) drawPose(r *random, d *Drawn) pose {
+	c := &g.cfg
+	p := pose{m: g.maps.list[r.intN(len(g.maps.list))], floor: -1e6}
+	p.mirrored = r.chance(c.Mirror)
+	var angle, scale, shift [3]float64
+	var shear [3][3]float64
+	for a := range 3 {
+		angle[a] = r.in(c.RotationDeg)
+		scale[a] = r.in(c.Scale)
+		shift[a] = r.in(c.ShiftMM)
+		for b := range 3 {
+			shear[a][b] = r.in(c.Shear)
+		}
+	}
+	p.turn = turn(angle, scale, shear, p.mirrored)
+	p.shift = shift
+
+	clear(g.flow.u)
+	g.flow.addRandom(r, r.in(c.CoarseKnots), r.in(c.CoarseBendMM))
+	g.flow.addRandom(r, r.in(c.FineKnots), r.in(c.FineBendMM))
+	g.drawChange(r, d)
+	for t, k := range d.Changed {
+		if k != 0 {
+			g.flow.addWarp(&p.m.warps[t], -k)
+		}
+	}
+	g.flow.integrate()
+
+	d.LongNeck = r.chance(c.LongNeck)
+	if d.LongNeck {
+		p.floor = float32(p.m.reach.headLo[2] + float64(mapShape[2]-1)/2 + 2)
+	}
+	d.Map, d.Mirrored = p.m.name, p.mirrored
+	return p
+}
+
+// drawChange draws the local changes of volume, as logarithms of what is left.
+func (g *Generator) drawChange(r *random, d *Drawn) {
+	c := &g.cfg
+	left := func(x Range) float64 { return math.Log(r.in(x)) }
+	if r.chance(c.Medial) {
+		k := left(c.MedialVolume)
+		sides := [2]float64{k, k + .1*r.normal()}
+		if r.chance(c.MedialLeft) {
+			sides[r.intN(2)] = .05 * r.normal()
+		}
+		for side, k := range sides {
+			d.Changed[LeftHippocampus+Target(side)] = min(.15, k)
+			d.Changed[LeftAmygdala+Target(side)] = min(.15, k*r.in(Range{.3, 1.1}))
+		}
+	}
+	if r.chance(c.Ventricle) {
+		k := left(c.VentricleVolume)
+		d.Changed[LeftVentricle] = k
+		d.Changed[RightVentricle] = k + .15*r.normal()
+	}
+	if r.chance(c.Sulci) {
+		d.Changed[Brain] = left(c.BrainVolume)
+	}
+}
+
+// turn returns the matrix from a sample to its map: the inverse of scaling, a
+// rotation about x, y and z by degrees, and a small shear.
+func turn(angle, scale [3]float64, shear [3][3]float64, mirrored bool) [3][3]float64 {
+	var s, c [3]float64
+	for a := range 3 {
+		s[a], c[a] = math.Sincos(angle[a] * math.Pi / 180)
+		shear[a][a] = 1
+	}
+	m := mul([3][3]float64{{1, 0, 0}, {0, c[0], -s[0]}, {0, s[0], c[0]}}, [3][3]float64{{c[1], 0, s[1]}, {0, 1, 0}, {-s[1], 0, c[1]}})
+	m = mul(m, [3][3]float64{{c[2], -s[2], 0}, {s[2], c[2], 0}, {0, 0, 1}})
+	m = mul(mul([3][3]float64{{1 / scale[0], 0, 0}, {0, 1 / scale[1], 0}, {0, 0, 1 / scale[2]}}, m), shear)
+	if mirrored {
+		for b := range 3 {
+			m[0][b] = -m[0][b]
+		}
+	}
+	return m
+}
+
+func mul(a, b [3][3]float64) (c [3][3]float64) {
+	for i := range 3 {
+		for j := range 3 {
+			for k := range 3 {
+				c[i][j] += a[i][k] * b[k][j]
+			}
+		}
+	}
+	return c
+}
+
+// locate fills g.place: map voxels, as real numbers plus a half so that
+// truncation rounds, on a grid of about latticeMM over the sample.
+func (g *Generator) locate(p pose) {
+	every := max(1, int(latticeMM/g.cfg.VoxelMM+.5))
+	var coarse [3]int
+	for a, n := range g.n {
+		coarse[a] = (n-1+every-1)/every + 1
+		coarse[a] = max(2, coarse[a])
+	}
+	for c := range g.place {
+		f := &g.place[c]
+		f.reshape(coarse)
+		for a, n := range g.n {
+			f.axis[a].linear(coarse[a], n, 0, 1/float64(every))
+		}
+		f.out = grow(f.out, g.n[0])
+	}
+	i := 0
+	step := float64(every) * g.cfg.VoxelMM
+	for z := range coarse[2] {
+		for y := range coarse[1] {
+			for x := range coarse[0] {
+				s := [3]float64{
+					float64(x)*step - float64(g.n[0]-1)/2*g.cfg.VoxelMM,
+					float64(y)*step - float64(g.n[1]-1)/2*g.cfg.VoxelMM,
+					float64(z)*step - float64(g.n[2]-1)/2*g.cfg.VoxelMM,
+				}
+				var q [3]float64
+				for a := range 3 {
+					q[a] = p.turn[a][0]*s[0] + p.turn[a][1]*s[1] + p.turn[a][2]*s[2] + p.shift[a]
+				}
+				u := g.flow.displacement(q)
+				for a := range 3 {
+					g.place[a].data[i] = float32(q[a] + float64(mapShape[a])/2 + float64(u[a]))
+				}
+				i++
+			}
+		}
+	}
+}
+
+// displacement at a place in mm from the map's middle.
+func (f *flow) displacement(q [3]float64) [3]float32 {
+	return f.at(
+		float32(q[0]/latticeMM+float64(latticeShape[0]-1)/2),
+		float32(q[1]/latticeMM+float64(latticeShape[1]-1)/2),
+		float32(q[2]/latticeMM+float64(latticeShape[2]-1)/2),
+	)
+}

@@ -1,0 +1,79 @@
+package synth
+
+import (
+	"image"
+	"image/color"
+	"image/png"
+	"os"
+	"strconv"
+	"testing"
+
+	"neuroscreen/internal/anatomy"
+	"neuroscreen/internal/testdata"
+)
+
+// TestContactSheet draws docs/img/synth.png: 24 samples, each in coronal,
+// axial and sagittal section, every other one with its labels outlined.
+//
+//	NEUROSCREEN_SYNTH_SHEET=docs/img/synth.png go test -run ContactSheet ./internal/train/synth
+//
+// The path is relative to the package unless absolute;
+// NEUROSCREEN_SYNTH_FIRST picks another first sample.
+func TestContactSheet(t *testing.T) {
+	path := os.Getenv("NEUROSCREEN_SYNTH_SHEET")
+	if path == "" {
+		t.Skip("NEUROSCREEN_SYNTH_SHEET names no picture to draw")
+	}
+	m, err := LoadMaps(testdata.Shared(t, "labelmaps"), "01", "03", "05", "07", "09", "10", "13", "16", "19")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _ := strconv.ParseUint(os.Getenv("NEUROSCREEN_SYNTH_FIRST"), 10, 64)
+	n := [3]int{80, 96, 80}
+	cfg := Default(n, 2)
+	if os.Getenv("NEUROSCREEN_SYNTH_EVALUATION") != "" {
+		cfg = Evaluation(n, 2)
+	}
+	g := New(m, cfg, 1)
+	const columns, rows = 4, 6
+	w, h := 2*n[0]+n[1]+6, n[1]+4
+	sheet := image.NewRGBA(image.Rect(0, 0, columns*w, rows*h))
+	for i := range columns * rows {
+		s := g.Sample(first + uint64(i))
+		t.Logf("%d: %+v", i, s.Drawn)
+		x0, y0 := i%columns*w, i/columns*h
+		outlined := i%2 == 1
+		section := func(ox, oy, nx, ny int, at func(x, y int) int) {
+			for y := range ny {
+				for x := range nx {
+					k := at(x, y)
+					v := uint8(min(255, s.Image[k]*230))
+					c := color.RGBA{v, v, v, 255}
+					if l := s.Labels[k]; outlined && l != 0 {
+						edge := false
+						for _, q := range [][2]int{{x + 1, y}, {x, y + 1}} {
+							edge = edge || q[0] < nx && q[1] < ny && s.Labels[at(q[0], q[1])] != l
+						}
+						if edge {
+							k := anatomy.Structures[l].Colour
+							c = color.RGBA{k[0], k[1], k[2], 255}
+						}
+					}
+					sheet.SetRGBA(ox+x, oy+ny-1-y, c)
+				}
+			}
+		}
+		index := func(x, y, z int) int { return (z*n[1]+y)*n[0] + x }
+		section(x0, y0, n[0], n[2], func(x, z int) int { return index(x, n[1]/2, z) })
+		section(x0+n[0], y0, n[0], n[1], func(x, y int) int { return index(x, y, n[2]/2) })
+		section(x0+2*n[0], y0, n[1], n[2], func(y, z int) int { return index(n[0]/2-9, y, z) })
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := png.Encode(f, sheet); err != nil {
+		t.Fatal(err)
+	}
+}
