@@ -1,0 +1,228 @@
+package qc
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"neuroscreen"
+	"neuroscreen/internal/nifti"
+	"neuroscreen/internal/volume"
+)
+
+// Stable codes of the reasons that refuse a scan.
+const (
+	UnsupportedModality     = "unsupported-modality"
+	Under18                 = "under-18"
+	ContrastAgent           = "contrast-agent"
+	Not3D                   = "not-3d"
+	UnusableAffine          = "unusable-affine"
+	OrientationUnknown      = "orientation-unknown"
+	ThickSlices             = "thick-slices"
+	FieldOfViewCut          = "field-of-view-cut"
+	ImplausibleGeometry     = "implausible-geometry"
+	NotFinite               = "not-finite"
+	EmptyImage              = "empty-image"
+	NotAnIntensityImage     = "not-an-intensity-image"
+	NotT1                   = "not-t1"
+	NotABrain               = "not-a-brain"
+	ImplausibleSegmentation = "implausible-segmentation"
+)
+
+// Limits of the intake gates.
+const (
+	minAgeYears = 18 // norms and models hold adults only (NOMIS: 18 to 100)
+
+	// maxVoxelMM: thicker slices leave fewer than four of them across the
+	// hippocampal body; at 1x1x3 mm its volume already moves by up to 6 %.
+	maxVoxelMM = 3.0
+
+	// maxVoxelVolume is how far the voxel volumes of affine and pixdim may
+	// differ, relatively. Rounding stays far below; beyond, one of the two is
+	// wrong, and every volume with it.
+	maxVoxelVolume = 0.05
+
+	maxExtentMM     = 500   // no head coil is longer
+	maxNonFinite    = 0.001 // share of voxels; a few come from a division in some reconstruction
+	minForegroundML = 500   // that are not background: the smallest stripped adult head here has 1,176
+	minGreyLevels   = 32
+	maxFlat         = 0.6 // share of foreground that equals its three neighbours: T1 heads reach .13, label maps start at .70
+)
+
+// minExtentMM is the smallest field of view that holds an adult brain, from
+// left to right, back to front, bottom to top. The most tightly cropped brains
+// seen measure 124 x 160 x 123.
+var minExtentMM = [3]float64{105, 130, 90}
+
+// CheckHeader refuses what cannot be measured by what its metadata and header
+// say, before any voxel is decoded. It lists every fault at once. Missing
+// metadata is not its business.
+func CheckHeader(h *nifti.Header, meta neuroscreen.Metadata) error {
+	return refuse(append(checkMetadata(meta), checkGeometry(h)...))
+}
+
+func checkMetadata(m neuroscreen.Metadata) (rs []neuroscreen.Reason) {
+	if m.Modality != neuroscreen.T1w {
+		rs = append(rs, neuroscreen.Reason{Code: UnsupportedModality, Text: fmt.Sprintf(
+			"The modality is %q; only T1w is analysed. Send the T1-weighted scan.", m.Modality)})
+	}
+	if m.AgeYears != nil && *m.AgeYears < minAgeYears {
+		rs = append(rs, reason(Under18, fmt.Sprintf(
+			"The age is %.4g years; reference values and models hold adults of %d and over only.", *m.AgeYears, minAgeYears),
+			*m.AgeYears, minAgeYears))
+	}
+	if m.ContrastAgent != nil && *m.ContrastAgent {
+		rs = append(rs, neuroscreen.Reason{Code: ContrastAgent, Text: "The scan was made with a contrast agent, which changes " +
+			"the grey values that volumes rest on. Send the series from before the injection."})
+	}
+	return rs
+}
+
+func checkGeometry(h *nifti.Header) (rs []neuroscreen.Reason) {
+	shape := h.Shape3()
+	if h.Volumes() != 1 || min(shape[0], shape[1], shape[2]) < 2 {
+		return []neuroscreen.Reason{{Code: Not3D, Text: fmt.Sprintf(
+			"The image's shape is %v; one three-dimensional volume is needed. Of a series over time or of several echoes, send the one anatomical volume.",
+			h.Shape)}}
+	}
+	affine := volume.Affine(h.Affine)
+	if err := affine.Check(); err != nil {
+		msg := err.Error()
+		if e, ok := errors.AsType[*volume.AffineError](err); ok {
+			msg = e.Msg
+		}
+		return []neuroscreen.Reason{{Code: UnusableAffine, Text: fmt.Sprintf(
+			"The header's affine cannot be used: %s. Convert the original DICOM series to NIfTI again.", msg)}}
+	}
+	mm := affine.VoxelSize()
+	grid := volume.Grid{Shape: shape, Affine: affine}
+	if off := math.Abs(grid.VoxelMM3()/(h.VoxelSize[0]*h.VoxelSize[1]*h.VoxelSize[2]) - 1); !(off <= maxVoxelVolume) {
+		return []neuroscreen.Reason{reason(UnusableAffine, fmt.Sprintf(
+			"The header contradicts itself: its affine makes voxels of %.3g x %.3g x %.3g mm, its pixdim %.3g x %.3g x %.3g mm, and volumes would be wrong with one of them. Convert the original DICOM series to NIfTI again.",
+			mm[0], mm[1], mm[2], h.VoxelSize[0], h.VoxelSize[1], h.VoxelSize[2]), off, maxVoxelVolume)}
+	}
+
+	if !h.OrientationKnown() {
+		rs = append(rs, neuroscreen.Reason{Code: OrientationUnknown, Text: "The header does not say how the voxels lie in the head, " +
+			"so left and right cannot be told apart. Convert the original DICOM series to NIfTI with its qform or sform set."})
+	}
+	if thickest := max(mm[0], mm[1], mm[2]); thickest > maxVoxelMM*1.01 { // headers round
+		rs = append(rs, reason(ThickSlices, fmt.Sprintf(
+			"Voxels measure %.3g x %.3g x %.3g mm; the limit is %.3g mm in every direction. Send a 3-D acquisition with voxels of about 1 mm.",
+			mm[0], mm[1], mm[2], maxVoxelMM), thickest, maxVoxelMM))
+	}
+	re := affine.ToRAS()
+	for axis, way := range [3]string{"from left to right", "from back to front", "from bottom to top"} {
+		extent := float64(shape[re.Axis[axis]]) * mm[re.Axis[axis]]
+		switch {
+		case extent > maxExtentMM:
+			rs = append(rs, reason(ImplausibleGeometry, fmt.Sprintf(
+				"The image spans %.4g mm %s, over the limit of %d mm: this is no head scan, or its header's unit is wrong. Send the head alone, and check the header's voxel size.",
+				extent, way, maxExtentMM), extent, maxExtentMM))
+		case extent < minExtentMM[axis]:
+			rs = append(rs, reason(FieldOfViewCut, fmt.Sprintf(
+				"The image spans %.3g mm %s; a whole adult brain needs %.3g mm. Send the whole head, and check the header's voxel size.",
+				extent, way, minExtentMM[axis]), extent, minExtentMM[axis]))
+		}
+	}
+	return rs
+}
+
+// CheckVoxels refuses images whose values cannot be a T1-weighted head. The
+// header must have passed CheckHeader.
+func CheckVoxels(img *nifti.Image) error {
+	if share := float64(img.NonFinite) / float64(len(img.Data)); share > maxNonFinite {
+		return refuse([]neuroscreen.Reason{reason(NotFinite, fmt.Sprintf(
+			"%.3g %% of the voxels are not finite numbers; the limit is %.3g %%. If they stand for background, write 0 there.",
+			100*share, 100*maxNonFinite), share, maxNonFinite)})
+	}
+	f := foregroundOf(img.Data, img.Shape3())
+	if ml := float64(f.voxels) * (volume.Grid{Affine: img.Affine}).VoxelMM3() / 1000; ml < minForegroundML {
+		return refuse([]neuroscreen.Reason{reason(EmptyImage, fmt.Sprintf(
+			"Only %.3g ml of the image are not background; an adult head has more than %d ml. Export the whole series again.", ml, minForegroundML),
+			ml, minForegroundML)})
+	}
+	if f.levels < minGreyLevels {
+		return refuse([]neuroscreen.Reason{reason(NotAnIntensityImage, fmt.Sprintf(
+			"The image has %d grey levels besides its background; fewer than %d mean a mask or a label map. Send the T1-weighted image itself.",
+			f.levels, minGreyLevels), float64(f.levels), minGreyLevels)})
+	}
+	if f.flat > maxFlat {
+		return refuse([]neuroscreen.Reason{reason(NotAnIntensityImage, fmt.Sprintf(
+			"%.2g %% of the voxels equal all their neighbours, as in a label map or a drawing; the limit is %.2g %%. Send the T1-weighted image itself.",
+			100*f.flat, 100*maxFlat), f.flat, maxFlat)})
+	}
+	return nil
+}
+
+// foreground of an image: its finite voxels that do not hold the background.
+type foreground struct {
+	voxels int
+	levels int     // distinct values, counted up to minGreyLevels
+	flat   float64 // share of voxels equal to the next one along i, j and k
+}
+
+// foregroundOf takes as background whichever fills more voxels, 0 or the
+// lowest value: scans begin at 0, CT at -1024, and a stripped brain scaled to
+// mean 0 has both signs.
+func foregroundOf(data []float32, shape [3]int) (f foreground) {
+	lowest, zeros, lows := float32(0), 0, 0
+	for _, v := range data {
+		if v-v != 0 { // NaN or infinite
+			continue
+		}
+		f.voxels++
+		if v == 0 {
+			zeros++
+		}
+		switch {
+		case lows == 0 || v < lowest:
+			lowest, lows = v, 1
+		case v == lowest:
+			lows++
+		}
+	}
+	background := lowest
+	if zeros > lows {
+		background = 0
+	}
+	f.voxels -= max(zeros, lows)
+
+	ni, nj, nk := shape[0], shape[1], shape[2]
+	levels := make(map[float32]struct{}, minGreyLevels)
+	flat, seen := 0, 0
+	for k := range nk - 1 {
+		for j := range nj - 1 {
+			at := ni * (j + nj*k)
+			row, nextJ, nextK := data[at:at+ni], data[at+ni:at+2*ni], data[at+ni*nj:at+ni*nj+ni]
+			for i := range ni - 1 {
+				v := row[i]
+				if v == background || v-v != 0 {
+					continue
+				}
+				seen++
+				if v == row[i+1] && v == nextJ[i] && v == nextK[i] {
+					flat++
+				}
+				if len(levels) < minGreyLevels {
+					levels[v] = struct{}{}
+				}
+			}
+		}
+	}
+	f.levels = len(levels)
+	if seen > 0 {
+		f.flat = float64(flat) / float64(seen)
+	}
+	return f
+}
+
+// ZeroNonFinite replaces the few values that CheckVoxels lets through although
+// they are not finite.
+func ZeroNonFinite(data []float32) {
+	for i, v := range data {
+		if v-v != 0 {
+			data[i] = 0
+		}
+	}
+}

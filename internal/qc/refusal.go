@@ -1,0 +1,64 @@
+// Package qc decides whether a scan can be measured and how far its
+// measurements can be trusted.
+//
+// Intake looks at the decoded image and its metadata before anything is
+// computed; Assess looks at the image under its labels afterwards. Both refuse
+// with a *neuroscreen.Error of CodeUnprocessable whose Type is a stable code;
+// what is not refused is graded by Assess with metrics in the manner of MRIQC.
+// What neither can see (a tumour, a stroke, a shunt, a mislabelled patient) is
+// left to the reader of the report, which says so.
+package qc
+
+import (
+	"errors"
+	"strings"
+
+	"neuroscreen"
+)
+
+// refusal carries the reasons behind a refusal through the error chain.
+type refusal []neuroscreen.Reason
+
+func (r refusal) Error() string {
+	codes := make([]string, len(r))
+	for i, reason := range r {
+		codes[i] = reason.Code
+	}
+	return "refused for " + strings.Join(codes, ", ")
+}
+
+// refuse returns the error for reasons, the gravest first, and nil for none.
+func refuse(reasons []neuroscreen.Reason) error {
+	if len(reasons) == 0 {
+		return nil
+	}
+	return &neuroscreen.Error{
+		Code:    neuroscreen.CodeUnprocessable,
+		Type:    reasons[0].Code,
+		Message: reasons[0].Text,
+		Err:     refusal(reasons),
+	}
+}
+
+// Reasons returns every reason behind err, the gravest first: those of a
+// refusal by this package, or the one that another error states.
+func Reasons(err error) []neuroscreen.Reason {
+	if err == nil {
+		return nil
+	}
+	if r, ok := errors.AsType[refusal](err); ok {
+		return r
+	}
+	e := neuroscreen.AsError(err)
+	return []neuroscreen.Reason{{Code: e.Type, Text: e.Message}}
+}
+
+// reason with the value found and the limit that it broke. A value that JSON
+// cannot hold is left to the text.
+func reason(code, text string, value, limit float64) neuroscreen.Reason {
+	r := neuroscreen.Reason{Code: code, Text: text}
+	if value-value == 0 {
+		r.Value, r.Limit = &value, &limit
+	}
+	return r
+}
