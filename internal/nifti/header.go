@@ -294,6 +294,14 @@ func (h *Header) setAffine(r *raw) *Error {
 		return int(code)
 	}
 	h.SformCode, h.QformCode = known(r.scode), known(r.qcode)
+	if h.SformCode > 0 && h.QformCode > 0 {
+		// A rotation keeps handedness, so the qform's is qfac's.
+		s := r.srow
+		det := s[0][0]*(s[1][1]*s[2][2]-s[1][2]*s[2][1]) -
+			s[0][1]*(s[1][0]*s[2][2]-s[1][2]*s[2][0]) +
+			s[0][2]*(s[1][0]*s[2][1]-s[1][1]*s[2][0])
+		h.FormsMirrored = det*qfac(r) < 0
+	}
 	switch {
 	case h.SformCode > 0:
 		h.Affine = Affine{r.srow[0], r.srow[1], r.srow[2], {0, 0, 0, 1}}
@@ -327,9 +335,7 @@ func quaternionAffine(r *raw, vox [3]float64) (Affine, bool) {
 	if !(w2 < 0) { // so that NaN goes through to the affine, where it is seen
 		w = math.Sqrt(w2)
 	}
-	if r.pixdim[0] == -1 {
-		vox[2] = -vox[2]
-	}
+	vox[2] *= qfac(r)
 	// nibabel's quat2mat, which normalises.
 	s := 2 / (w*w + x*x + y*y + z*z)
 	rot := [3][3]float64{
@@ -345,6 +351,14 @@ func quaternionAffine(r *raw, vox [3]float64) (Affine, bool) {
 		a[i][3] = r.qoffset[i]
 	}
 	return a, true
+}
+
+// qfac is pixdim[0] if that is 1 or -1, else 1, as nibabel repairs it.
+func qfac(r *raw) float64 {
+	if r.pixdim[0] == -1 {
+		return -1
+	}
+	return 1
 }
 
 // centredAffine is nibabel's shape_zoom_affine: x flipped, origin in the middle.

@@ -59,6 +59,10 @@ type Header struct {
 	SformCode    int // 0 to 5; a code the standard doesn't know counts as 0
 	QformCode    int
 
+	// FormsMirrored reports that both forms are set and one is the mirror
+	// image of the other: which side is left depends on which is believed.
+	FormsMirrored bool
+
 	// VoxelSize is pixdim[1..3] in SpaceUnit, as nibabel repairs it: without
 	// its sign, and 1 for a 0.
 	VoxelSize [3]float64

@@ -100,7 +100,6 @@ func newReader(h *Header, src *source, at int64) (*Reader, error) {
 		}
 		return nil, src.fail(err)
 	}
-	src.lim.MaxBytes += src.lim.MaxTrailing
 	return rd, nil
 }
 
@@ -263,13 +262,14 @@ func newSource(r io.Reader, lim Limits) (*source, error) {
 	return s, nil
 }
 
-// countReader reads a source's decompressed bytes up to its limit.
+// countReader reads a source's decompressed bytes up to its limits' sum. That
+// the image alone keeps within MaxBytes is checked by its header.
 type countReader struct{ s *source }
 
 func (c countReader) Read(p []byte) (int, error) {
 	s := c.s
 	n, err := s.gz.Read(p)
-	if s.read += int64(n); s.read > s.lim.MaxBytes {
+	if s.read += int64(n); s.read > s.lim.MaxBytes+s.lim.MaxTrailing {
 		return n, errTooManyBytes
 	}
 	if !errors.Is(err, io.EOF) {
@@ -315,7 +315,7 @@ func (s *source) fail(err error) error {
 	_, corrupt := errors.AsType[flate.CorruptInputError](err)
 	switch {
 	case errors.Is(err, errTooManyBytes):
-		return &Error{Type: TypeTooLarge, Msg: fmt.Sprintf("the file expands to more than %d bytes", s.lim.MaxBytes), Err: err}
+		return &Error{Type: TypeTooLarge, Msg: fmt.Sprintf("the file expands to more than %d bytes", s.lim.MaxBytes+s.lim.MaxTrailing), Err: err}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return &Error{Type: TypeTruncated, Msg: "the file ends early; the transfer was probably cut short, send it again", Err: err}
 	case errors.Is(err, gzip.ErrChecksum):

@@ -175,11 +175,14 @@ func TestDecodeAccepts(t *testing.T) {
 		"gzip, bytes after the data": func(b []byte) []byte { return compress(append(b, "trailer"...)) },
 		"bytes after the gzip":       func(b []byte) []byte { return append(compress(b), "trailer"...) },
 		"zeros after the gzip":       func(b []byte) []byte { return append(compress(b), make([]byte, 512)...) },
-		"offset 0":                   edit(func(b []byte) { putFloat(b, 108, 0) }),
-		"sizeof_hdr 0":               edit(func(b []byte) { put16(b, 0, 0) }),
-		"fourth dimension 0":         edit(func(b []byte) { put16(b, 40, 4, 3, 4, 2, 0) }),
-		"seven dimensions":           edit(func(b []byte) { put16(b, 40, 7, 3, 4, 2, 1, 1, 1, 1) }),
-		"slope not a number":         edit(func(b []byte) { putFloat(b, 112, float32(math.NaN()), float32(math.NaN())) }),
+		"gzip in two members, bytes after the gzip": func(b []byte) []byte {
+			return append(append(compress(b[:370]), compress(b[370:])...), "trailer"...)
+		},
+		"offset 0":           edit(func(b []byte) { putFloat(b, 108, 0) }),
+		"sizeof_hdr 0":       edit(func(b []byte) { put16(b, 0, 0) }),
+		"fourth dimension 0": edit(func(b []byte) { put16(b, 40, 4, 3, 4, 2, 0) }),
+		"seven dimensions":   edit(func(b []byte) { put16(b, 40, 7, 3, 4, 2, 1, 1, 1, 1) }),
+		"slope not a number": edit(func(b []byte) { putFloat(b, 112, float32(math.NaN()), float32(math.NaN())) }),
 	}
 	for name, change := range cases {
 		for _, r := range []struct {
@@ -239,7 +242,11 @@ func TestLimits(t *testing.T) {
 	if _, err := nifti.Decode(bytes.NewReader(compress(b)), nifti.Limits{MaxVoxels: 24, MaxBytes: 352 + 48, MaxTrailing: 1}); err != nil {
 		t.Fatalf("at the limit: %v", err)
 	}
-	_, err := nifti.Decode(bytes.NewReader(compress(append(b, "tail"...))), nifti.Limits{MaxTrailing: 3})
+	tail := compress(append(b, "tail"...))
+	if _, err := nifti.Decode(bytes.NewReader(tail), nifti.Limits{MaxBytes: 352 + 48, MaxTrailing: 4}); err != nil {
+		t.Fatalf("trailing bytes at the limit: %v", err)
+	}
+	_, err := nifti.Decode(bytes.NewReader(tail), nifti.Limits{MaxTrailing: 3})
 	wantError(t, err, nifti.TypeTooLarge, "3 bytes follow")
 }
 
@@ -268,6 +275,67 @@ func TestDecodeRefusesEveryCut(t *testing.T) {
 			if _, ok := errors.AsType[*nifti.Error](err); !ok {
 				t.Fatalf("%s cut at %d of %d: error %v", name, cut, len(b), err)
 			}
+		}
+	}
+}
+
+// An image one voxel larger than what is allocated on the header's word.
+func TestDecodeLargeImage(t *testing.T) {
+	t.Parallel()
+	shape := []int{5, 397, 2113} // 2^22 + 1
+	data := make([]uint8, 5*397*2113)
+	for n := range data {
+		data[n] = uint8(n % 251)
+	}
+	var b bytes.Buffer
+	if err := nifti.Write(&b, nifti.Geometry{Shape: shape}, data); err != nil {
+		t.Fatal(err)
+	}
+	im, err := nifti.Decode(&b, nifti.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(im.Data) != len(data) {
+		t.Fatalf("%d voxels of %d", len(im.Data), len(data))
+	}
+	for n, v := range im.Data {
+		if v != float32(data[n]) {
+			t.Fatalf("voxel %d is %g, want %d", n, v, data[n])
+		}
+	}
+}
+
+func TestFormsMirrored(t *testing.T) {
+	t.Parallel()
+	straight := nifti.Affine{{1, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}, {0, 0, 0, 1}}
+	flipped := straight
+	flipped[0][0] = -1
+	for _, c := range []struct {
+		affine  nifti.Affine
+		sRowX   float32 // what the sform then says of x instead
+		s, q    int16
+		doubted bool
+	}{
+		{straight, 1, 1, 1, false},
+		{flipped, -1, 1, 1, false},
+		{straight, -1, 1, 1, true},
+		{flipped, 1, 1, 1, true},
+		{straight, -1, 1, 0, false},
+		{straight, -1, 0, 1, false},
+	} {
+		var out bytes.Buffer
+		if err := nifti.Write(&out, nifti.Geometry{Shape: []int{1, 1, 1}, Affine: c.affine}, []uint8{1}); err != nil {
+			t.Fatal(err)
+		}
+		b := expand(t, out.Bytes())
+		putFloat(b, 280, c.sRowX)
+		put16(b, 252, c.q, c.s)
+		h, err := nifti.DecodeHeader(bytes.NewReader(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.FormsMirrored != c.doubted {
+			t.Errorf("%+v: FormsMirrored %v", c, h.FormsMirrored)
 		}
 	}
 }

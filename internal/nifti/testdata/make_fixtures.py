@@ -158,6 +158,8 @@ save("qfac_zero.nii", patch(base, 76, "<f", 0))
 record("qfac_zero.nii")
 save("qfac_two.nii", patch(build(small, edit=both(1, 0, flipped)), 76, "<f", 2))
 record("qfac_two.nii")
+save("qfac_minus_two.nii", patch(base, 76, "<f", -2))
+record("qfac_minus_two.nii")
 save("pixdim_negative.nii", patch(base, 80, "<3f", -0.9, 1.1, -1.3))
 record("pixdim_negative.nii")
 save("pixdim_zero.nii", patch(base, 80, "<3f", 0, 1.1, 0))
@@ -223,6 +225,7 @@ for stem, order, edit in (
     ("analyze_origin_far", "<", {"origin": [200, 3, 1, 0, 0]}),
     ("analyze_slope", ">", {"scl_slope": 0.25}),
     ("analyze_slope_inter", "<", {"scl_slope": 0.25, "scl_inter": 3}),
+    ("analyze_slope_inter_nan", "<", {"scl_slope": 0.25, "scl_inter": np.nan}),
     ("analyze_calibrated", "<", {"scl_slope": 0, "cal_max": 10, "cal_min": -2, "glmax": 300, "glmin": 20}),
 ):
     h = nib.spm2analyze.Spm2AnalyzeHeader(endianness=order)
