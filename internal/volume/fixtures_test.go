@@ -18,6 +18,10 @@ type fixtures struct {
 		CanonicalAffine Affine    `json:"canonical_affine"`
 		CanonicalData   []float32 `json:"canonical_data"`
 	}
+	Skewed []struct {
+		Affine Affine
+		Codes  string
+	}
 	Resamplings []resampling
 	Blurs       []struct {
 		Shape         [3]int

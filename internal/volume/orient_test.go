@@ -53,3 +53,12 @@ func TestCanonicalVolumeIsReturnedAsItIs(t *testing.T) {
 		t.Fatal("a RAS volume was copied")
 	}
 }
+
+func TestOrientationOfSkewedAxesEqualsNibabel(t *testing.T) {
+	t.Parallel()
+	for _, c := range loadFixtures(t).Skewed {
+		if got := c.Affine.Orientation(); got != c.Codes {
+			t.Errorf("%v: %s, want %s", c.Affine, got, c.Codes)
+		}
+	}
+}

@@ -139,6 +139,37 @@ func TestResampleSmoothedKeepsConstant(t *testing.T) {
 	}
 }
 
+func TestAntiAlias(t *testing.T) {
+	t.Parallel()
+	src := Grid{[3]int{10, 10, 10}, Scaling([3]float64{1, 1, 2})}
+	for _, c := range []struct{ size, sigma [3]float64 }{
+		{[3]float64{1, 0.5, 2}, [3]float64{}},
+		{[3]float64{1 + 1e-9, 1, 2}, [3]float64{}},
+		{[3]float64{1.05, 2, 3}, [3]float64{0.13596, 0.73553, 0.47479}}, // sqrt(r²-1) / 2.35482
+	} {
+		got := AntiAlias(Grid{src.Shape, Scaling(c.size)}, src)
+		for a := range 3 {
+			if math.Abs(got[a]-c.sigma[a]) > 1e-5 {
+				t.Errorf("%v: sigma %v, want %v", c.size, got, c.sigma)
+			}
+		}
+	}
+}
+
+func TestResampleLabelsTiesGoUp(t *testing.T) {
+	t.Parallel()
+	src := &Labels{Grid{[3]int{4, 1, 1}, Identity}, []uint8{1, 2, 3, 4}}
+	half := src.Grid
+	half.Affine[0][3] = 0.5
+	if got := ResampleLabels(src, half, 1).Data; !slices.Equal(got, []uint8{2, 3, 4, 0}) {
+		t.Errorf("half a voxel on: %v", got)
+	}
+	half.Affine[0][3] = -0.5
+	if got := ResampleLabels(src, half, 1).Data; !slices.Equal(got, []uint8{1, 2, 3, 4}) {
+		t.Errorf("half a voxel back: %v", got)
+	}
+}
+
 func TestBlurEqualsScipy(t *testing.T) {
 	t.Parallel()
 	for _, c := range loadFixtures(t).Blurs {

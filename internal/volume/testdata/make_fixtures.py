@@ -63,6 +63,22 @@ def orientations():
     return out
 
 
+def skewed():
+    """Codes of strongly sheared affines, in which the direction of an axis is
+    that of the closest rotation and not its own. Left out are those in which
+    two axes compete, where nibabel's answer depends on their order."""
+    out = []
+    while len(out) < 60:
+        a = affine(rng.normal(size=(3, 3)), [1, 1, 1], [0, 0, 0])
+        if abs(np.linalg.det(a)) < 0.2:
+            continue
+        codes = nib.aff2axcodes(a)
+        orders = [(0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
+        if all(nib.aff2axcodes(a[:, [*p, 3]]) == tuple(codes[n] for n in p) for p in orders):
+            out.append({"affine": a.tolist(), "codes": "".join(codes)})
+    return out
+
+
 def sample(data, src, dst_shape, dst, order, mode):
     """data on dst's grid, by world coordinates."""
     m = np.linalg.inv(src) @ dst
@@ -144,6 +160,6 @@ def percentiles():
 
 here = os.path.dirname(os.path.abspath(__file__))
 with open(os.path.join(here, "fixtures.json"), "w") as f:
-    json.dump({"orientations": orientations(), "resamplings": resamplings(),
+    json.dump({"orientations": orientations(), "skewed": skewed(), "resamplings": resamplings(),
                "blurs": blurs(), "percentiles": percentiles()}, f, separators=(",", ":"))
     f.write("\n")
