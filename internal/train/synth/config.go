@@ -35,6 +35,9 @@ type Config struct {
 	LabelSpread  Range   // SD between labels of one class, of 255
 	TissueSD     Range   // of the prior's SD within tissue
 	Texture      float64 // probability that part of it is correlated
+	Dura         float64
+	Patches      float64 // fat, muscle and marrow in turns
+	PatchSD      Range   // of 255
 	BlackAir     float64 // probability of air without signal of its own
 	Lesions      float64 // white-matter lesions; labels stay
 	LesionCount  Range
@@ -89,8 +92,9 @@ func Default(shape [3]int, voxelMM float64) Config {
 		LabelSpread: Range{1, 6},
 		TissueSD:    Range{.15, .8},
 		Texture:     .6,
-		BlackAir:    .4,
-		Lesions:     .2, LesionCount: Range{1, 15}, LesionRadius: Range{1.5, 5},
+		Dura:        .5, Patches: .7, PatchSD: Range{0, 50},
+		BlackAir: .4,
+		Lesions:  .2, LesionCount: Range{1, 15}, LesionRadius: Range{1.5, 5},
 
 		BlurVoxels: Range{.1, .6},
 		Thick:      .2, SliceMM: Range{1.2, 3.2},

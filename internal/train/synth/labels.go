@@ -123,6 +123,16 @@ var (
 
 	// outside marks the indices outside the cranial cavity.
 	outside [256]bool
+
+	// border marks the indices on either side of the dura.
+	border [256]uint8
+)
+
+const (
+	fluid = 1 << iota // CSF outside the ventricles
+	skull             // whatever borders it from outside
+
+	compactBone = 515
 )
 
 func init() {
@@ -135,5 +145,11 @@ func init() {
 		classOf[0][i] = uint8(s.Class)
 		classOf[1][i] = uint8(s.Mirror)
 		outside[i] = s.Class == 0
+		switch {
+		case t.label == 24:
+			border[i] = fluid
+		case outside[i]:
+			border[i] = skull
+		}
 	}
 }

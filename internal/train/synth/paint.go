@@ -9,6 +9,12 @@ type look struct {
 	// voxels, and over a centimetre.
 	white, fine, coarse float32
 	lesion              float32
+	// patch is the SD of fat, muscle and marrow taking turns over some
+	// millimetres outside the skull.
+	patch [256]float32
+	// dura is the intensity of the layer between fluid and skull, which maps
+	// don't have, by its share of a voxel at their border.
+	dura, duraShare float32
 }
 
 // drawLook draws intensities.
@@ -42,6 +48,19 @@ func (g *Generator) drawLook(r *random, d *Drawn) *look {
 		l.mean[air], l.sd[air] = 0, 0
 	}
 	l.lesion = l.mean[tissueIndex[2]] + float32(r.in(Range{.3, 1.2}))*(l.mean[tissueIndex[3]]-l.mean[tissueIndex[2]])
+	if r.chance(c.Dura) {
+		d.Dura = true
+		l.dura = l.mean[tissueIndex[3]] * float32(r.in(Range{.5, 1.6}))
+		l.duraShare = float32(r.in(Range{.3, 1}))
+	}
+	if r.chance(c.Patches) {
+		sd := r.in(c.PatchSD)
+		for i, t := range tissues {
+			if outside[i] && i != air && t.label != compactBone {
+				l.patch[i] = float32(sd * r.in(Range{.5, 1}))
+			}
+		}
+	}
 	l.white = 1
 	d.Texture = r.chance(c.Texture)
 	if d.Texture {
@@ -49,6 +68,10 @@ func (g *Generator) drawLook(r *random, d *Drawn) *look {
 	}
 	return l
 }
+
+// patchMM is the size of the patches of tissue outside the skull, and of slow
+// changes within tissue.
+const patchMM = 8
 
 // paint reads the map into labels and intensities. An intensity is the mean of
 // four points of the voxel, one in every other octant, so that borders mix.
@@ -58,23 +81,27 @@ func (g *Generator) paint(p pose, l *look, r *random) {
 	if p.mirrored {
 		cls = &classOf[1]
 	}
-	textured := l.fine != 0 || l.coarse != 0
-	if textured {
-		var fine, coarse [3]int
-		for a, n := range g.n {
-			fine[a] = max(2, n/2)
-			coarse[a] = max(2, int(float64(n)*g.cfg.VoxelMM/10))
-		}
-		g.fine.reshape(fine)
-		g.coarse.reshape(coarse)
-		g.fine.stretch(g.n)
-		g.coarse.stretch(g.n)
-		r.normals(g.fine.data)
-		r.normals(g.coarse.data)
+	var cells, patches [3]int
+	for a, n := range g.n {
+		cells[a] = max(2, n/2)
+		patches[a] = max(2, int(float64(n)*g.cfg.VoxelMM/patchMM))
 	}
 	// Linear interpolation of white noise keeps two thirds of its variance
 	// along each axis on average.
-	fine, coarse, white := l.fine*1.8, l.coarse*1.8, l.white
+	const restore = 1.84
+	g.coarse.reshape(patches)
+	r.normals(g.coarse.data)
+	for i := range g.coarse.data {
+		g.coarse.data[i] *= restore
+	}
+	g.coarse.stretch(g.n)
+	textured := l.fine != 0 || l.coarse != 0
+	if textured {
+		g.fine.reshape(cells)
+		r.normals(g.fine.data)
+		g.fine.stretch(g.n)
+	}
+	fine, coarse, white := l.fine*restore, l.coarse, l.white
 
 	const one = 1 << 16 // fixed point
 	h := g.cfg.VoxelMM / 4
@@ -101,8 +128,9 @@ func (g *Generator) paint(p pose, l *look, r *random) {
 			pz := g.place[2].line(y, z)[:len(image)]
 			noise := g.noise[0][:len(image)]
 			r.normals(noise)
+			b := g.coarse.line(y, z)[:len(image)]
 			if textured {
-				a, b := g.fine.line(y, z)[:len(image)], g.coarse.line(y, z)[:len(image)]
+				a := g.fine.line(y, z)[:len(image)]
 				for x := range noise {
 					noise[x] = white*noise[x] + fine*a[x] + coarse*b[x]
 				}
@@ -113,11 +141,15 @@ func (g *Generator) paint(p pose, l *look, r *random) {
 				if uint32(cx-rim) < uint32(nx-2*rim) && uint32(cy-rim) < uint32(ny-2*rim) && uint32(cz-rim) < uint32(nz-2*rim) {
 					t := data[(cz*ny+cy)*nx+cx]
 					labels[x] = cls[t]
-					a := data[((iz+off[0][2])>>16*ny+(iy+off[0][1])>>16)*nx+(ix+off[0][0])>>16]
-					b := data[((iz+off[1][2])>>16*ny+(iy+off[1][1])>>16)*nx+(ix+off[1][0])>>16]
-					c := data[((iz+off[2][2])>>16*ny+(iy+off[2][1])>>16)*nx+(ix+off[2][0])>>16]
-					d := data[((iz+off[3][2])>>16*ny+(iy+off[3][1])>>16)*nx+(ix+off[3][0])>>16]
-					image[x] = mean[a] + mean[b] + mean[c] + mean[d] + l.sd[t]*noise[x]
+					s0 := data[((iz+off[0][2])>>16*ny+(iy+off[0][1])>>16)*nx+(ix+off[0][0])>>16]
+					s1 := data[((iz+off[1][2])>>16*ny+(iy+off[1][1])>>16)*nx+(ix+off[1][0])>>16]
+					s2 := data[((iz+off[2][2])>>16*ny+(iy+off[2][1])>>16)*nx+(ix+off[2][0])>>16]
+					s3 := data[((iz+off[3][2])>>16*ny+(iy+off[3][1])>>16)*nx+(ix+off[3][0])>>16]
+					v := mean[s0] + mean[s1] + mean[s2] + mean[s3]
+					if border[s0]|border[s1]|border[s2]|border[s3] == fluid|skull {
+						v += l.duraShare * (l.dura - v)
+					}
+					image[x] = v + l.sd[t]*noise[x] + l.patch[t]*b[x]
 					continue
 				}
 				var t uint8 = air
@@ -125,7 +157,7 @@ func (g *Generator) paint(p pose, l *look, r *random) {
 					t = data[(cz*ny+cy)*nx+cx]
 				}
 				labels[x] = cls[t]
-				image[x] = l.mean[t] + l.sd[t]*noise[x]
+				image[x] = l.mean[t] + l.sd[t]*noise[x] + l.patch[t]*b[x]
 			}
 		}
 	}

@@ -28,6 +28,7 @@ type Drawn struct {
 	// Changed holds, by target of the map, the logarithm of the share of its
 	// volume that was aimed at.
 	Changed                              [numTargets]float64
+	Dura                                 bool
 	Lesions                              int
 	SpacingMM                            [3]float64 // the scanner's voxels
 	NoiseSD                              float64    // of 255
