@@ -275,3 +275,17 @@ func ExampleResample() {
 	fmt.Println(v.Orientation(), out.Orientation(), out.Data[:2])
 	// Output: LAS RAS [2.5 0.5]
 }
+
+func ExampleCanonical() {
+	// Stored left to right in reverse, as most scanners do.
+	v := &Volume{Grid{[3]int{3, 1, 1}, Affine{{-1, 0, 0, 1}, {0, 1, 0, 0}, {0, 0, 1, 0}, {0, 0, 0, 1}}}, []float32{1, 2, 3}}
+	ras, how := Canonical(v)
+	found := NewLabels(ras.Grid)
+	for n, x := range ras.Data {
+		if x == 1 {
+			found.Data[n] = 17
+		}
+	}
+	fmt.Println(v.Orientation(), ras.Data, how.Inverse().Labels(found).Data)
+	// Output: LAS [3 2 1] [17 0 0]
+}
