@@ -54,20 +54,17 @@ func headCentre(v *volume.Volume) [3]float64 {
 
 // sampleBox reads the network's box round a centre, smoothed against aliasing,
 // zero outside the scan, and normalises it.
-func sampleBox(v *volume.Volume, arch Architecture, centre [3]float64) Box {
-	box := Box{Shape: arch.Shape, VoxelMM: arch.VoxelMM, Image: make([]float32, arch.Voxels())}
+func sampleBox(v *volume.Volume, arch Architecture, centre [3]float64) []float32 {
 	toScan := volume.Identity // voxels of the box to those of the scan
 	for a, size := range v.VoxelSize() {
 		toScan[a][a] = arch.VoxelMM / size
 		toScan[a][3] = (centre[a] - float64(arch.Shape[a]-1)/2*arch.VoxelMM) / size
-		// The voxels whose centres the scan reaches.
-		box.First[a] = max(0, int(math.Ceil(-toScan[a][3]/toScan[a][a])))
-		box.Last[a] = min(arch.Shape[a]-1, int(math.Floor((float64(v.Shape[a]-1)-toScan[a][3])/toScan[a][a])))
 	}
 	grid := volume.Grid{Shape: arch.Shape, Affine: v.Affine.Mul(toScan)}
-	volume.ResampleInto(box.Image, grid, v.Data, v.Grid, volume.Options{Sigma: volume.AntiAlias(grid, v.Grid)})
-	Normalise(box.Image, arch.Shape)
-	return box
+	image := make([]float32, arch.Voxels())
+	volume.ResampleInto(image, grid, v.Data, v.Grid, volume.Options{Sigma: volume.AntiAlias(grid, v.Grid)})
+	Normalise(image, arch.Shape)
+	return image
 }
 
 // brainCentre returns the centre of everything above background, in mm from

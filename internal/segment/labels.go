@@ -188,30 +188,10 @@ func (s *Segmentation) measure(p []float32, labels []uint8, arch Architecture) {
 	}
 }
 
-// edgeFraction is the share of brain voxels that lie on the border of what the
-// scan covers.
-func edgeFraction(b Box) float64 {
-	nx, ny := b.Shape[0], b.Shape[1]
-	brain, edge := 0, 0
-	for o, l := range b.Labels {
-		if l == 0 || anatomy.Class(l) == anatomy.CSF {
-			continue
-		}
-		brain++
-		for a, i := range [3]int{o % nx, o / nx % ny, o / nx / ny} {
-			if i <= b.First[a] || i >= b.Last[a] {
-				edge++
-				break
-			}
-		}
-	}
-	return float64(edge) / float64(max(brain, 1))
-}
-
 // toGrid carries the labels to the scan's grid: each voxel takes the
 // class whose posterior, interpolated between the eight box voxels round it,
 // is greatest among the classes that those eight are labelled with.
-func toGrid(p []float32, b Box, arch Architecture, centre [3]float64, can volume.Grid) *volume.Labels {
+func toGrid(p []float32, labels []uint8, arch Architecture, centre [3]float64, can volume.Grid) *volume.Labels {
 	nx, ny := arch.Shape[0], arch.Shape[1]
 	size := can.VoxelSize()
 	var axes [3][]tap
@@ -236,7 +216,7 @@ func toGrid(p []float32, b Box, arch Architecture, centre [3]float64, can volume
 			row := out.Data[(k*can.Shape[1]+j)*can.Shape[0]:][:can.Shape[0]]
 			for i, tx := range axes[0] {
 				if tx.ok {
-					row[i] = between(p, b.Labels, base+tx.i, tx, ty, tz, nx, nx*ny)
+					row[i] = between(p, labels, base+tx.i, tx, ty, tz, nx, nx*ny)
 				}
 			}
 		}

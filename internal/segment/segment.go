@@ -61,22 +61,6 @@ type Segmentation struct {
 	// FlipDice is the overlap, over all structures, of the labels of the head
 	// and of its mirror image: 1 when the network sees both alike.
 	FlipDice float64
-	// Box is what the network saw.
-	Box Box
-}
-
-// Box is a cube round the brain along the closest axes to right, anterior,
-// superior; x varies fastest.
-type Box struct {
-	Shape   [3]int
-	VoxelMM float64
-	Image   []float32 // normalised
-	Labels  []uint8   // classes
-	// EdgeFraction is the share of brain voxels in the outermost voxels that
-	// the scan covers: a brain cut by its field of view shows here.
-	EdgeFraction float64
-	// First and Last voxel along x, y, z that the scan covers.
-	First, Last [3]int
 }
 
 const (
@@ -99,10 +83,10 @@ func (n *Network) Segment(ctx context.Context, v *volume.Volume) (*Segmentation,
 	arch := n.model.Architecture
 	can, reoriented := volume.Canonical(v)
 	centre := headCentre(can)
-	var box Box
+	var image []float32
 	for look := 0; ; look++ {
-		box = sampleBox(can, arch, centre)
-		if err := n.net.Posteriors(ctx, box.Image, n.p); err != nil {
+		image = sampleBox(can, arch, centre)
+		if err := n.net.Posteriors(ctx, image, n.p); err != nil {
 			return nil, err
 		}
 		c, mass := brainCentre(n.p, arch)
@@ -120,20 +104,18 @@ func (n *Network) Segment(ctx context.Context, v *volume.Volume) (*Segmentation,
 			centre[a] += c[a]
 		}
 	}
-	if err := n.net.Posteriors(ctx, mirrored(box.Image, arch.Shape[0]), n.q); err != nil {
+	if err := n.net.Posteriors(ctx, mirrored(image, arch.Shape[0]), n.q); err != nil {
 		return nil, err
 	}
 	s := &Segmentation{}
 	own, flipped := massByClass(n.p), massByClass(n.q)
 	s.FlipDice = n.average()
-	box.Labels = labelBox(n.p, arch.Shape)
-	s.measure(n.p, box.Labels, arch)
+	labels := labelBox(n.p, arch.Shape)
+	s.measure(n.p, labels, arch)
 	for k := range s.MM3 {
 		s.StandardErrorMM3[k] = n.standardError(anatomy.Class(k), s.MM3[k], own[k], flipped[anatomy.Structures[k].Mirror])
 	}
-	box.EdgeFraction = edgeFraction(box)
-	s.Box = box
-	s.Labels = reoriented.Inverse().Labels(toGrid(n.p, box, arch, centre, can.Grid))
+	s.Labels = reoriented.Inverse().Labels(toGrid(n.p, labels, arch, centre, can.Grid))
 	return s, nil
 }
 

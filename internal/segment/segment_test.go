@@ -103,16 +103,16 @@ func TestLabelsLandWhereTheImageIs(t *testing.T) {
 			}
 			// One-hot posteriors of a left hippocampus within 5 mm of the target.
 			p := make([]float32, arch.Voxels()*Logits)
-			box := Box{Shape: arch.Shape, VoxelMM: arch.VoxelMM, Labels: make([]uint8, arch.Voxels())}
+			box := make([]uint8, arch.Voxels())
 			boxMM3 := 0.0
-			for o := range box.Labels {
+			for o := range box {
 				x := [3]int{o % arch.Shape[0], o / arch.Shape[0] % arch.Shape[1], o / arch.Shape[0] / arch.Shape[1]}
 				d := 0.0
 				for a := range x {
 					d = math.Hypot(d, (float64(x[a])-float64(arch.Shape[a]-1)/2)*2-target[a])
 				}
 				if d <= 5 {
-					box.Labels[o] = 14
+					box[o] = 14
 					p[o*Logits+13] = 1
 					boxMM3 += 8
 				}

@@ -69,7 +69,7 @@ func (a Architecture) newInput() *conv.Tensor {
 }
 
 // Posteriors writes P(class k) of voxel v to dst[v*Logits+k-1]. The image has
-// the shape of the architecture, x fastest, normalised as synth.Normalise
+// the shape of the architecture, x fastest, normalised as Normalise
 // does. It stops between blocks when ctx ends.
 func (n *UNet) Posteriors(ctx context.Context, image []float32, dst []float32) error {
 	x, err := n.features(ctx, image)

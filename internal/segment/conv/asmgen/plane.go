@@ -61,7 +61,7 @@ func (g *generator) planeKernels() {
 	g.kernel("affine", "planeArgs", "out = leaky(scale*z + shift).")
 	g.load("z SI", "out DI", "coef R8")
 	g.op("VMOVUPS (R8), Y8\nVMOVUPS 32(R8), Y9")
-	g.broadcast("slope", 10)
+	g.scalar("slope", 10)
 	begin(false)
 	g.op("VMOVUPS (SI), Y3\nVFMADD213PS Y9, Y8, Y3")
 	g.leaky(3, 10, 4)
@@ -71,7 +71,7 @@ func (g *generator) planeKernels() {
 	g.kernel("affineSums", "planeArgs", "acc += sum g, sum g*z with g = dy * leaky'(scale*z + shift).")
 	g.load("dy SI", "z DI", "coef R8")
 	g.op("VMOVUPS (R8), Y8\nVMOVUPS 32(R8), Y9\nVXORPS Y11, Y11, Y11")
-	g.broadcast("slope", 10)
+	g.scalar("slope", 10)
 	begin(true)
 	slope()
 	g.op("VADDPS Y5, Y0, Y0\nVFMADD231PS Y5, Y6, Y1")
@@ -83,7 +83,7 @@ func (g *generator) planeKernels() {
 	for i := range 3 {
 		g.op("VMOVUPS %d(R8), Y%d", 64+32*i, 12+i)
 	}
-	g.broadcast("slope", 10)
+	g.scalar("slope", 10)
 	begin(false)
 	slope()
 	g.op("VFMADD213PS Y14, Y13, Y6\nVFMADD231PS Y5, Y12, Y6\nVMOVUPS Y6, (CX)")

@@ -1,5 +1,7 @@
 package main
 
+import "fmt"
+
 // row describes a family of convolution kernels that compute neighbouring outputs of one row for
 // one block of eight output channels. The outputs stay in registers over the whole reduction; each
 // input position is broadcast once and multiplied into every output it touches, so loads stay below
@@ -55,35 +57,64 @@ func (g *generator) row(r row) {
 	g.choose("BX", "n", 1, r.max)
 	for n := 1; n <= r.max; n++ {
 		outputs := r.outputs(n)
-		weights := 15 - r.taps // registers: outputs, then weights, then the broadcast in Y15
+		weights := 15 - r.taps // registers: outputs, then weights, then the broadcast in V15
 		g.op("n%d:", n)
 		for j := range outputs {
-			g.op("VMOVUPS (R8), Y%d\nADDQ R12, R8", j)
+			if g.isa == avx2 {
+				g.op("VMOVUPS (R8), V%d\nADDQ R12, R8", j)
+			} else {
+				g.op("VPXORQ V%d, V%[1]d, V%[1]d", j)
+			}
 		}
 		g.op("block%d:\nMOVQ SI, BX\nMOVQ $%d, R14", n, r.window)
 		g.op("slice%d:\nMOVQ BX, DX\nMOVQ $%d, R15", n, r.window)
 		g.op("row%d:", n)
-		for ic := range r.channels {
+		steps := r.channels / g.channels
+		for c := range steps {
 			for k := range r.taps {
-				g.op("VMOVUPS %d(DI), Y%d", 32*(ic*r.taps+k), weights+k)
+				g.op("VMOVUPS %d(DI), V%d", g.size*(c*r.taps+k), weights+k)
 			}
 			for p := range r.positions(n) {
-				g.op("VBROADCASTSS %d(DX), Y15", 32*p+4*ic)
+				g.op("%s %d(DX), V15", g.broadcast, 32*p+4*g.channels*c)
 				for k := range r.taps {
 					if j, ok := r.target(p, k, n); ok {
-						g.op("VFMADD231PS Y%d, Y15, Y%d", weights+k, j)
+						g.op("VFMADD231PS V%d, V15, V%d", weights+k, j)
 					}
 				}
 			}
 		}
-		g.op("ADDQ $%d, DI\nADDQ R11, DX\nDECQ R15\nJNZ row%d", 32*r.channels*r.taps, n)
+		g.op("ADDQ $%d, DI\nADDQ R11, DX\nDECQ R15\nJNZ row%d", g.size*steps*r.taps, n)
 		g.op("ADDQ R10, BX\nDECQ R14\nJNZ slice%d", n)
 		g.op("ADDQ R13, SI\nDECQ CX\nJNZ block%d", n)
-		g.broadcast("slope", 15)
-		for j := range outputs {
-			g.leaky(j, 15, 14)
-			g.op("VMOVUPS Y14, %d(R9)", 32*j)
+		g.scalar("slope", 15)
+		if g.isa == avx2 {
+			for j := range outputs {
+				g.leaky(j, 15, 14)
+				g.op("VMOVUPS V14, %d(R9)", 32*j)
+			}
+		} else {
+			g.addPairsOrder()
+			for j := 0; j < outputs; j += 2 {
+				g.addPairs(j, min(j+1, outputs-1))
+				g.finishPair(j, 32*j, j+1 < outputs)
+			}
 		}
 		g.ret()
 	}
+}
+
+// finishPair (AVX-512) adds the initial values at R8, R12 apart, to the one or two outputs in Vv and
+// stores leaky of that at R9. The slope is in V15.
+func (g *generator) finishPair(v, offset int, two bool) {
+	g.op("VMOVUPS (R8), Y28\nADDQ R12, R8")
+	if two {
+		g.op("VINSERTF32X8 $1, (R8), Z28, Z28\nADDQ R12, R8")
+	}
+	g.op("VADDPS V28, V%d, V%[1]d", v)
+	g.leaky(v, 15, 28)
+	reg := "Y28"
+	if two {
+		reg = "Z28"
+	}
+	g.op("VMOVUPS %s, %s", reg, fmt.Sprintf("%d(R9)", offset))
 }

@@ -1,9 +1,130 @@
 package main
 
-// winogradKernels writes Winograd F(2,3) along y times F(4,3) along x (Lavin and Gray 2016,
-// arXiv:1509.09308), direct along z: 24 positions stand for 2x4 outputs, 72 products instead of
-// 216. The points are 0, 1, -1 for y and 0, 1, -1, 2, -2 for x.
+import "fmt"
+
+// Winograd F(2,3) along y times F(4,3) along x (Lavin and Gray 2016, arXiv:1509.09308), direct along
+// z: 24 positions stand for 2x4 outputs, 72 products instead of 216. The points are 0, 1, -1 for y
+// and 0, 1, -1, 2, -2 for x.
+
+// winogradKernels writes the products in the transformed space and the way back.
 func (g *generator) winogradKernels() {
+	g.kernel("winoMul", "mulArgs", "m[pos][j] = sum over kd < 3, blocks and ic of v<kd>[block][pos][j][ic] * w[pos][kd][block][ic] for n <= 12 tiles j, 24 positions;\n"+
+		"AVX-512 leaves the even and odd ic of each output apart.")
+	g.load("v0 R8", "v1 R9", "v2 R13", "w DI", "m R11", "blocks R14", "n BX")
+	g.stride("block R10", "pos R12", "mPos R15")
+	g.choose("BX", "n", 1, 12)
+	for n := 1; n <= 12; n++ {
+		g.op("n%d:\nMOVQ $24, AX", n)
+		g.op("pos%d:", n)
+		for j := range n {
+			if g.isa == avx2 {
+				g.op("VXORPS V%d, V%[1]d, V%[1]d", j)
+			} else {
+				g.op("VPXORQ V%d, V%[1]d, V%[1]d", j)
+			}
+		}
+		for kd, v := range []string{"R8", "R9", "R13"} {
+			g.op("MOVQ %s, DX\nMOVQ R14, CX", v)
+			g.op("kd%dn%d:", kd, n)
+			steps := 8 / g.channels
+			for c := range steps {
+				g.op("VMOVUPS %d(DI), V14", g.size*c)
+				for j := range n {
+					g.op("%s %d(DX), V%d\nVFMADD231PS V14, V%[3]d, V%d", g.broadcast, 32*j+4*g.channels*c, 12+j%2, j)
+				}
+			}
+			g.op("ADDQ $%d, DI\nADDQ R10, DX\nDECQ CX\nJNZ kd%dn%d", g.size*steps, kd, n)
+			g.op("ADDQ R12, %s", v)
+		}
+		g.storeAll(n, "R11")
+		g.op("ADDQ R15, R11\nDECQ AX\nJNZ pos%d", n)
+		g.ret()
+	}
+
+	g.kernel("winoOut", "winoOutArgs", "out = leaky(init + A2' m A4) of n tiles of 2x4 voxels;\n"+
+		"A2': m0+m1+m2, m1-m2-m3; A4: m0+m1+m2+m3+m4, m1-m2+2m3-2m4, m1+m2+4m3+4m4, m1-m2+8m3-8m4+m5.")
+	four, eight := g.vec("four", 4), g.vec("eight", 8)
+	g.load("m SI", "init R14", "out DI", "n CX")
+	g.stride("mPos R13", "initStep R12", "initRow R10", "outRow R11")
+	if g.isa == avx512 {
+		g.addPairsOrder()
+	}
+	g.op("LEAQ (R13)(R13*2), DX\nADDQ DX, DX\nLEAQ (DX)(DX*2), R15") // 6 and 18 positions
+	g.op("loop:\nMOVQ SI, BX")
+	for k := range 6 {
+		g.op("VMOVUPS (BX)(DX*1), V12\nVMOVUPS (BX)(DX*2), V13")
+		g.op("VADDPS V13, V12, V%d\nVADDPS (BX), V%[1]d, V%[1]d", k)
+		g.op("VSUBPS V13, V12, V%d\nVSUBPS (BX)(R15*1), V%[1]d, V%[1]d", 6+k)
+		if k < 5 {
+			g.op("ADDQ R13, BX")
+		}
+	}
+	for r := range 2 {
+		b := 6 * r
+		g.op("VADDPS V%d, V%d, V12\nVSUBPS V%[1]d, V%[2]d, V13", b+2, b+1) // m1+m2, m1-m2
+		g.op("VADDPS V%d, V%d, V14\nVSUBPS V%[1]d, V%[2]d, V15", b+4, b+3) // m3+m4, m3-m4
+		g.op("VADDPS V12, V%d, V%[1]d\nVADDPS V14, V%[1]d, V%[1]d", b)
+		g.op("VADDPS V15, V15, V%d\nVADDPS V13, V%[1]d, V%[1]d", b+1)
+		g.op("VMOVUPS %s, V%d\nVFMADD213PS V12, V14, V%[2]d", four, b+2)
+		g.op("VADDPS V%d, V13, V13\nVMOVUPS %s, V%d\nVFMADD213PS V13, V15, V%[3]d", b+5, eight, b+3)
+	}
+	g.scalar("slope", 15)
+	for r := range 2 {
+		if r == 0 {
+			g.op("MOVQ R14, R8\nMOVQ DI, R9")
+		} else {
+			g.op("LEAQ (R14)(R10*1), R8\nLEAQ (DI)(R11*1), R9")
+		}
+		for k := range 4 {
+			v := 6*r + k
+			switch {
+			case g.isa == avx2:
+				g.op("VADDPS (R8), V%d, V%[1]d\nADDQ R12, R8", v)
+				g.leaky(v, 15, 14)
+				g.op("VMOVUPS V14, %d(R9)", 32*k)
+			case k%2 == 0:
+				g.addPairs(v, v+1)
+				g.finishPair(v, 32*k, true)
+			}
+		}
+	}
+	g.op("LEAQ (R14)(R12*4), R14\nADDQ $128, DI\nADDQ $%d, SI\nDECQ CX\nJNZ loop", g.size)
+	g.ret()
+
+	g.kernel("winoOuter", "outerArgs", "acc[pos][ic][kd] += sum over n tiles j of v[pos][j][ic] * d<kd>[pos][j] for ic < 8, kd < 3, 24 positions.")
+	g.load("v SI", "d0 R12", "d1 R13", "d2 R8", "acc DI", "n CX")
+	g.stride("pos R10")
+	g.op("MOVQ $24, R11")
+	if g.isa == avx512 {
+		g.duplicateOrder()
+	}
+	g.op("pos:")
+	for half := range 3 - g.channels { // registers for 12 vectors of sums
+		g.loadAll(12, "DI")
+		g.op("XORQ BX, BX\nMOVQ CX, DX\nloop%d:", half)
+		for kd, r := range []string{"R12", "R13", "R8"} {
+			if g.isa == avx2 {
+				g.op("VMOVUPS (%s)(BX*1), V%d", r, 12+kd)
+			} else {
+				g.duplicate(fmt.Sprintf("(%s)(BX*1)", r), 12+kd)
+			}
+		}
+		for c := range 4 {
+			g.op("%s %d(SI)(BX*1), V15", g.broadcast, 16*half+4*g.channels*c)
+			for kd := range 3 {
+				g.op("VFMADD231PS V%d, V15, V%d", 12+kd, 3*c+kd)
+			}
+		}
+		g.op("ADDQ $32, BX\nDECQ DX\nJNZ loop%d", half)
+		g.storeAll(12, "DI")
+		g.op("ADDQ $%d, DI", 12*g.size)
+	}
+	g.op("ADDQ R10, SI\nADDQ R10, R12\nADDQ R10, R13\nADDQ R10, R8\nDECQ R11\nJNZ pos")
+	g.ret()
+}
+
+// winogradInputKernels writes the transforms of inputs and of output gradients.
+func (g *generator) winogradInputKernels() {
 	four, five := g.vec("four", 4), g.vec("five", 5)
 	store := func(y int) { g.op("VMOVUPS Y%d, (R12)\nADDQ R10, R12", y) }
 
@@ -43,75 +164,6 @@ func (g *generator) winogradKernels() {
 		g.op("ADDQ $128, %s", r)
 	}
 	g.op("ADDQ $32, DI\nDECQ CX\nJNZ loop")
-	g.ret()
-
-	g.kernel("winoMul", "mulArgs", "m[pos][j] = sum over kd < 3, blocks and ic of v<kd>[block][pos][j][ic] * w[pos][kd][block][ic] for n <= 12 tiles j, 24 positions.")
-	g.load("v0 R8", "v1 R9", "v2 R13", "w DI", "m R11", "blocks R14", "n BX")
-	g.stride("block R10", "pos R12", "mPos R15")
-	g.choose("BX", "n", 1, 12)
-	for n := 1; n <= 12; n++ {
-		g.op("n%d:\nMOVQ $24, AX", n)
-		g.op("pos%d:", n)
-		for j := range n {
-			g.op("VXORPS Y%d, Y%[1]d, Y%[1]d", j)
-		}
-		for kd, v := range []string{"R8", "R9", "R13"} {
-			g.op("MOVQ %s, DX\nMOVQ R14, CX", v)
-			g.op("kd%dn%d:", kd, n)
-			for ic := range 8 {
-				g.op("VMOVUPS %d(DI), Y14", 32*ic)
-				for j := range n {
-					g.op("VBROADCASTSS %d(DX), Y%d\nVFMADD231PS Y14, Y%[2]d, Y%[3]d", 32*j+4*ic, 12+j%2, j)
-				}
-			}
-			g.op("ADDQ $256, DI\nADDQ R10, DX\nDECQ CX\nJNZ kd%dn%d", kd, n)
-			g.op("ADDQ R12, %s", v)
-		}
-		for j := range n {
-			g.op("VMOVUPS Y%d, %d(R11)", j, 32*j)
-		}
-		g.op("ADDQ R15, R11\nDECQ AX\nJNZ pos%d", n)
-		g.ret()
-	}
-
-	g.kernel("winoOut", "winoOutArgs", "out = leaky(init + A2' m A4) of n tiles of 2x4 voxels;\n"+
-		"A2': m0+m1+m2, m1-m2-m3; A4: m0+m1+m2+m3+m4, m1-m2+2m3-2m4, m1+m2+4m3+4m4, m1-m2+8m3-8m4+m5.")
-	eight := g.vec("eight", 8)
-	g.load("m SI", "init R8", "out DI", "n CX")
-	g.stride("mPos R13", "initStep R9", "initRow R10", "outRow R11")
-	g.op("LEAQ (R13)(R13*2), DX\nADDQ DX, DX\nLEAQ (DX)(DX*2), R14") // 6 and 18 positions
-	g.op("loop:\nMOVQ SI, BX")
-	for k := range 6 {
-		g.op("VMOVUPS (BX)(DX*1), Y12\nVMOVUPS (BX)(DX*2), Y13")
-		g.op("VADDPS Y13, Y12, Y%d\nVADDPS (BX), Y%[1]d, Y%[1]d", k)
-		g.op("VSUBPS Y13, Y12, Y%d\nVSUBPS (BX)(R14*1), Y%[1]d, Y%[1]d", 6+k)
-		if k < 5 {
-			g.op("ADDQ R13, BX")
-		}
-	}
-	for r := range 2 {
-		b := 6 * r
-		g.op("VADDPS Y%d, Y%d, Y12\nVSUBPS Y%[1]d, Y%[2]d, Y13", b+2, b+1) // m1+m2, m1-m2
-		g.op("VADDPS Y%d, Y%d, Y14\nVSUBPS Y%[1]d, Y%[2]d, Y15", b+4, b+3) // m3+m4, m3-m4
-		g.op("VADDPS Y12, Y%d, Y%[1]d\nVADDPS Y14, Y%[1]d, Y%[1]d", b)
-		g.op("VADDPS Y15, Y15, Y%d\nVADDPS Y13, Y%[1]d, Y%[1]d", b+1)
-		g.op("VMOVUPS %s, Y%d\nVFMADD213PS Y12, Y14, Y%[2]d", four, b+2)
-		g.op("VADDPS Y%d, Y13, Y13\nVMOVUPS %s, Y%d\nVFMADD213PS Y13, Y15, Y%[3]d", b+5, eight, b+3)
-	}
-	g.broadcast("slope", 15)
-	for r := range 2 {
-		if r == 0 {
-			g.op("MOVQ R8, BX\nMOVQ DI, R12")
-		} else {
-			g.op("LEAQ (R8)(R10*1), BX\nLEAQ (DI)(R11*1), R12")
-		}
-		for k := range 4 {
-			g.op("VADDPS (BX), Y%d, Y%[1]d\nADDQ R9, BX", 6*r+k)
-			g.leaky(6*r+k, 15, 14)
-			g.op("VMOVUPS Y14, %d(R12)", 32*k)
-		}
-	}
-	g.op("LEAQ (R8)(R9*4), R8\nADDQ $128, DI\nADDQ $32, SI\nDECQ CX\nJNZ loop")
 	g.ret()
 
 	g.kernel("winoGradIn", "tileArgs", "out = A2 dz A4' of n tiles of 2x4 voxels: the adjoint of winoOut's transform.")
@@ -154,31 +206,5 @@ func (g *generator) winogradKernels() {
 		store(t + 3)
 	}
 	g.op("ADDQ $128, SI\nADDQ $32, DI\nDECQ CX\nJNZ loop")
-	g.ret()
-
-	g.kernel("winoOuter", "outerArgs", "acc[pos][ic][kd] += sum over n tiles j of v[pos][j][ic] * d<kd>[pos][j] for ic < 4, kd < 3, 24 positions.")
-	g.load("v SI", "d0 R12", "d1 R13", "d2 R8", "acc DI", "n CX")
-	g.stride("pos R10")
-	g.op("MOVQ $24, R11")
-	g.op("pos:")
-	for j := range 12 {
-		g.op("VMOVUPS %d(DI), Y%d", 32*j, j)
-	}
-	g.op("XORQ BX, BX\nMOVQ CX, DX")
-	g.op("loop:")
-	for kd, r := range []string{"R12", "R13", "R8"} {
-		g.op("VMOVUPS (%s)(BX*1), Y%d", r, 12+kd)
-	}
-	for ic := range 4 {
-		g.op("VBROADCASTSS %d(SI)(BX*1), Y15", 4*ic)
-		for kd := range 3 {
-			g.op("VFMADD231PS Y%d, Y15, Y%d", 12+kd, 3*ic+kd)
-		}
-	}
-	g.op("ADDQ $32, BX\nDECQ DX\nJNZ loop")
-	for j := range 12 {
-		g.op("VMOVUPS Y%d, %d(DI)", j, 32*j)
-	}
-	g.op("ADDQ $384, DI\nADDQ R10, SI\nADDQ R10, R12\nADDQ R10, R13\nADDQ R10, R8\nDECQ R11\nJNZ pos")
 	g.ret()
 }
