@@ -1,0 +1,208 @@
+// Command train teaches and evaluates the segmentation network.
+//
+//	train run      start or resume training from label maps
+//	train evaluate print the accuracy of weights on held-out maps and real heads
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"neuroscreen/internal/segment"
+	"neuroscreen/internal/train"
+	"neuroscreen/internal/train/synth"
+)
+
+type cli struct {
+	Run      runCmd      `cmd:"" help:"Start or resume training."`
+	Evaluate evaluateCmd `cmd:"" help:"Print the accuracy of weights on held-out maps and, where present, on real labelled heads."`
+}
+
+func main() {
+	var c cli
+	k := kong.Parse(&c, kong.Name("train"), kong.Description("Train the segmentation network on a plain CPU from label maps, by synthesis."))
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	k.BindTo(ctx, (*context.Context)(nil))
+	k.FatalIfErrorf(k.Run())
+}
+
+// heldOut maps choose among weights; the network never learns from them.
+var heldOut = []string{"04", "08", "12", "17"}
+
+func trainingMaps() []string {
+	var names []string
+	for i := 1; i <= 20; i++ {
+		name := fmt.Sprintf("%02d", i)
+		held := false
+		for _, h := range heldOut {
+			held = held || h == name
+		}
+		if !held {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// sampler adapts a generator of synthetic heads.
+type sampler struct{ *synth.Generator }
+
+func (s sampler) At(i uint64) ([]float32, []uint8) {
+	x := s.Sample(i)
+	return x.Image, x.Labels
+}
+
+type data struct {
+	Maps string `help:"Folder of the label maps (training_seg_01.nii.gz to 20)." default:"../shared/data/labelmaps" type:"existingdir" env:"NEUROSCREEN_LABELMAPS"`
+}
+
+func (d data) samplers(n int, names []string, arch segment.Architecture, cfg func([3]int, float64) synth.Config, seed uint64) ([]train.Sampler, error) {
+	maps, err := synth.LoadMaps(d.Maps, names...)
+	if err != nil {
+		return nil, err
+	}
+	var s []train.Sampler
+	for range n {
+		s = append(s, sampler{synth.New(maps, cfg(arch.Shape, arch.VoxelMM), seed)})
+	}
+	return s, nil
+}
+
+type runCmd struct {
+	data
+	State    string        `help:"Folder for checkpoint, log and candidate weights; training resumes from it." default:"/var/tmp/neuroscreen-train"`
+	Steps    int           `help:"Length of the learning-rate schedule." default:"20000"`
+	Rate     float64       `help:"Highest learning rate." default:"0.002"`
+	Seed     uint64        `default:"1"`
+	Base     int           `help:"Channels at full resolution." default:"8"`
+	Depth    int           `help:"Number of poolings." default:"4"`
+	Shape    []int         `help:"Voxels of the box along x, y, z." default:"80,96,80"`
+	Voxel    float64       `help:"Edge of a voxel in mm." default:"2"`
+	Threads  int           `help:"Threads; 0 uses every core." default:"0"`
+	Every    int           `help:"Steps between evaluations on the held-out maps." default:"1000"`
+	Validate int           `help:"Held-out heads per evaluation." default:"16"`
+	For      time.Duration `help:"Stop after this time; 0 runs to the end of the schedule." default:"0"`
+}
+
+// record is one line of the log.
+type record struct {
+	Step      int     `json:"step"`
+	Seconds   float64 `json:"seconds"` // since this process started
+	Rate      float64 `json:"rate,omitempty"`
+	Loss      float64 `json:"loss,omitempty"`
+	Soft      float64 `json:"soft_dice,omitempty"` // of all classes, over the training heads since the last line
+	HeldMean  float64 `json:"held_out_dice_31,omitempty"`
+	HeldHippo float64 `json:"held_out_dice_hippocampus,omitempty"`
+}
+
+func (c *runCmd) Run(ctx context.Context) error {
+	if len(c.Shape) != 3 {
+		return errors.New("--shape needs three numbers")
+	}
+	threads := c.Threads
+	if threads == 0 {
+		threads = runtime.NumCPU()
+	}
+	arch := segment.Architecture{Inputs: 4, Base: c.Base, Depth: c.Depth, Shape: [3]int(c.Shape), VoxelMM: c.Voxel}
+	if err := os.MkdirAll(c.State, 0o755); err != nil {
+		return err
+	}
+	learn, err := c.samplers(2, trainingMaps(), arch, synth.Default, c.Seed)
+	if err != nil {
+		return err
+	}
+	held, err := c.samplers(1, heldOut, arch, synth.Evaluation, 1)
+	if err != nil {
+		return err
+	}
+	t := train.New(train.Config{
+		Arch: arch, Seed: c.Seed, Steps: c.Steps, LearningRate: c.Rate, Maps: trainingMaps(), HeldOut: heldOut,
+	}, threads, learn[0], learn[1])
+	checkpoint := filepath.Join(c.State, "checkpoint")
+	switch err := t.Load(checkpoint); {
+	case err == nil:
+		fmt.Printf("resumed at step %d of %d\n", t.Steps(), c.Steps)
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	logFile, err := os.OpenFile(filepath.Join(c.State, "log.jsonl"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer logFile.Close()
+	start := time.Now()
+	write := func(r record) error {
+		r.Seconds = time.Since(start).Seconds()
+		line, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		fmt.Println(string(line))
+		_, err = logFile.Write(append(line, '\n'))
+		return err
+	}
+
+	const window = 100
+	var loss, soft float64
+	for t.Steps() < c.Steps && ctx.Err() == nil && (c.For == 0 || time.Since(start) < c.For) {
+		s := t.Step()
+		loss += s.Value / window
+		for _, d := range s.Dice {
+			soft += d / float64(len(s.Dice)) / window
+		}
+		if s.Step%window == 0 {
+			if err := write(record{Step: s.Step, Rate: s.LearningRate, Loss: loss, Soft: soft}); err != nil {
+				return err
+			}
+			loss, soft = 0, 0
+		}
+		if s.Step%c.Every == 0 || s.Step == c.Steps {
+			if err := c.evaluate(ctx, t, threads, held[0], write); err != nil && ctx.Err() == nil {
+				return err
+			}
+			if err := t.Save(checkpoint); err != nil {
+				return err
+			}
+		}
+	}
+	return t.Save(checkpoint)
+}
+
+// evaluate measures the averaged weights as they would ship and keeps those
+// with the best mean Dice on the held-out maps.
+func (c *runCmd) evaluate(ctx context.Context, t *train.Trainer, threads int, held train.Sampler, write func(record) error) error {
+	m, err := asShipped(t.Model())
+	if err != nil {
+		return err
+	}
+	sc, err := train.Evaluate(ctx, m, threads, held, c.Validate)
+	if err != nil {
+		return err
+	}
+	if err := write(record{Step: t.Steps(), HeldMean: sc.Mean31, HeldHippo: sc.Hippocampus}); err != nil {
+		return err
+	}
+	best := filepath.Join(c.State, "best.weights")
+	if old, err := os.ReadFile(best); err == nil {
+		m, err := segment.ReadModel(old)
+		if err == nil && m.Provenance.Evaluation["held_out_dice_31"] >= sc.Mean31 {
+			return nil
+		}
+	}
+	m.Provenance.Evaluation = map[string]float64{
+		"held_out_heads": float64(c.Validate), "held_out_dice_31": sc.Mean31, "held_out_dice_hippocampus": sc.Hippocampus,
+	}
+	return writeModel(best, m)
+}
