@@ -49,6 +49,9 @@ type Options struct {
 	// Settings are added to postgresql.conf at each start, e.g. fsync=off
 	// for tests.
 	Settings map[string]string
+	// Detached starts Postgres as nobody's child, for short-lived processes
+	// that share a cluster and leave it running.
+	Detached bool
 	// StartTimeout bounds initdb, start and crash recovery; 2 minutes when 0.
 	StartTimeout time.Duration
 
@@ -167,6 +170,10 @@ func (c *Cluster) logPath() string { return filepath.Join(c.opts.Dir, "postgres.
 // Adopted says that Postgres was already running.
 func (c *Cluster) Adopted() bool { return c.adopted }
 
+// Exited is closed when the Postgres server that this process started is gone,
+// whatever the cause; nil for an adopted one.
+func (c *Cluster) Exited() <-chan struct{} { return c.exited }
+
 // ConnString for pgx; it holds the secret.
 func (c *Cluster) ConnString() string { return c.connString(database) }
 
@@ -240,6 +247,9 @@ func (c *Cluster) launch(ctx context.Context, bin string) error {
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = c.owner.sysProcAttr()
 	cmd.SysProcAttr.Setsid = true
+	if c.opts.Detached {
+		return c.launchDetached(ctx, cmd, from)
+	}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
@@ -261,10 +271,34 @@ func (c *Cluster) launch(ctx context.Context, bin string) error {
 			cmd.Process.Signal(syscall.SIGQUIT) // immediate stop; the next start recovers
 			<-exited
 		}
-		return fmt.Errorf("%w; Postgres said (%s):\n%s", err, c.logPath(), tailFrom(c.logPath(), from))
+		return c.withLog(err, from)
 	}
 	c.exited = exited
 	return nil
+}
+
+// launchDetached has a shell start it in the background and exit.
+func (c *Cluster) launchDetached(ctx context.Context, cmd *exec.Cmd, from int64) error {
+	cmd.Args = append([]string{"sh", "-c", `"$@" &`, "sh", cmd.Path}, cmd.Args[1:]...)
+	cmd.Path = "/bin/sh"
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("start Postgres: %w", err)
+	}
+	seen := false
+	alive := func() bool {
+		pm, ok := readPostmaster(c.data())
+		now := ok && pm.alive()
+		seen = seen || now
+		return now || !seen
+	}
+	if err := c.ready(ctx, alive); err != nil {
+		return c.withLog(err, from)
+	}
+	return nil
+}
+
+func (c *Cluster) withLog(err error, from int64) error {
+	return fmt.Errorf("%w; Postgres said (%s):\n%s", err, c.logPath(), tailFrom(c.logPath(), from))
 }
 
 func (c *Cluster) settings() map[string]string {

@@ -55,9 +55,6 @@ func publicDir(t *testing.T) string {
 
 func start1(t *testing.T, dir string) *Cluster {
 	t.Helper()
-	if _, err := findBinaries(dir, nil); err != nil {
-		t.Skip("needs a Postgres server: ", err)
-	}
 	c, err := Start(t.Context(), Options{Dir: dir, Settings: fast})
 	if err != nil {
 		t.Fatal(err)
