@@ -16,7 +16,7 @@ func ReadFile(path string) (*Image, error) {
 		return nil, err
 	}
 	defer rd.Close()
-	return rd.decode()
+	return rd.Image()
 }
 
 // Open opens an image to be read volume by volume. The caller closes it.

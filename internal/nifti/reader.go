@@ -189,7 +189,9 @@ func (rd *Reader) Close() error {
 // the rest follows when the file has delivered these.
 const untilProven = 4 << 20
 
-func (rd *Reader) decode() (*Image, error) {
+// Image reads everything that follows the header at once. It must not be called
+// after Next.
+func (rd *Reader) Image() (*Image, error) {
 	h := rd.hdr
 	total := int64(h.VolumeLen()) * int64(h.Volumes())
 	if total > rd.src.lim.MaxVoxels {
@@ -219,7 +221,7 @@ func Decode(r io.Reader, lim Limits) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	return rd.decode()
+	return rd.Image()
 }
 
 // DecodePair reads an image whose header and data are two files.
@@ -228,7 +230,7 @@ func DecodePair(hdr, img io.Reader, lim Limits) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	return rd.decode()
+	return rd.Image()
 }
 
 // source is the file's bytes, decompressed, counted and buffered.
