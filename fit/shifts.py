@@ -1,0 +1,78 @@
+"""Segmenter shifts: where healthy people measured by other FreeSurfer runs lie
+against NOMIS. Writes internal/norm/data/segmenter_*.json (summary statistics
+only).
+
+fs7: eleven OpenNeuro data sets. A data set is one site, so n counts data sets:
+the mean is that of their medians, and sites, not people, limit its precision.
+oasis1: the FreeSurfer run behind OASIS-1's hippocampi, at 60 and over, CDR 0.
+"""
+import json
+import os
+
+import numpy as np
+import pandas as pd
+
+import nomis
+
+OUT = os.path.join(nomis.ROOT, "internal", "norm", "data")
+
+
+def write(name, doc):
+    with open(os.path.join(OUT, name), "w") as f:
+        json.dump(doc, f, indent=1, sort_keys=True)
+        f.write("\n")
+
+
+def volumes(columns):
+    """Columns that hold a volume the norm knows, as (column, FreeSurfer name, region)."""
+    for c in columns:
+        reg = nomis.region(c)
+        if reg and "thickness" not in reg and "surfarea" not in reg:
+            yield c, c.split(":")[-1], reg
+
+
+def fs7():
+    d = pd.read_csv(os.path.join(nomis.SHARED, "tables", "openneuro_volumes_with_age_sex.csv"))
+    d = d[d.fs.eq("FS7-ish") & d.age.between(18, 100) & d.sexM.notna() & d.EstimatedTotalIntraCranialVol.between(5e5, 3e6)]
+    structures = {}
+    for col, name, reg in volumes(d.columns):
+        ok = d[d[col] > 0]
+        z = pd.Series(nomis.z(reg, ok[col].values, ok.age.values, ok.sexM.values, ok.EstimatedTotalIntraCranialVol.values), ok.index)
+        by = z.groupby(ok.dataset)
+        if by.ngroups < 5:
+            continue
+        # Within a data set, the spread from the quartiles: failed segmentations are in these tables.
+        spread = by.apply(lambda x: (x.quantile(.75) - x.quantile(.25)) / 1.349)
+        w = by.size()
+        structures[name] = {
+            "n": int(by.ngroups), "n_sd": int(len(z)),
+            "mean_z": round(float(by.median().mean()), 4),
+            "sd_z": round(float(np.sqrt((w * spread**2).sum() / w.sum())), 4),
+        }
+    write("segmenter_fs7.json", {
+        "schema": "neuroscreen.shift/1", "name": "fs7-openneuro", "version": "1", "layer": "segmenter", "segmenter": "fs7",
+        "source": "FreeSurfer 7 volumes of %d healthy adults (median age %.0f) in %d CC0 OpenNeuro data sets: %s"
+                  % (len(d), d.age.median(), d.dataset.nunique(), ", ".join(sorted(d.dataset.unique()))),
+        "structures": structures,
+    })
+
+
+def oasis1():
+    d = pd.read_csv(os.path.join(nomis.SHARED, "tables", "oasis1_merged.csv"))
+    d = d[(d.Age >= 60) & (d.CDR == 0) & d.LeftHippoVol.notna() & d.RightHippoVol.notna()]
+    d = d.assign(person=d.ID.str[:9]).drop_duplicates("person")
+    structures = {}
+    for col, name in (("LeftHippoVol", "Left-Hippocampus"), ("RightHippoVol", "Right-Hippocampus")):
+        # The table's eTIV is in cm3.
+        z = nomis.z(nomis.region(name), d[col].values, d.Age.values, (d["M/F"] == "M").values * 1.0, d.eTIV.values * 1000.0)
+        structures[name] = {"n": int(len(z)), "mean_z": round(float(z.mean()), 4), "sd_z": round(float(z.std(ddof=1)), 4)}
+    write("segmenter_oasis1.json", {
+        "schema": "neuroscreen.shift/1", "name": "oasis1", "version": "1", "layer": "segmenter", "segmenter": "oasis1",
+        "source": "OASIS-1, %d people of 60 and over with CDR 0" % len(d),
+        "structures": structures,
+    })
+
+
+if __name__ == "__main__":
+    fs7()
+    oasis1()

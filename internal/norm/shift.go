@@ -1,0 +1,233 @@
+package norm
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"sort"
+	"strings"
+
+	"neuroscreen"
+)
+
+// Segmenter names what measured a volume. Two segmenters differ by hundreds of
+// mm3 on the same hippocampus, so a volume means little without it.
+type Segmenter string
+
+const (
+	Unknown     Segmenter = ""
+	FreeSurfer5 Segmenter = "fs5"
+	FreeSurfer6 Segmenter = "fs6" // the norm's own
+	FreeSurfer7 Segmenter = "fs7"
+	Network     Segmenter = "neuroscreen"
+	OASIS1      Segmenter = "oasis1" // the FreeSurfer run behind OASIS-1's table, which the risk model was trained on
+)
+
+// Segmenters a caller may name, in the order of documentation.
+var Segmenters = []Segmenter{FreeSurfer5, FreeSurfer6, FreeSurfer7, Network}
+
+// Layers of calibration.
+const (
+	LayerSegmenter = "segmenter"
+	LayerSite      = "site"
+)
+
+// ShiftSchema names the version of a stored shift.
+const ShiftSchema = "neuroscreen.shift/1"
+
+const (
+	shrinkN     = 10 // controls at which half of an observed shift is believed
+	minForSD    = 20 // controls from which the spread is scaled too
+	minForSite  = 20 // controls that a site needs before its shift counts
+	minSD       = 0.5
+	maxSD       = 2.0
+	maxAbsMeanZ = 8.0
+)
+
+// Shift moves the norm to where one segmenter, or one site, measures healthy
+// people. It is stored, named and versioned; a result names the shifts it was
+// made with.
+type Shift struct {
+	Schema     string             `json:"schema"`
+	Name       string             `json:"name"`
+	Version    string             `json:"version"`
+	Layer      string             `json:"layer"` // LayerSegmenter or LayerSite
+	Segmenter  Segmenter          `json:"segmenter"`
+	Source     string             `json:"source"`
+	Structures map[string]Moments `json:"structures"` // by FreeSurfer name
+}
+
+// Moments of healthy controls' z, taken before the shift applies. For a site
+// they are taken after the segmenter's shift.
+type Moments struct {
+	N     int     `json:"n"`              // controls; for pooled cohorts the number of sites, whose effects and not people's limit the mean
+	NSD   int     `json:"n_sd,omitempty"` // people behind SDZ when that is not N
+	MeanZ float64 `json:"mean_z"`         // observed, not yet shrunk
+	SDZ   float64 `json:"sd_z"`           // observed
+}
+
+// applied returns the mean shift shrunk towards 0 by n/(n+10), and the spread,
+// 1 below 20 controls. Both in units of the norm's SD.
+func (m Moments) applied() (mean, sd float64) {
+	mean = m.MeanZ * float64(m.N) / float64(m.N+shrinkN)
+	sd = 1
+	if max(m.N, m.NSD) >= minForSD {
+		sd = min(max(m.SDZ, minSD), maxSD)
+	}
+	return mean, sd
+}
+
+// LoadShift reads a stored shift and refuses one that can't be meant.
+func LoadShift(r io.Reader) (*Shift, error) {
+	var s Shift
+	d := json.NewDecoder(r)
+	d.DisallowUnknownFields()
+	if err := d.Decode(&s); err != nil {
+		return nil, neuroscreen.Errorf(neuroscreen.CodeInvalid, "invalid-shift", "the shift is not the JSON it should be: %v", err)
+	}
+	bad := func(field, format string, a ...any) error {
+		return neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "invalid-shift", field, format, a...)
+	}
+	switch {
+	case s.Schema != ShiftSchema:
+		return nil, bad("schema", "want %q, got %q", ShiftSchema, s.Schema)
+	case s.Name == "" || s.Version == "":
+		return nil, bad("name", "a shift needs a name and a version, so that a result can say which one it used")
+	case s.Layer != LayerSegmenter && s.Layer != LayerSite:
+		return nil, bad("layer", "want %q or %q, got %q", LayerSegmenter, LayerSite, s.Layer)
+	}
+	known := Default().models
+	for name, m := range s.Structures {
+		switch {
+		case known[normName(name)] == nil && surfaceBased[normName(name)] == "":
+			return nil, bad("structures", "the norm holds no structure %q; use FreeSurfer's names", name)
+		case m.N < 0 || m.NSD < 0:
+			return nil, bad("structures", "%s: a negative number of controls", name)
+		case !finite(m.MeanZ) || math.Abs(m.MeanZ) > maxAbsMeanZ:
+			return nil, bad("structures", "%s: mean_z %g is no plausible shift: check units (mm3) and names", name, m.MeanZ)
+		case !finite(m.SDZ) || m.SDZ < 0:
+			return nil, bad("structures", "%s: sd_z %g", name, m.SDZ)
+		}
+	}
+	return &s, nil
+}
+
+// Asset returns the shift's name with version and the SHA-256 of its canonical
+// JSON.
+func (s *Shift) Asset() neuroscreen.Asset {
+	b, err := json.Marshal(s) // map keys are sorted
+	if err != nil {
+		panic(err) // only a NaN could do this, and LoadShift and FitShift let none in
+	}
+	sum := sha256.Sum256(b)
+	return neuroscreen.Asset{Name: s.Name + "@" + s.Version, SHA256: hex.EncodeToString(sum[:])}
+}
+
+func (s *Shift) moments(structure string) (Moments, bool) {
+	if s == nil {
+		return Moments{}, false
+	}
+	m, ok := s.Structures[structure]
+	return m, ok && m.N > 0
+}
+
+// Calibration says what measured a person's volumes and which site shift
+// applies. The zero value means: segmenter unknown, site not calibrated.
+type Calibration struct {
+	Segmenter Segmenter
+	// SegmenterShift replaces the shift shipped for Segmenter; nil keeps it.
+	SegmenterShift *Shift
+	// SiteShift is measured on the site's own controls; structures with fewer
+	// than 20 of them count as not calibrated.
+	SiteShift *Shift
+}
+
+// Control is one healthy person measured by the segmenter or at the site that
+// is to be calibrated.
+type Control struct {
+	Person  Person
+	Volumes map[string]Measured
+}
+
+// FitShift measures a shift on healthy controls. For LayerSegmenter their z is
+// taken against the bare norm, for LayerSite after base's segmenter shift.
+// Controls out of the norm's range are left out; structures with none are
+// absent from the answer.
+func (n *Norms) FitShift(name, version, layer, source string, base Calibration, controls []Control) (*Shift, error) {
+	from := Calibration{Segmenter: base.Segmenter, SegmenterShift: base.SegmenterShift}
+	if layer == LayerSegmenter {
+		from = Calibration{Segmenter: FreeSurfer6}
+	} else if layer != LayerSite {
+		return nil, fmt.Errorf("norm: unknown layer %q", layer)
+	}
+	zs := map[string][]float64{}
+	for _, c := range controls {
+		for name, v := range c.Volumes {
+			s := normName(name)
+			l, err := n.locate(s, c.Person, from, layer == LayerSegmenter)
+			if err != nil || !usable(v.MM3) {
+				continue
+			}
+			zs[s] = append(zs[s], (l.scale(v.MM3)-l.mu)/l.sd)
+		}
+	}
+	out := &Shift{Schema: ShiftSchema, Name: name, Version: version, Layer: layer, Segmenter: base.Segmenter, Source: source, Structures: map[string]Moments{}}
+	for s, z := range zs {
+		mean, sd := meanSD(z)
+		out.Structures[s] = Moments{N: len(z), MeanZ: mean, SDZ: sd}
+	}
+	if len(out.Structures) == 0 {
+		return nil, neuroscreen.Errorf(neuroscreen.CodeInvalid, "no-controls", "no control lies inside the norm's range (18 to 100 years, sex F or M, intracranial volume in mm3)")
+	}
+	return out, nil
+}
+
+func meanSD(x []float64) (mean, sd float64) {
+	for _, v := range x {
+		mean += v
+	}
+	mean /= float64(len(x))
+	if len(x) < 2 {
+		return mean, 0
+	}
+	for _, v := range x {
+		sd += (v - mean) * (v - mean)
+	}
+	return mean, math.Sqrt(sd / float64(len(x)-1))
+}
+
+// readShifts reads the shipped segmenter shifts, by segmenter.
+func readShifts() (map[Segmenter]*Shift, error) {
+	entries, err := files.ReadDir("data")
+	if err != nil {
+		return nil, err
+	}
+	out := map[Segmenter]*Shift{}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), "segmenter_") {
+			continue
+		}
+		b, err := files.ReadFile("data/" + e.Name())
+		if err != nil {
+			return nil, err
+		}
+		var s Shift
+		if err := json.Unmarshal(b, &s); err != nil {
+			return nil, fmt.Errorf("%s: %w", e.Name(), err)
+		}
+		out[s.Segmenter] = &s
+	}
+	return out, nil
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	return keys
+}
