@@ -21,7 +21,7 @@ func ReadFile(path string) (*Image, error) {
 
 // Open opens an image to be read volume by volume. The caller closes it.
 func Open(path string, lim Limits) (_ *Reader, err error) {
-	hdr, img, err := findPair(path)
+	hdr, img, err := Files(path)
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +44,7 @@ func Open(path string, lim Limits) (_ *Reader, err error) {
 		files = append(files, f)
 	}
 	var rd *Reader
-	if img == "" {
+	if hdr == "" {
 		rd, err = NewReader(files[0], lim)
 	} else {
 		rd, err = NewPairReader(files[0], files[1], lim)
@@ -58,9 +58,10 @@ func Open(path string, lim Limits) (_ *Reader, err error) {
 	return rd, nil
 }
 
-// findPair returns the header's and the data's file; img is empty for a single
-// file, and for an .hdr without its .img, which NewReader refuses by name.
-func findPair(path string) (hdr, img string, err error) {
+// Files returns the header's and the data's file of the image that path is a
+// part of; hdr is empty for a single file, and for an .hdr without its .img,
+// which NewReader refuses by name.
+func Files(path string) (hdr, img string, err error) {
 	stem, gz := path, ""
 	if strings.EqualFold(filepath.Ext(stem), ".gz") {
 		stem, gz = stem[:len(stem)-3], stem[len(stem)-3:]
@@ -69,7 +70,10 @@ func findPair(path string) (hdr, img string, err error) {
 	stem = stem[:len(stem)-len(ext)]
 	switch strings.ToLower(ext) {
 	case ".hdr":
-		return path, firstExisting(stem, partner(ext, "img"), gz), nil
+		if img = firstExisting(stem, partner(ext, "img"), gz); img != "" {
+			return path, img, nil
+		}
+		return "", path, nil
 	case ".img":
 		if hdr = firstExisting(stem, partner(ext, "hdr"), gz); hdr != "" {
 			return hdr, path, nil
@@ -79,7 +83,7 @@ func findPair(path string) (hdr, img string, err error) {
 		}
 		return "", "", errorf(TypeNoHeader, "", "this is the .img file of a pair; the .hdr file that belongs to it is missing")
 	}
-	return path, "", nil
+	return "", path, nil
 }
 
 // partner writes the extension want in the case of ext.
