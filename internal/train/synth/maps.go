@@ -27,6 +27,8 @@ type labelMap struct {
 	// mm: the first and last voxel that is brain, and the first that is head.
 	reach reach
 	warps [numTargets]warp
+	// rates[i][j] is the relative rate at which target i shrinks under warp j.
+	rates [numTargets][numTargets]float64
 }
 
 // reach of a head.

@@ -37,9 +37,9 @@ func (g *Generator) drawPose(r *random, d *Drawn) pose {
 	g.flow.addRandom(r, r.in(c.CoarseKnots), r.in(c.CoarseBendMM))
 	g.flow.addRandom(r, r.in(c.FineKnots), r.in(c.FineBendMM))
 	g.drawChange(r, d)
-	for t, k := range d.Changed {
+	for t, k := range p.m.amounts(d.Changed) {
 		if k != 0 {
-			g.flow.addWarp(&p.m.warps[t], -k)
+			g.flow.addWarp(&p.m.warps[t], k)
 		}
 	}
 	g.flow.integrate()
@@ -63,8 +63,8 @@ func (g *Generator) drawChange(r *random, d *Drawn) {
 			sides[r.intN(2)] = .05 * r.normal()
 		}
 		for side, k := range sides {
-			d.Changed[LeftHippocampus+Target(side)] = min(.15, k)
-			d.Changed[LeftAmygdala+Target(side)] = min(.15, k*r.in(Range{.3, 1.1}))
+			d.Changed[LeftHippocampus+Target(side)] = min(.1, k)
+			d.Changed[LeftAmygdala+Target(side)] = min(.1, k*r.in(Range{.3, 1.1}))
 		}
 	}
 	if r.chance(c.Ventricle) {

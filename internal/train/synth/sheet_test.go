@@ -12,12 +12,11 @@ import (
 	"neuroscreen/internal/testdata"
 )
 
-// TestContactSheet draws docs/img/synth.png: 24 samples, each in coronal,
+// TestContactSheet draws docs/img/synth.png: 16 samples, each in coronal,
 // axial and sagittal section, every other one with its labels outlined.
 //
-//	NEUROSCREEN_SYNTH_SHEET=docs/img/synth.png go test -run ContactSheet ./internal/train/synth
+//	NEUROSCREEN_SYNTH_FIRST=16 NEUROSCREEN_SYNTH_SHEET=../../../docs/img/synth.png go test -run ContactSheet ./internal/train/synth
 //
-// The path is relative to the package unless absolute;
 // NEUROSCREEN_SYNTH_FIRST picks another first sample.
 func TestContactSheet(t *testing.T) {
 	path := os.Getenv("NEUROSCREEN_SYNTH_SHEET")
@@ -35,9 +34,19 @@ func TestContactSheet(t *testing.T) {
 		cfg = Evaluation(n, 2)
 	}
 	g := New(m, cfg, 1)
-	const columns, rows = 4, 6
+	const columns, rows = 4, 4
 	w, h := 2*n[0]+n[1]+6, n[1]+4
-	sheet := image.NewRGBA(image.Rect(0, 0, columns*w, rows*h))
+	// 32 greys and the structures' colours keep the file small.
+	const greys = 32
+	var palette color.Palette
+	for i := range greys {
+		v := uint8(i * 255 / (greys - 1))
+		palette = append(palette, color.RGBA{v, v, v, 255})
+	}
+	for _, s := range anatomy.Structures {
+		palette = append(palette, color.RGBA{s.Colour[0], s.Colour[1], s.Colour[2], 255})
+	}
+	sheet := image.NewPaletted(image.Rect(0, 0, columns*w, rows*h), palette)
 	for i := range columns * rows {
 		s := g.Sample(first + uint64(i))
 		t.Logf("%d: %+v", i, s.Drawn)
@@ -47,19 +56,17 @@ func TestContactSheet(t *testing.T) {
 			for y := range ny {
 				for x := range nx {
 					k := at(x, y)
-					v := uint8(min(255, s.Image[k]*230))
-					c := color.RGBA{v, v, v, 255}
+					c := uint8(min(greys-1, s.Image[k]*.9*greys))
 					if l := s.Labels[k]; outlined && l != 0 {
 						edge := false
 						for _, q := range [][2]int{{x + 1, y}, {x, y + 1}} {
 							edge = edge || q[0] < nx && q[1] < ny && s.Labels[at(q[0], q[1])] != l
 						}
 						if edge {
-							k := anatomy.Structures[l].Colour
-							c = color.RGBA{k[0], k[1], k[2], 255}
+							c = greys + l
 						}
 					}
-					sheet.SetRGBA(ox+x, oy+ny-1-y, c)
+					sheet.SetColorIndex(ox+x, oy+ny-1-y, c)
 				}
 			}
 		}
@@ -73,7 +80,7 @@ func TestContactSheet(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := png.Encode(f, sheet); err != nil {
+	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(f, sheet); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -60,8 +60,7 @@ func (t Target) members() (in [256]bool) {
 }
 
 // warp is the velocity that shrinks a target: along the surface normal, from
-// the gradient of the target's blurred mask. To first order, following it for
-// time k leaves exp(-k) of the volume; negative k grows it.
+// the gradient of the target's blurred mask. Negative multiples grow it.
 type warp struct {
 	at []int32      // lattice points
 	v  [][3]float32 // mm
@@ -71,16 +70,131 @@ type warp struct {
 // part in its change.
 const warpSigma = 3
 
+// warpScale makes a multiple of 1 move a flat surface by about 1 mm: the
+// blurred mask of a half-space climbs by 1/(sigma sqrt(2 pi)) a mm there.
+const warpScale = warpSigma * 2.5066
+
+// prepareWarps fills in m.warps and m.rates.
 func (m *labelMap) prepareWarps() {
+	var masks [numTargets]mask
 	for t := range numTargets {
-		m.warps[t] = newWarp(m, t.members())
+		masks[t], m.warps[t] = newWarp(m, t.members())
 	}
+	// The skull stays where it is when the brain changes: the velocity fades
+	// out towards it.
+	var inside [256]bool
+	for i := range tissues {
+		inside[i] = !outside[i]
+	}
+	if cavity, ok := newMask(m, inside); ok {
+		w := &m.warps[Brain]
+		for i, at := range w.at {
+			n := int(at)
+			p := latticePoint(n%latticeShape[0], n/latticeShape[0]%latticeShape[1], n/latticeShape[0]/latticeShape[1])
+			keep := float32(min(1, max(0, 2.5*cavity.value(p)-1.25)))
+			for a := range 3 {
+				w.v[i][a] *= keep
+			}
+		}
+	}
+	f := newFlow()
+	for j := range numTargets {
+		if len(m.warps[j].at) == 0 {
+			continue
+		}
+		clear(f.u)
+		f.addWarp(&m.warps[j], 1)
+		for i := range numTargets {
+			m.rates[i][j] = masks[i].divergence(f)
+		}
+	}
+}
+
+// saturation makes up for what large changes lose on a lattice as coarse as a
+// hippocampus is thin. Measured on six maps, with it a log share between -.5
+// and .7 comes out at .8 to 1.2 of what is aimed at, on average.
+const saturation = 1.2
+
+// amounts returns the multiples of the warps that leave about the shares
+// exp(logs) of the targets, which touch and move each other; targets with a
+// log of 0 are left to follow their neighbours.
+func (m *labelMap) amounts(logs [numTargets]float64) (k [numTargets]float64) {
+	// Gaussian elimination of rates * k = -logs over the targets that change.
+	var a [numTargets][numTargets + 1]float64
+	for i := range numTargets {
+		a[i][i] = 1
+		if logs[i] == 0 || m.rates[i][i] <= 0 {
+			continue
+		}
+		for j := range numTargets {
+			if logs[j] != 0 && m.rates[j][j] > 0 {
+				a[i][j] = m.rates[i][j]
+			}
+		}
+		a[i][numTargets] = -logs[i] * (1 + saturation*math.Abs(logs[i]))
+	}
+	for c := range numTargets {
+		p := c
+		for i := c + 1; i < numTargets; i++ {
+			if math.Abs(a[i][c]) > math.Abs(a[p][c]) {
+				p = i
+			}
+		}
+		a[c], a[p] = a[p], a[c]
+		for i := range numTargets {
+			if i != c && a[i][c] != 0 {
+				f := a[i][c] / a[c][c]
+				for j := c; j <= numTargets; j++ {
+					a[i][j] -= f * a[c][j]
+				}
+			}
+		}
+	}
+	for i := range numTargets {
+		k[i] = a[i][numTargets] / a[i][i]
+	}
+	return k
 }
 
 // mask is the share of a target in cells of 2 mm, within a box.
 type mask struct {
 	from, shape [3]int // in cells
 	share, blur []float32
+}
+
+// divergence is the mean divergence of a velocity over the target: the rate at
+// which it shrinks.
+func (k *mask) divergence(f *flow) float64 {
+	every := 1 + len(k.share)/200_000
+	var sum, volume float64
+	i := 0
+	for z := range k.shape[2] {
+		for y := range k.shape[1] {
+			for x := range k.shape[0] {
+				s := float64(k.share[i])
+				i++
+				if s == 0 || every > 1 && (x|y|z)&1 == 1 {
+					continue
+				}
+				var p [3]float64
+				for a, c := range [3]int{x, y, z} {
+					p[a] = float64(2*(c+k.from[a])) + .5 - float64(mapShape[a]-1)/2
+				}
+				volume += s
+				for a := range 3 {
+					q := p
+					q[a]++
+					d := f.displacement(q)[a]
+					q[a] -= 2
+					sum += s * float64(d-f.displacement(q)[a]) / 2
+				}
+			}
+		}
+	}
+	if volume == 0 {
+		return 0
+	}
+	return sum / volume
 }
 
 func newMask(m *labelMap, members [256]bool) (k mask, ok bool) {
@@ -153,30 +267,10 @@ func (k *mask) value(p [3]float64) float64 {
 	return v
 }
 
-func newWarp(m *labelMap, members [256]bool) (w warp) {
+func newWarp(m *labelMap, members [256]bool) (k mask, w warp) {
 	k, ok := newMask(m, members)
 	if !ok {
-		return w
-	}
-	// The rate of shrinking is minus the mean Laplacian over the target.
-	var volume, laplacian float64
-	nx, nxy := k.shape[0], k.shape[0]*k.shape[1]
-	for i, s := range k.share {
-		if s == 0 {
-			continue
-		}
-		volume += float64(s)
-		at := func(j int) float32 {
-			if j < 0 || j >= len(k.blur) {
-				return 0
-			}
-			return k.blur[j]
-		}
-		laplacian += float64(s * (at(i-1) + at(i+1) + at(i-nx) + at(i+nx) + at(i-nxy) + at(i+nxy) - 6*k.blur[i]) / 4)
-	}
-	rate := -laplacian / volume
-	if !(rate > 0) {
-		return w
+		return k, w
 	}
 	const h = 2 // mm
 	i := int32(0)
@@ -192,7 +286,7 @@ func newWarp(m *labelMap, members [256]bool) (w warp) {
 					d := k.value(q)
 					q[a] -= 2 * h
 					d = (d - k.value(q)) / (2 * h)
-					g[a] = float32(-d / rate)
+					g[a] = float32(-d * warpScale)
 					largest = max(largest, math.Abs(d))
 				}
 				if largest > 1e-4 {
@@ -203,7 +297,7 @@ func newWarp(m *labelMap, members [256]bool) (w warp) {
 			}
 		}
 	}
-	return w
+	return k, w
 }
 
 // latticePoint is a lattice point's place in mm from the middle of the map.
