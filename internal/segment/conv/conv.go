@@ -19,11 +19,21 @@ func (e *Engine) Conv(w *Weights, low, in, out *Tensor, bias []float32, slope fl
 	if low != nil {
 		up = &upsampled{w: w, low: low, split: pieces(low.W, 5)}
 	}
-	if len(w.winoIn) > 0 && winograd(out.H, out.W) {
-		e.winograd(w.winoIn, up, in, out, bias, slope, st)
+	if w.form(w.winoForward, w.inForward, out) {
+		e.winograd(w.winoForward, up, in, out, bias, slope, st)
 	} else {
-		e.direct(w.inPart(), w.inLanes(), up, in, out, bias, slope, st)
+		e.direct(w.inForward, w.inLanes(), up, in, out, bias, slope, st)
 	}
+}
+
+// form reports whether to take the Winograd form of the weights for an output, and panics when the
+// form that its size asks for has not been packed.
+func (w *Weights) form(wino, direct []float32, out *Tensor) bool {
+	fits := w.winograd(out.H, out.W)
+	if fits && len(wino) == 0 || !fits && len(direct) == 0 {
+		panic(fmt.Sprintf("conv: weights not packed for %v", out))
+	}
+	return fits
 }
 
 // ConvGradData computes the gradients of Conv's inputs, din and dlow, from that of its output before
@@ -31,10 +41,7 @@ func (e *Engine) Conv(w *Weights, low, in, out *Tensor, bias []float32, slope fl
 func (e *Engine) ConvGradData(w *Weights, dz, din, dlow *Tensor) {
 	if din != nil {
 		w.check(din, dz)
-		if len(w.inBack) == 0 {
-			panic("conv: weights not packed for training")
-		}
-		if len(w.winoBack) > 0 && winograd(dz.H, dz.W) {
+		if w.form(w.winoBack, w.inBack, dz) {
 			e.winograd(w.winoBack, nil, dz, din, nil, 1, nil)
 		} else {
 			e.direct(w.inBack, lanes, nil, dz, din, nil, 1, nil)
@@ -168,6 +175,8 @@ func (e *Engine) winograd(w []float32, up *upsampled, in, out *Tensor, bias []fl
 	block := 24 * pos
 	tileRow := in.blocks() * block
 	slot := tileRows * tileRow
+	_, perTile := e.k.place(0, 0, 1) // even and odd input channels may be summed apart
+	perTile *= lanes
 	if st != nil {
 		st.reset(ny*nz, out.Channels)
 	}
@@ -204,7 +213,7 @@ func (e *Engine) winograd(w []float32, up *upsampled, in, out *Tensor, bias []fl
 					for _, n := range split {
 						from := (ty-y0)*tileRow + x*lanes
 						m.v0, m.v1, m.v2 = ring[z%3*slot+from:], ring[(z+1)%3*slot+from:], ring[(z+2)%3*slot+from:]
-						m.n, m.mPos, o.n, o.mPos = n, n*lanes, n, n*lanes
+						m.n, m.mPos, o.n, o.mPos = n, n*perTile, n, n*perTile
 						o.init, o.out = init[4*x*step:], dst[4*x*lanes:]
 						e.k.winoMul(m)
 						e.k.winoOut(o)

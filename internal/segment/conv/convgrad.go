@@ -16,7 +16,7 @@ func (e *Engine) ConvGradWeights(w *Weights, low, in, dz *Tensor, grad []float32
 	if low != nil {
 		e.upGradWeights(low, dz, grad[:w.upLen()])
 	}
-	if winograd(dz.H, dz.W) && w.In != 4 {
+	if w.winograd(dz.H, dz.W) {
 		e.winoGradWeights(in, dz, grad[w.upLen():])
 	} else {
 		e.directGradWeights(in, dz, w.inLanes(), grad[w.upLen():])
@@ -37,6 +37,7 @@ func (e *Engine) directGradWeights(in, dz *Tensor, inLanes int, grad []float32) 
 		acc := partial[s*n+o*(n/ob):][:n/ob]
 		clear(acc)
 		a := &wk.grad
+		a.channels = inLanes
 		for z := s * dz.D / ns; z < (s+1)*dz.D/ns; z++ {
 			for y := 0; y < dz.H; y += chain {
 				rows := min(chain, dz.H-y)
@@ -44,31 +45,35 @@ func (e *Engine) directGradWeights(in, dz *Tensor, inLanes int, grad []float32) 
 				a.dz = dz.at(o, z+1, y+1, 0)
 				for ib := range in.blocks() {
 					for k := range 9 {
-						src := in.at(ib, z+k/3, y+k%3, 1)
-						for ic := 0; ic < inLanes; ic += 4 {
-							a.in, a.acc = src[ic:], acc[((ib*9+k)*inLanes+ic)*24:]
-							e.k.weightGrad(a)
-						}
+						a.in, a.acc = in.at(ib, z+k/3, y+k%3, 1), acc[(ib*9+k)*inLanes*24:]
+						e.k.weightGrad(a)
 					}
 				}
 			}
 		}
 	})
-	e.sumSlabs(partial, ns, grad)
+	e.sumSlabs(partial, ns)
+	size := inLanes * 3 * lanes
+	e.each(n/size, func(_ *worker, t int) {
+		src, dst := partial[t*size:][:size], grad[t*size:][:size]
+		for i := range inLanes * 3 {
+			at, step := e.k.place(i/3, i%3, 3)
+			for oc := range lanes {
+				dst[i*lanes+oc] = src[at+oc*step]
+			}
+		}
+	})
 }
 
-// sumSlabs adds ns vectors of len(grad), a multiple of 8.
-func (e *Engine) sumSlabs(partial []float32, ns int, grad []float32) {
+// sumSlabs adds the second to the last of ns equal parts, each a multiple of 8, to the first.
+func (e *Engine) sumSlabs(partial []float32, ns int) {
 	const parts = 8
-	n := len(grad)
-	e.each(parts, func(_ *worker, task int) {
+	n := len(partial) / ns
+	e.each(parts, func(wk *worker, task int) {
 		from, to := task*(n/lanes)/parts*lanes, (task+1)*(n/lanes)/parts*lanes
-		if from == to {
-			return
-		}
-		copy(grad[from:to], partial[from:to])
-		for s := 1; s < ns; s++ {
-			e.k.add(&addArgs{dst: grad[from:], src: partial[s*n+from:], n: to - from})
+		for s := 1; s < ns && from < to; s++ {
+			wk.add = addArgs{dst: partial[from:], src: partial[s*n+from:], n: to - from}
+			e.k.add(&wk.add)
 		}
 	})
 }
@@ -95,35 +100,37 @@ func (e *Engine) upGradWeights(low, dz *Tensor, grad []float32) {
 					a.dz = dz.at(o, 2*z+pz+1, 2*y+py+1, 0)
 					for b := range ib {
 						for tap := range 4 {
-							src := low.at(b, z+pz+tap/2, y+py+tap%2, 1)
-							for ic := 0; ic < lanes; ic += 2 {
-								a.low, a.acc = src[ic:], acc[(((b*4+parity)*4+tap)*lanes+ic)*32:]
-								e.k.upWeightGrad(a)
-							}
+							a.low, a.acc = low.at(b, z+pz+tap/2, y+py+tap%2, 1), acc[((b*4+parity)*4+tap)*256:]
+							e.k.upWeightGrad(a)
 						}
 					}
 				}
 			}
 		}
 	})
+	e.sumSlabs(partial, ns)
 	e.each(ob*ib, func(_ *worker, task int) {
 		dst := grad[task*taps*64:][:taps*64]
 		clear(dst)
-		for s := range ns {
-			for sum := range 16 {
-				src := partial[s*n+task*4096+sum*256:][:256]
-				parity, tap := sum/4, sum%4
-				zs, ys := upTaps[parity/2*2+tap/2], upTaps[parity%2*2+tap%2]
+		for sum := range 16 {
+			src := partial[task*4096+sum*256:][:256]
+			parity, tap := sum/4, sum%4
+			zs, ys := upTaps[parity/2*2+tap/2], upTaps[parity%2*2+tap%2]
+			for ic := range lanes {
+				var v [4][lanes]float32
+				for k := range v {
+					at, step := e.k.place(ic, k, 4)
+					for o := range lanes {
+						v[k][o] = src[at+o*step]
+					}
+				}
 				for kd := zs[0]; kd <= zs[1]; kd++ {
 					for kh := ys[0]; kh <= ys[1]; kh++ {
-						for ic := range lanes {
-							v, d := src[ic*32:][:32], dst[((kd*3+kh)*lanes+ic)*24:][:24]
-							for o := range lanes {
-								even0, even1, odd0, odd1 := v[o], v[8+o], v[16+o], v[24+o]
-								d[o] += even0 + odd0
-								d[8+o] += even1 + odd0
-								d[16+o] += even1 + odd1
-							}
+						d := dst[((kd*3+kh)*lanes+ic)*24:][:24]
+						for o := range lanes {
+							d[o] += v[0][o] + v[2][o]
+							d[8+o] += v[1][o] + v[2][o]
+							d[16+o] += v[1][o] + v[3][o]
 						}
 					}
 				}
@@ -146,7 +153,7 @@ func (e *Engine) winoGradWeights(in, dz *Tensor, grad []float32) {
 		ns = 4
 	}
 	ns = min(ns, max(1, in.D/4))
-	n := ob * ib * 2 * 24 * 96
+	n := ob * ib * 24 * 192
 	partial := e.partial.grow(ns * n)
 	pos := rows * tiles * lanes
 	block := 24 * pos
@@ -180,26 +187,23 @@ func (e *Engine) winoGradWeights(in, dz *Tensor, grad []float32) {
 					at := func(kd int) []float32 { return d[((z+1-kd)%3*ob+o)*block:] }
 					wk.outer = outerArgs{d0: at(0), d1: at(1), d2: at(2), n: yn * tiles, pos: pos}
 					for b := range ib {
-						for half := range 2 {
-							wk.outer.v, wk.outer.acc = v[b*block+4*half:], acc[((o*ib+b)*2+half)*24*96:]
-							e.k.winoOuter(&wk.outer)
-						}
+						wk.outer.v, wk.outer.acc = v[b*block:], acc[(o*ib+b)*24*192:]
+						e.k.winoOuter(&wk.outer)
 					}
 				}
 			}
 		}
 	})
+	e.sumSlabs(partial, ns)
 	e.each(ob*ib, func(_ *worker, task int) {
 		var u [24][3][lanes]float32
 		for ic := range lanes {
-			clear(u[:])
-			for s := range ns {
-				src := partial[s*n+(task*2+ic/4)*24*96+ic%4*24:]
+			for kd := range 3 {
+				at, step := e.k.place(ic, kd, 3)
 				for p := range u {
-					for kd := range 3 {
-						for o, f := range src[p*96+kd*lanes:][:lanes] {
-							u[p][kd][o] += f
-						}
+					src := partial[(task*24+p)*192+at:]
+					for o := range lanes {
+						u[p][kd][o] = src[o*step]
 					}
 				}
 			}

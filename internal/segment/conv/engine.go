@@ -28,9 +28,10 @@ type worker struct {
 	softmax softmaxArgs
 	loss    lossGradArgs
 	head    headGradArgs
+	add     addArgs
 
 	ring    buffer // transformed slices
-	product [24 * 12 * lanes]float32
+	product [24 * 12 * 2 * lanes]float32
 	p, bg   []float32 // posteriors of a row
 }
 

@@ -122,15 +122,15 @@ func TestResultsDoNotDependOnScratch(t *testing.T) {
 }
 
 func TestKernelChoice(t *testing.T) {
-	if k := choose("generic"); k != &genericKernels {
-		t.Errorf("asked for generic, got %s", k.name)
+	for _, k := range available() {
+		if got := choose(k.name); got != k {
+			t.Errorf("asked for %s, got %s", k.name, got.name)
+		}
 	}
-	want := fastest()
-	if want == nil {
-		want = &genericKernels
-	}
-	if k := choose(""); k != want {
-		t.Errorf("got %s, want %s", k.name, want.name)
+	for _, wish := range []string{"", "sse"} {
+		if got := choose(wish); got != available()[0] {
+			t.Errorf("asked for %q, got %s", wish, got.name)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import "math"
 
 var genericKernels = kernelSet{
 	name:            "generic",
+	place:           plain,
 	direct8:         func(a *rowArgs) { directGeneric(a, 8) },
 	direct4:         func(a *rowArgs) { directGeneric(a, 4) },
 	up:              upGeneric,
@@ -90,7 +91,7 @@ func upGradGeneric(a *rowArgs) {
 }
 
 func weightGradGeneric(a *gradArgs) {
-	for ic := range 4 {
+	for ic := range a.channels {
 		for kw := range 3 {
 			dot8(vec(a.acc[(ic*3+kw)*lanes:]), a.in[ic:], lanes, a.dz[(2-kw)*lanes:], lanes, a.n)
 		}
@@ -99,7 +100,7 @@ func weightGradGeneric(a *gradArgs) {
 
 func upWeightGradGeneric(a *upGradArgs) {
 	for r := range a.rows {
-		for ic := range 2 {
+		for ic := range lanes {
 			for k, x := range [4]int{3, 1, 2, 0} {
 				dot8(vec(a.acc[(ic*4+k)*lanes:]), a.low[r*a.lowRow+ic:], lanes, a.dz[r*a.dzRow+x*lanes:], 2*lanes, a.n)
 			}
@@ -192,8 +193,8 @@ func winoOutGeneric(a *winoOutArgs) {
 func winoOuterGeneric(a *outerArgs) {
 	for pos := range 24 {
 		for kd, d := range [3][]float32{a.d0, a.d1, a.d2} {
-			for ic := range 4 {
-				dot8(vec(a.acc[((pos*4+ic)*3+kd)*lanes:]), a.v[pos*a.pos+ic:], lanes, d[pos*a.pos:], lanes, a.n)
+			for ic := range lanes {
+				dot8(vec(a.acc[((pos*lanes+ic)*3+kd)*lanes:]), a.v[pos*a.pos+ic:], lanes, d[pos*a.pos:], lanes, a.n)
 			}
 		}
 	}
@@ -335,7 +336,7 @@ func headGradInGeneric(a *headGradArgs) {
 }
 
 func headGradWeightsGeneric(a *headGradArgs) {
-	for ic := range 2 {
+	for ic := range lanes {
 		for k := 0; k < Logits; k += lanes {
 			dot8(vec(a.out[ic*Logits+k:]), a.x[ic:], lanes, a.dl[k:], Logits, a.n)
 		}

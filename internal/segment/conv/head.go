@@ -168,11 +168,8 @@ func (e *Engine) Loss(x *Tensor, h *Head, labels []uint8, cfg LossConfig, dx *Te
 			for b := range x.blocks() {
 				a.w, a.out = transposed[b*Logits*lanes:], dx.at(b, z+1, y+1, 1)
 				e.k.headGradIn(a)
-				row := x.at(b, z+1, y+1, 1)
-				for ch := 0; ch < lanes; ch += 2 {
-					a.x, a.out = row[ch:], p.dw[(b*lanes+ch)*Logits:]
-					e.k.headGradWeights(a)
-				}
+				a.x, a.out = x.at(b, z+1, y+1, 1), p.dw[b*lanes*Logits:]
+				e.k.headGradWeights(a)
 			}
 			a.out = p.db[:]
 			e.k.headGradBias(a)

@@ -1,10 +1,12 @@
 package conv
 
-// A kernelSet is one implementation of the innermost loops: AVX2 assembly (kernels_amd64.s, written
-// by asmgen, where each kernel's formula stands) or plain Go (generic.go). Slices start at the
+// A kernelSet is one implementation of the innermost loops: assembly (kernels_amd64.s, written by
+// asmgen, where each kernel's formula stands) or plain Go (generic.go). Slices start at the
 // first element a kernel touches; strides count float32. Values come in vectors of 8 channels.
 type kernelSet struct {
 	name string
+
+	place placer // the order of weights and of sums of products
 
 	direct8, direct4, up, upGrad func(*rowArgs)
 	weightGrad                   func(*gradArgs)
@@ -40,7 +42,7 @@ type rowArgs struct {
 // gradArgs: n positions of a stream of rows, a multiple of 3.
 type gradArgs struct {
 	in, dz, acc []float32
-	n           int
+	n, channels int
 }
 
 // upGradArgs: rows of n low-resolution positions.

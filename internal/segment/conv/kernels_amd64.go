@@ -25,24 +25,19 @@ func upAVX2(a *rowArgs)
 //go:noescape
 func upGradAVX2(a *rowArgs)
 
-// weightGradAVX2: acc[ic][kw] += sum over q < n of in[q][ic] * dz[q+2-kw] for ic < 4, kw < 3; n is a multiple of 3.
+// weightGradAVX2: acc[ic][kw] += sum over q < n of in[q][ic] * dz[q+2-kw] for ic < channels, 4 or 8, kw < 3; n is a multiple of 3.
 // Rows may be chained: the zero borders of both tensors cancel what crosses a row's end.
 //
 //go:noescape
 func weightGradAVX2(a *gradArgs)
 
-// upWeightGradAVX2: acc[ic][k] += sum over rows and i < n of low[i][ic] * dz[2i+{3,1,2,0}[k]] for ic < 2, k < 4.
+// upWeightGradAVX2: acc[ic][k] += sum over rows and i < n of low[i][ic] * dz[2i+{3,1,2,0}[k]] for ic < 8, k < 4.
 //
 //go:noescape
 func upWeightGradAVX2(a *upGradArgs)
 
-// winoInAVX2: out[4 py + .. px] = B2' d B4 of n tiles of 4x6 voxels, 4 apart in x;
-// B2': d0-d2, d1+d2, d2-d1, d1-d3; B4: 4d0-5d2+d4, -4d1-4d2+d3+d4, 4d1-4d2-d3+d4, -2d1-d2+2d3+d4, 2d1-d2-2d3+d4, 4d1-5d3+d5.
-//
-//go:noescape
-func winoInAVX2(a *tileArgs)
-
-// winoMulAVX2: m[pos][j] = sum over kd < 3, blocks and ic of v<kd>[block][pos][j][ic] * w[pos][kd][block][ic] for n <= 12 tiles j, 24 positions.
+// winoMulAVX2: m[pos][j] = sum over kd < 3, blocks and ic of v<kd>[block][pos][j][ic] * w[pos][kd][block][ic] for n <= 12 tiles j, 24 positions;
+// AVX-512 leaves the even and odd ic of each output apart.
 //
 //go:noescape
 func winoMulAVX2(a *mulArgs)
@@ -53,15 +48,48 @@ func winoMulAVX2(a *mulArgs)
 //go:noescape
 func winoOutAVX2(a *winoOutArgs)
 
+// winoOuterAVX2: acc[pos][ic][kd] += sum over n tiles j of v[pos][j][ic] * d<kd>[pos][j] for ic < 8, kd < 3, 24 positions.
+//
+//go:noescape
+func winoOuterAVX2(a *outerArgs)
+
+// softmaxAVX2: p[i][k] = exp(l[k]) / (1 + sum exp(l)), l = bias + sum over blocks and ic of x[block][i][ic] * w[block][ic];
+// background[i] = 1 / (1 + sum exp(l)); sums[k] += sum over i of p[i][k]. Reads x up to a multiple of 2 voxels.
+//
+//go:noescape
+func softmaxAVX2(a *softmaxArgs)
+
+// lossGradAVX2: p becomes the gradient of the loss in the logits: with y the label and p0 the background,
+// dot = sum c*p - e[y]*p[y] - w[y], p[k] = p[k]*(c[k]-dot) - (k == y)*(e[y]*p[y] + w[y]).
+//
+//go:noescape
+func lossGradAVX2(a *lossGradArgs)
+
+// headGradWeightsAVX2: out[ic][k] += sum over i of x[i][ic] * dl[i][k] for ic < 8.
+//
+//go:noescape
+func headGradWeightsAVX2(a *headGradArgs)
+
+// headGradInAVX2: out[i][ic] = sum over k < 32 of dl[i][k] * w[k][ic].
+//
+//go:noescape
+func headGradInAVX2(a *headGradArgs)
+
+// headGradBiasAVX2: out[k] += sum over i of dl[i][k].
+//
+//go:noescape
+func headGradBiasAVX2(a *headGradArgs)
+
+// winoInAVX2: out[4 py + .. px] = B2' d B4 of n tiles of 4x6 voxels, 4 apart in x;
+// B2': d0-d2, d1+d2, d2-d1, d1-d3; B4: 4d0-5d2+d4, -4d1-4d2+d3+d4, 4d1-4d2-d3+d4, -2d1-d2+2d3+d4, 2d1-d2-2d3+d4, 4d1-5d3+d5.
+//
+//go:noescape
+func winoInAVX2(a *tileArgs)
+
 // winoGradInAVX2: out = A2 dz A4' of n tiles of 2x4 voxels: the adjoint of winoOut's transform.
 //
 //go:noescape
 func winoGradInAVX2(a *tileArgs)
-
-// winoOuterAVX2: acc[pos][ic][kd] += sum over n tiles j of v[pos][j][ic] * d<kd>[pos][j] for ic < 4, kd < 3, 24 positions.
-//
-//go:noescape
-func winoOuterAVX2(a *outerArgs)
 
 // sumsAVX2: acc += sum z, sum z*z.
 //
@@ -93,33 +121,6 @@ func poolMaxAVX2(a *poolArgs)
 //go:noescape
 func poolGradAVX2(a *poolArgs)
 
-// softmaxAVX2: p[i][k] = exp(l[k]) / (1 + sum exp(l)), l = bias + sum over blocks and ic of x[block][i][ic] * w[block][ic];
-// background[i] = 1 / (1 + sum exp(l)); sums[k] += sum over i of p[i][k]. Reads one voxel more when n is odd.
-//
-//go:noescape
-func softmaxAVX2(a *softmaxArgs)
-
-// lossGradAVX2: p becomes the gradient of the loss in the logits: with y the label and p0 the background,
-// dot = sum c*p - e[y]*p[y] - w[y], p[k] = p[k]*(c[k]-dot) - (k == y)*(e[y]*p[y] + w[y]).
-//
-//go:noescape
-func lossGradAVX2(a *lossGradArgs)
-
-// headGradInAVX2: out[i][ic] = sum over k < 32 of dl[i][k] * w[k][ic].
-//
-//go:noescape
-func headGradInAVX2(a *headGradArgs)
-
-// headGradWeightsAVX2: out[ic][k] += sum over i of x[i][ic] * dl[i][k] for ic < 2.
-//
-//go:noescape
-func headGradWeightsAVX2(a *headGradArgs)
-
-// headGradBiasAVX2: out[k] += sum over i of dl[i][k].
-//
-//go:noescape
-func headGradBiasAVX2(a *headGradArgs)
-
 // adamAVX2: g *= scale; m = beta1*m + rest1*g; v = beta2*v + rest2*g*g; p = keep*p - step*m/(sqrt(v)+eps).
 //
 //go:noescape
@@ -135,31 +136,117 @@ func addAVX2(a *addArgs)
 //go:noescape
 func peakAVX2(a *peakArgs)
 
+// direct8AVX512: out[j] = leaky(init[j] + sum over blocks, kd, kh, ic, kw of in[kd][kh][j+kw][ic] * w[kd][kh][ic][kw]), 8 channels a block.
+//
+//go:noescape
+func direct8AVX512(a *rowArgs)
+
+// direct4AVX512: direct8 for blocks of which only the first 4 channels are used, w with 4 ic.
+//
+//go:noescape
+func direct4AVX512(a *rowArgs)
+
+// upAVX512: a row of conv(upsample2(low)): out[2i] = in[i]*w0 + in[i+1]*w1, out[2i+1] = in[i+1]*w2 + in[i+2]*w3
+// summed over blocks, two slices, two rows and ic; n counts pairs. The four weights are sums of the three taps that fall on one low voxel.
+//
+//go:noescape
+func upAVX512(a *rowArgs)
+
+// upGradAVX512: adjoint of up: out[j] = sum over blocks, 4 slices, 4 rows, ic and k < 4 of in[2j+k][ic] * w[ic][k].
+//
+//go:noescape
+func upGradAVX512(a *rowArgs)
+
+// weightGradAVX512: acc[ic][kw] += sum over q < n of in[q][ic] * dz[q+2-kw] for ic < channels, 4 or 8, kw < 3; n is a multiple of 3.
+// Rows may be chained: the zero borders of both tensors cancel what crosses a row's end.
+//
+//go:noescape
+func weightGradAVX512(a *gradArgs)
+
+// upWeightGradAVX512: acc[ic][k] += sum over rows and i < n of low[i][ic] * dz[2i+{3,1,2,0}[k]] for ic < 8, k < 4.
+//
+//go:noescape
+func upWeightGradAVX512(a *upGradArgs)
+
+// winoMulAVX512: m[pos][j] = sum over kd < 3, blocks and ic of v<kd>[block][pos][j][ic] * w[pos][kd][block][ic] for n <= 12 tiles j, 24 positions;
+// AVX-512 leaves the even and odd ic of each output apart.
+//
+//go:noescape
+func winoMulAVX512(a *mulArgs)
+
+// winoOutAVX512: out = leaky(init + A2' m A4) of n tiles of 2x4 voxels;
+// A2': m0+m1+m2, m1-m2-m3; A4: m0+m1+m2+m3+m4, m1-m2+2m3-2m4, m1+m2+4m3+4m4, m1-m2+8m3-8m4+m5.
+//
+//go:noescape
+func winoOutAVX512(a *winoOutArgs)
+
+// winoOuterAVX512: acc[pos][ic][kd] += sum over n tiles j of v[pos][j][ic] * d<kd>[pos][j] for ic < 8, kd < 3, 24 positions.
+//
+//go:noescape
+func winoOuterAVX512(a *outerArgs)
+
+// softmaxAVX512: p[i][k] = exp(l[k]) / (1 + sum exp(l)), l = bias + sum over blocks and ic of x[block][i][ic] * w[block][ic];
+// background[i] = 1 / (1 + sum exp(l)); sums[k] += sum over i of p[i][k]. Reads x up to a multiple of 4 voxels.
+//
+//go:noescape
+func softmaxAVX512(a *softmaxArgs)
+
+// lossGradAVX512: p becomes the gradient of the loss in the logits: with y the label and p0 the background,
+// dot = sum c*p - e[y]*p[y] - w[y], p[k] = p[k]*(c[k]-dot) - (k == y)*(e[y]*p[y] + w[y]).
+//
+//go:noescape
+func lossGradAVX512(a *lossGradArgs)
+
+// headGradWeightsAVX512: out[ic][k] += sum over i of x[i][ic] * dl[i][k] for ic < 8.
+//
+//go:noescape
+func headGradWeightsAVX512(a *headGradArgs)
+
 var avx2Kernels = kernelSet{
 	name:            "avx2",
+	place:           plain,
 	direct8:         direct8AVX2,
 	direct4:         direct4AVX2,
 	up:              upAVX2,
 	upGrad:          upGradAVX2,
 	weightGrad:      weightGradAVX2,
 	upWeightGrad:    upWeightGradAVX2,
-	winoIn:          winoInAVX2,
 	winoMul:         winoMulAVX2,
 	winoOut:         winoOutAVX2,
-	winoGradIn:      winoGradInAVX2,
 	winoOuter:       winoOuterAVX2,
+	softmax:         softmaxAVX2,
+	lossGrad:        lossGradAVX2,
+	headGradWeights: headGradWeightsAVX2,
+	headGradIn:      headGradInAVX2,
+	headGradBias:    headGradBiasAVX2,
+	winoIn:          winoInAVX2,
+	winoGradIn:      winoGradInAVX2,
 	sums:            sumsAVX2,
 	affine:          affineAVX2,
 	affineSums:      affineSumsAVX2,
 	affineGrad:      affineGradAVX2,
 	poolMax:         poolMaxAVX2,
 	poolGrad:        poolGradAVX2,
-	softmax:         softmaxAVX2,
-	lossGrad:        lossGradAVX2,
-	headGradIn:      headGradInAVX2,
-	headGradWeights: headGradWeightsAVX2,
-	headGradBias:    headGradBiasAVX2,
 	adam:            adamAVX2,
 	add:             addAVX2,
 	peak:            peakAVX2,
 }
+
+// avx512Kernels takes from AVX2 what longer vectors do not help.
+var avx512Kernels = func() kernelSet {
+	k := avx2Kernels
+	k.name, k.place = "avx512", paired
+	k.direct8 = direct8AVX512
+	k.direct4 = direct4AVX512
+	k.up = upAVX512
+	k.upGrad = upGradAVX512
+	k.weightGrad = weightGradAVX512
+	k.upWeightGrad = upWeightGradAVX512
+	k.winoMul = winoMulAVX512
+	k.winoOut = winoOutAVX512
+	k.winoOuter = winoOuterAVX512
+	k.softmax = softmaxAVX512
+	k.lossGrad = lossGradAVX512
+	k.headGradWeights = headGradWeightsAVX512
+	return k
+}()

@@ -174,16 +174,8 @@ func borderZero(t *testing.T, what string, x *Tensor) {
 	}
 }
 
-var kernelSets = func() []*kernelSet {
-	k := []*kernelSet{&genericKernels}
-	if fast := fastest(); fast != nil {
-		k = append(k, fast)
-	}
-	return k
-}()
-
 func eachKernel(t *testing.T, f func(t *testing.T, k *kernelSet)) {
-	for _, k := range kernelSets {
+	for _, k := range available() {
 		t.Run(k.name, func(t *testing.T) { f(t, k) })
 	}
 }

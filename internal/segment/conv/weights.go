@@ -10,17 +10,20 @@ const taps = 27 // of a 3x3x3 kernel
 //
 //	[Out/8][channels/8][kd][kh][8 ic][kw][8 oc]
 //
-// the order in which the direct kernels read it. An In of 4 stands for 4 channels in one block of 8
-// ([Out/8][1][kd][kh][4 ic][kw][8 oc]). Pack derives the other forms from Master.
+// An In of 4 stands for 4 channels in one block of 8 ([Out/8][1][kd][kh][4 ic][kw][8 oc]). Pack
+// derives from Master the forms that the kernels read.
 type Weights struct {
 	Out, Up, In int
 	Master      []float32
 
 	upForward [4][]float32 // by output parity in z and y: [ob][ib][2][2][ic][4][oc], taps summed
 	upBack    []float32    // [ib][ob][4][4][oc][4][ic]
-	inBack    []float32    // transposed and mirrored: [ib][ob][kd][kh][oc][kw][ic]
-	winoIn    []float32    // [ob][24][kd][ib][ic][oc]; empty where Winograd does not fit the size
-	winoBack  []float32    // the same of inBack
+
+	// Of the other channels either the direct forms or, where the size allows, Winograd's: those of
+	// the convolution, and for training those of its adjoint, with channels exchanged and taps
+	// mirrored.
+	inForward, inBack     []float32 // [ob][ib][kd][kh][ic][kw][oc]; inBack [ib][ob][kd][kh][oc][kw][ic]
+	winoForward, winoBack []float32 // [ob][24][kd][ib][ic][oc]
 }
 
 // MasterLen returns the number of weights.
@@ -75,14 +78,15 @@ func (w *Weights) permute(torch, packed []float32, f func(torch, packed *float32
 	}
 }
 
-// winograd reports whether an image of this size is a whole number of 2x4 tiles. Below two tiles a
-// row the transforms cost more than they save.
-func winograd(h, w int) bool { return w%4 == 0 && h%2 == 0 && w >= 8 }
+// winograd reports whether an image of h x width is a whole number of 2x4 tiles. Below two tiles a
+// row, and for half a block of channels, the transforms cost more than they save.
+func (w *Weights) winograd(h, width int) bool {
+	return width%4 == 0 && h%2 == 0 && width >= 8 && w.In != 4
+}
 
 // Pack derives from Master what Conv needs for outputs of d x h x width, and with training what the
 // gradients need too. It must be called again when Master changes.
 func (e *Engine) Pack(w *Weights, d, h, width int, training bool) {
-	wino := winograd(h, width) && w.In != 4
 	ob, ib := w.outBlocks(), w.inBlocks()
 	if w.Up > 0 {
 		for i := range w.upForward {
@@ -91,18 +95,23 @@ func (e *Engine) Pack(w *Weights, d, h, width int, training bool) {
 		w.upBack = sized(w.upBack, w.Out*w.Up*64)
 		e.packUp(w)
 	}
-	w.winoIn, w.winoBack = w.winoIn[:0], w.winoBack[:0]
-	if wino {
-		w.winoIn = sized(w.winoIn, w.Out*w.In*72)
-		e.packWino(w.inPart(), ob, ib, w.winoIn)
-	}
-	if training {
-		w.inBack = sized(w.inBack, w.Out*w.inChannels()*taps)
-		e.packTransposed(w.inPart(), ob, ib, w.inLanes(), w.inBack)
-		if wino {
+	back := sized(w.inBack, w.Out*w.inChannels()*taps)
+	w.inForward, w.inBack, w.winoForward, w.winoBack = w.inForward[:0], back[:0], w.winoForward[:0], w.winoBack[:0]
+	if w.winograd(h, width) {
+		w.winoForward = sized(w.winoForward, w.Out*w.In*72)
+		e.packWino(w.inPart(), ob, ib, w.winoForward)
+		if training {
 			w.winoBack = sized(w.winoBack, w.Out*w.In*72)
-			e.packWino(w.inBack, ib, ob, w.winoBack)
+			e.packTransposed(w.inPart(), ob, ib, lanes, back, plain)
+			e.packWino(back, ib, ob, w.winoBack)
 		}
+		return
+	}
+	w.inForward = sized(w.inForward, len(w.inPart()))
+	e.packDirect(w.inPart(), w.inLanes(), w.inForward)
+	if training {
+		w.inBack = back
+		e.packTransposed(w.inPart(), ob, ib, w.inLanes(), back, e.k.place)
 	}
 }
 
@@ -113,18 +122,43 @@ func sized(v []float32, n int) []float32 {
 	return v[:n]
 }
 
+// A placer tells where the 8 output channels of an input channel and tap lie within a block: the
+// first, and how far apart they are.
+type placer func(ic, tap, taps int) (at, step int)
+
+// plain is Master's order, [ic][tap][8 oc].
+func plain(ic, tap, taps int) (at, step int) { return (ic*taps + tap) * lanes, 1 }
+
+// paired is the order for kernels that multiply two input channels at once, [ic/2][tap][8 oc][2 ic].
+func paired(ic, tap, taps int) (at, step int) { return (ic/2*taps+tap)*2*lanes + ic%2, 2 }
+
+// packDirect copies weights from Master's order to the kernels'.
+func (e *Engine) packDirect(w []float32, inLanes int, dst []float32) {
+	size := inLanes * 3 * lanes
+	e.each(len(w)/size, func(_ *worker, t int) {
+		src, d := w[t*size:][:size], dst[t*size:][:size]
+		for i := range inLanes * 3 {
+			at, step := e.k.place(i/3, i%3, 3)
+			for oc, f := range src[i*lanes:][:lanes] {
+				d[at+oc*step] = f
+			}
+		}
+	})
+}
+
 // packTransposed writes the weights of the data gradient: channels exchanged, taps mirrored. Lanes
 // without an input channel stay zero.
-func (e *Engine) packTransposed(w []float32, outBlocks, inBlocks, inLanes int, dst []float32) {
+func (e *Engine) packTransposed(w []float32, outBlocks, inBlocks, inLanes int, dst []float32, place placer) {
 	e.each(inBlocks, func(_ *worker, ib int) {
 		for ob := range outBlocks {
 			for k := range 9 { // kd, kh
 				src := w[((ob*inBlocks+ib)*9+k)*inLanes*24:]
 				d := dst[((ib*outBlocks+ob)*9+8-k)*192:][:192]
-				for ic := range inLanes {
+				for oc := range lanes {
 					for kw := range 3 {
-						for oc, f := range src[(ic*3+kw)*lanes:][:lanes] {
-							d[(oc*3+2-kw)*lanes+ic] = f
+						at, step := place(oc, 2-kw, 3)
+						for ic := range inLanes {
+							d[at+ic*step] = src[(ic*3+kw)*lanes+oc]
 						}
 					}
 				}
@@ -150,16 +184,18 @@ func (e *Engine) packWino(w []float32, outBlocks, inBlocks int, dst []float32) {
 						rows[0][kw][o], rows[1][kw][o], rows[2][kw][o], rows[3][kw][o] = a[o], s+.5*b[o], s-.5*b[o], c[o]
 					}
 				}
+				at, step := e.k.place(ic, 0, 1)
 				for p := range rows {
-					d := dst[(ob*24+p*6)*pos+(kd*inBlocks+ib)*64+ic*lanes:]
+					d := dst[(ob*24+p*6)*pos+(kd*inBlocks+ib)*64+at:]
 					for o := range lanes {
 						a, b, c := rows[p][0][o], rows[p][1][o], rows[p][2][o]
-						d[o] = a * .25
-						d[pos+o] = (a + b + c) * (-1. / 6)
-						d[2*pos+o] = (a - b + c) * (-1. / 6)
-						d[3*pos+o] = a*(1./24) + b*(1./12) + c*(1./6)
-						d[4*pos+o] = a*(1./24) - b*(1./12) + c*(1./6)
-						d[5*pos+o] = c
+						i := o * step
+						d[i] = a * .25
+						d[pos+i] = (a + b + c) * (-1. / 6)
+						d[2*pos+i] = (a - b + c) * (-1. / 6)
+						d[3*pos+i] = a*(1./24) + b*(1./12) + c*(1./6)
+						d[4*pos+i] = a*(1./24) - b*(1./12) + c*(1./6)
+						d[5*pos+i] = c
 					}
 				}
 			}
@@ -201,15 +237,23 @@ func (e *Engine) packUp(w *Weights) {
 					}
 				}
 			}
+			var at [4]int
+			var step int
+			for tap := range at {
+				at[tap], step = e.k.place(ic, tap, 4)
+			}
 			for qz := range 4 {
 				for qy := range 4 {
-					f := w.upForward[qz/2*2+qy/2][(((t*2+qz%2)*2+qy%2)*lanes+ic)*32:][:32]
-					back := w.upBack[(((ib*outBlocks+ob)*4+upBackTap[qz])*4+upBackTap[qy])*256+ic:]
+					f := w.upForward[qz/2*2+qy/2][((t*2+qz%2)*2+qy%2)*256:][:256]
+					back := w.upBack[(((ib*outBlocks+ob)*4+upBackTap[qz])*4+upBackTap[qy])*256:][:256]
 					for o := range lanes {
 						x, y, z := b[qz][qy][0][o], b[qz][qy][1][o], b[qz][qy][2][o]
 						yz, xy := y+z, x+y
-						f[o], f[8+o], f[16+o], f[24+o] = x, yz, xy, z
-						back[o*32], back[o*32+8], back[o*32+16], back[o*32+24] = z, yz, xy, x
+						f[at[0]+o*step], f[at[1]+o*step], f[at[2]+o*step], f[at[3]+o*step] = x, yz, xy, z
+						for tap, v := range [4]float32{z, yz, xy, x} {
+							i, s := e.k.place(o, tap, 4)
+							back[i+ic*s] = v
+						}
 					}
 				}
 			}

@@ -8,10 +8,7 @@ import "fmt"
 func (g *generator) reduce(op string, regs, scratch []int) {
 	steps := []string{"VPERM2F128 $1, V%d, V%[1]d, V%[2]d"}
 	if g.isa == avx512 {
-		steps = []string{"VSHUFF32X4 $0x4E, V%d, V%[1]d, V%[1]d, V%[2]d", "VSHUFF32X4 $0xB1, V%d, V%[1]d, V%[1]d, V%[2]d"}
-		for i := range steps { // the assembler takes two sources
-			steps[i] = steps[i][:len("VSHUFF32X4 $0x4E, V%d, V%[1]d")] + ", V%[2]d"
-		}
+		steps = []string{"VSHUFF32X4 $0x4E, V%d, V%[1]d, V%[2]d", "VSHUFF32X4 $0xB1, V%d, V%[1]d, V%[2]d"}
 	}
 	for _, step := range append(steps, "VPERMILPS $0x4E, V%d, V%[2]d", "VPERMILPS $0xB1, V%d, V%[2]d") {
 		for i, r := range regs {
@@ -87,13 +84,12 @@ func (g *generator) headKernels() {
 		for v := range voxels {
 			g.op("V%sPS V%d, V%d, V%d", op, first(v), first(v)+1, top[v])
 			if vectors == 4 {
-				g.op("V%sPS V%d, V%d, V%d\nV%[1]sPS V%d, V%[4]d, V%[5]d", op, first(v)+2, first(v)+3, scratch[v], top[v])
-				g.op("VMOVAPS V%d, V%d", scratch[v], top[v])
+				g.op("V%sPS V%d, V%d, V%d", op, first(v)+2, first(v)+3, scratch[v])
+				g.op("V%sPS V%d, V%d, V%[3]d", op, scratch[v], top[v])
 			}
 		}
 		g.reduce(op, top, scratch)
 	}
-	_ = free
 	tree("MAX")
 	zero := scratch[0]
 	g.op("VXORPS X%d, X%[1]d, X%[1]d", zero)
@@ -107,7 +103,7 @@ func (g *generator) headKernels() {
 		g.op("VBLENDPS $0xF0, V9, V8, V8")
 	} else {
 		for v := 1; v < voxels; v++ {
-			g.op("VEXTRACTF32X4 $0, Z%d, X%d\nVINSERTF32X4 $%d, X%[2]d, Z8, Z8", top[v], scratch[1], v)
+			g.op("VINSERTF32X4 $%d, X%d, Z8, Z8", v, top[v])
 		}
 	}
 	g.op("VSUBPS V8, V%d, V%d", zero, background)

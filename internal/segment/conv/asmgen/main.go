@@ -70,9 +70,9 @@ func (g *generator) write(asm, stubs string) {
 		log.Fatal(err)
 	}
 	src, err := format.Source([]byte(header + "package conv\n\n" + g.stubs.String() +
-		"var avx2Kernels = kernelSet{\nname: \"avx2\",\n" + g.table[0].String() + "}\n\n" +
+		"var avx2Kernels = kernelSet{\nname: \"avx2\",\nplace: plain,\n" + g.table[0].String() + "}\n\n" +
 		"// avx512Kernels takes from AVX2 what longer vectors do not help.\n" +
-		"var avx512Kernels = func() kernelSet {\nk := avx2Kernels\nk.name, k.pairs = \"avx512\", true\n" + g.table[1].String() + "return k\n}()\n"))
+		"var avx512Kernels = func() kernelSet {\nk := avx2Kernels\nk.name, k.place = \"avx512\", paired\n" + g.table[1].String() + "return k\n}()\n"))
 	if err != nil {
 		log.Fatal(err)
 	}

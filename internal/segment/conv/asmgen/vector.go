@@ -1,0 +1,53 @@
+package main
+
+import "strings"
+
+// vectorKernels writes the loops over plain vectors; n is a multiple of 8.
+func (g *generator) vectorKernels() {
+	g.kernel("adam", "adamArgs", "g *= scale; m = beta1*m + rest1*g; v = beta2*v + rest2*g*g; p = keep*p - step*m/(sqrt(v)+eps).")
+	g.load("p SI", "g DI", "m R8", "v R9", "n CX")
+	for i, f := range strings.Fields("keep beta1 rest1 beta2 rest2 step eps scale") {
+		g.scalar(f, 8+i)
+	}
+	g.op(`
+		loop:
+		VMULPS (DI), Y15, Y0
+		VMULPS (R8), Y9, Y1
+		VFMADD231PS Y0, Y10, Y1
+		VMOVUPS Y1, (R8)
+		VMULPS Y0, Y0, Y0
+		VMULPS (R9), Y11, Y2
+		VFMADD231PS Y0, Y12, Y2
+		VMOVUPS Y2, (R9)
+		VSQRTPS Y2, Y2
+		VADDPS Y14, Y2, Y2
+		VMULPS Y13, Y1, Y1
+		VDIVPS Y2, Y1, Y1
+		VMULPS (SI), Y8, Y3
+		VSUBPS Y1, Y3, Y3
+		VMOVUPS Y3, (SI)
+		ADDQ $32, SI
+		ADDQ $32, DI
+		ADDQ $32, R8
+		ADDQ $32, R9
+		SUBQ $8, CX
+		JNZ loop`)
+	g.ret()
+
+	g.kernel("add", "addArgs", "dst += src.")
+	g.load("dst DI", "src SI", "n CX")
+	g.op("loop:\nVMOVUPS (DI), Y0\nVADDPS (SI), Y0, Y0\nVMOVUPS Y0, (DI)\nADDQ $32, SI\nADDQ $32, DI\nSUBQ $8, CX\nJNZ loop")
+	g.ret()
+
+	g.kernel("peak", "peakArgs", "12 independent multiply-adds, n times.")
+	g.load("n CX")
+	for j := range 14 {
+		g.op("VXORPS Y%d, Y%[1]d, Y%[1]d", j)
+	}
+	g.op("loop:")
+	for j := range 12 {
+		g.op("VFMADD231PS Y12, Y13, Y%d", j)
+	}
+	g.op("DECQ CX\nJNZ loop")
+	g.ret()
+}
