@@ -29,13 +29,14 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"neuroscreen/internal/pgembed"
+	"neuroscreen/internal/store"
 	"neuroscreen/migrations"
 )
 
 // New returns a pool on a fresh, migrated database; both go with the test.
 func New(t testing.TB) *pgxpool.Pool {
 	t.Helper()
-	pool, err := pgxpool.New(t.Context(), ConnString(t))
+	pool, err := store.OpenPool(context.Background(), ConnString(t), 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,17 +2,24 @@
 //
 // Every method takes the site and looks at nothing else: a row of another
 // site is not found. Methods return *neuroscreen.Error for what a caller must
-// act on (CodeNotFound, CodeConflict, CodeInvalid, CodeUnprocessable,
-// CodeUnauthenticated, CodeUnavailable) and plain errors for the rest.
+// act on: the codes that each names, and CodeUnavailable
+// "database-unavailable" from all of them while Postgres is away or has no
+// room. Other errors are faults of ours.
 package store
 
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"neuroscreen"
@@ -50,163 +57,162 @@ type Store struct {
 // New returns a store over a migrated database.
 func New(cfg Config) *Store { return &Store{cfg: cfg} }
 
-var errUnfinished = errors.New("store: method not written yet")
+// OpenPool opens connections whose times are UTC. They are made when needed:
+// a database that is away shows at the first query. max bounds them; pgx's
+// default when 0.
+func OpenPool(ctx context.Context, connString string, max int32) (*pgxpool.Pool, error) {
+	cfg, err := pgxpool.ParseConfig(connString)
+	if err != nil {
+		return nil, fmt.Errorf("store: database address: %w", err)
+	}
+	if max > 0 {
+		cfg.MaxConns = max
+	}
+	cfg.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		conn.TypeMap().RegisterType(&pgtype.Type{Name: "timestamptz", OID: pgtype.TimestamptzOID,
+			Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC}})
+		return nil
+	}
+	return pgxpool.NewWithConfig(ctx, cfg)
+}
 
 // Ping checks that the database answers.
-func (s *Store) Ping(ctx context.Context) error { return s.cfg.Pool.Ping(ctx) }
-
-// EnsureSite returns the site of that name and makes it when it is missing.
-func (s *Store) EnsureSite(ctx context.Context, name string) (site Site, created bool, err error) {
-	return Site{}, false, errUnfinished
+func (s *Store) Ping(ctx context.Context) error {
+	return classify(s.cfg.Pool.Ping(ctx))
 }
 
-// Sites lists all sites by name. For the command line and background work.
-func (s *Store) Sites(ctx context.Context) ([]Site, error) { return nil, errUnfinished }
-
-// Site returns one site. Errors: CodeNotFound.
-func (s *Store) Site(ctx context.Context, siteID uuid.UUID) (Site, error) {
-	return Site{}, errUnfinished
+// tx is a transaction and the time at which it happens.
+type tx struct {
+	pgx.Tx
+	s   *Store
+	now time.Time // UTC, microseconds, as Postgres keeps it
 }
 
-// CreateKey makes a key and returns its secret, which is shown once and
-// stored only as a hash. Errors: CodeInvalid for an unknown role.
-func (s *Store) CreateKey(ctx context.Context, siteID uuid.UUID, by Actor, role neuroscreen.Role, label string) (secret string, key KeyRecord, err error) {
-	return "", KeyRecord{}, errUnfinished
+// inTx runs fn in a transaction, READ COMMITTED.
+//
+// Locks are taken in this order: blobs, scan, audit head.
+func (s *Store) inTx(ctx context.Context, fn func(*tx) error) error {
+	err := pgx.BeginFunc(ctx, s.cfg.Pool, func(pt pgx.Tx) error {
+		t := &tx{Tx: pt, s: s}
+		if s.cfg.Now != nil {
+			t.now = s.cfg.Now().UTC().Truncate(time.Microsecond)
+		} else if err := pt.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&t.now); err != nil {
+			return err
+		}
+		return fn(t)
+	})
+	return classify(err)
 }
 
-// Authenticate returns the key that secret belongs to. Errors:
-// CodeUnauthenticated for an unknown, malformed or revoked one.
-func (s *Store) Authenticate(ctx context.Context, secret string) (KeyRecord, error) {
-	return KeyRecord{}, errUnfinished
+// rows collects a query's rows by column name.
+func rows[T any](ctx context.Context, s *Store, sql string, args pgx.NamedArgs) ([]T, error) {
+	r, err := s.cfg.Pool.Query(ctx, sql, args)
+	if err != nil {
+		return nil, classify(err)
+	}
+	list, err := pgx.CollectRows(r, pgx.RowToStructByName[T])
+	return list, classify(err)
 }
 
-// ListKeys lists the site's keys, revoked ones too, oldest first.
-func (s *Store) ListKeys(ctx context.Context, siteID uuid.UUID) ([]KeyRecord, error) {
-	return nil, errUnfinished
+// row collects one row, or returns missing when there is none.
+func row[T any](ctx context.Context, q querier, missing error, sql string, args pgx.NamedArgs) (T, error) {
+	r, err := q.Query(ctx, sql, args)
+	if err != nil {
+		var zero T
+		return zero, classify(err)
+	}
+	v, err := pgx.CollectExactlyOneRow(r, pgx.RowToStructByName[T])
+	if errors.Is(err, pgx.ErrNoRows) {
+		return v, missing
+	}
+	return v, classify(err)
 }
 
-// RevokeKey revokes a key; revoking twice is no error. Errors: CodeNotFound;
-// CodeConflict "last-admin-key" for the site's last admin key.
-func (s *Store) RevokeKey(ctx context.Context, siteID uuid.UUID, by Actor, keyID uuid.UUID) (KeyRecord, error) {
-	return KeyRecord{}, errUnfinished
+// querier is a pool or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
 
-// CreateScan stores row, link, first event, idempotency key, audit entry and
-// job in one transaction: when it returns without error the scan is durable.
-// The same bytes for the same subject, or the same idempotency key with the
-// same request, return the scan that is already there. Errors:
-// CodeUnprocessable "idempotency-key-reused" when the key came with another
-// request; CodeUnavailable "blob-missing" when the bytes are no longer there
-// (post again).
-func (s *Store) CreateScan(ctx context.Context, siteID uuid.UUID, by Actor, n NewScan) (CreatedScan, error) {
-	return CreatedScan{}, errUnfinished
+// classify turns the absence of Postgres, and its lack of room, into
+// CodeUnavailable: waiting helps. Its other errors are ours.
+func classify(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*neuroscreen.Error](err); ok || errors.Is(err, context.Canceled) {
+		return err
+	}
+	unavailable := false
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		// 08 connection, 53 no room or connections left, 57P shutdown,
+		// 58030 I/O error.
+		unavailable = slices.ContainsFunc([]string{"08", "53", "57P", "58030"}, func(class string) bool {
+			return strings.HasPrefix(pg.Code, class)
+		})
+	} else {
+		_, connect := errors.AsType[*pgconn.ConnectError](err)
+		_, network := errors.AsType[net.Error](err)
+		unavailable = connect || network || pgconn.SafeToRetry(err) || strings.Contains(err.Error(), "conn closed") ||
+			strings.Contains(err.Error(), "unexpected EOF")
+	}
+	if !unavailable {
+		return err
+	}
+	return &neuroscreen.Error{Code: neuroscreen.CodeUnavailable, Type: "database-unavailable",
+		Message: "the database does not answer; try again later", Err: err}
 }
 
-// FindScans lists scans, newest first.
-func (s *Store) FindScans(ctx context.Context, siteID uuid.UUID, f ScanFilter) ([]ScanRecord, error) {
-	return nil, errUnfinished
+func notFound(what string) error {
+	return neuroscreen.Errorf(neuroscreen.CodeNotFound, what+"-not-found", "there is no such %s", what)
 }
 
-// Scan returns one scan. Errors: CodeNotFound.
-func (s *Store) Scan(ctx context.Context, siteID, scanID uuid.UUID) (ScanRecord, error) {
-	return ScanRecord{}, errUnfinished
-}
-
-// StageTimes returns when the scan's current run reached its states, in
-// order, of the last attempt. Errors: CodeNotFound.
-func (s *Store) StageTimes(ctx context.Context, siteID, scanID uuid.UUID) ([]neuroscreen.StageTime, error) {
-	return nil, errUnfinished
-}
-
-// Events returns the scan's events with Seq > since, in order; none is no
-// error. Errors: CodeNotFound.
-func (s *Store) Events(ctx context.Context, siteID, scanID uuid.UUID, since int64) ([]Event, error) {
-	return nil, errUnfinished
-}
-
-// Identities decrypts what was posted for the scans; unknown scans and those
-// of other sites are left out.
-func (s *Store) Identities(ctx context.Context, siteID uuid.UUID, scanIDs ...uuid.UUID) (map[uuid.UUID]Identity, error) {
-	return nil, errUnfinished
-}
-
-// Cancel ends a scan that is not final. A worker that holds it is shut out
-// and stops at its next stage. Errors: CodeNotFound; CodeConflict "scan-final".
-func (s *Store) Cancel(ctx context.Context, siteID uuid.UUID, by Actor, scanID uuid.UUID) (ScanRecord, error) {
-	return ScanRecord{}, errUnfinished
-}
-
-// Retry runs a final scan again; a scored one gets a new result version.
-// Errors: CodeNotFound; CodeConflict "scan-running".
-func (s *Store) Retry(ctx context.Context, siteID uuid.UUID, by Actor, scanID uuid.UUID) (ScanRecord, error) {
-	return ScanRecord{}, errUnfinished
-}
-
-// PatchMetadata corrects age or sex and runs the scan again, which gives a
-// new result version; a run under way is abandoned. A patch that changes
-// nothing runs nothing. Errors: CodeNotFound.
-func (s *Store) PatchMetadata(ctx context.Context, siteID uuid.UUID, by Actor, scanID uuid.UUID, p MetadataPatch) (ScanRecord, error) {
-	return ScanRecord{}, errUnfinished
-}
-
-// Erase removes a scan with its links, events, results and files; the audit
-// trail keeps that it happened. It returns the blob keys that the scan used;
-// hand them to ReleaseBlobs. Errors: CodeNotFound.
-func (s *Store) Erase(ctx context.Context, siteID uuid.UUID, by Actor, scanID uuid.UUID) (blobKeys []string, err error) {
-	return nil, errUnfinished
+// lockBlobs holds off the removal of the keys until the transaction ends, and
+// makes sure that the bytes are there.
+func (t *tx) lockBlobs(ctx context.Context, keys ...string) error {
+	slices.Sort(keys)
+	for _, key := range slices.Compact(keys) {
+		if key == "" {
+			continue
+		}
+		if _, err := t.Exec(ctx, "SELECT pg_advisory_xact_lock_shared(hashtextextended($1, 0))", key); err != nil {
+			return err
+		}
+		there, err := t.s.cfg.Blobs.Has(ctx, key)
+		if err != nil {
+			return fmt.Errorf("store: look for blob: %w", err)
+		}
+		if !there {
+			return neuroscreen.Errorf(neuroscreen.CodeUnavailable, "blob-missing", "the bytes were removed before they were recorded; send them again")
+		}
+	}
+	return nil
 }
 
 // ReleaseBlobs calls remove for each key that no row refers to, while holding
 // off CreateScan and Finish for that key. It returns how many were removed.
 func (s *Store) ReleaseBlobs(ctx context.Context, keys []string, remove func(ctx context.Context, key string) error) (int, error) {
-	return 0, errUnfinished
-}
-
-// CurrentResult returns the result of a scored scan. Errors: CodeNotFound;
-// CodeConflict "not-ready", "scan-refused", "scan-failed" or
-// "scan-cancelled" when the scan is in another state.
-func (s *Store) CurrentResult(ctx context.Context, siteID, scanID uuid.UUID) (ResultVersion, error) {
-	return ResultVersion{}, errUnfinished
-}
-
-// ResultVersion returns one version, whatever the scan's state. Errors:
-// CodeNotFound.
-func (s *Store) ResultVersion(ctx context.Context, siteID, scanID uuid.UUID, version int) (ResultVersion, error) {
-	return ResultVersion{}, errUnfinished
-}
-
-// ResultVersions lists all versions, oldest first. Errors: CodeNotFound.
-func (s *Store) ResultVersions(ctx context.Context, siteID, scanID uuid.UUID) ([]ResultVersion, error) {
-	return nil, errUnfinished
-}
-
-// DerivedFile returns a file of a result version; version 0 is the current
-// one, with CurrentResult's errors. Errors: CodeNotFound.
-func (s *Store) DerivedFile(ctx context.Context, siteID, scanID uuid.UUID, version int, kind string) (DerivedFile, error) {
-	return DerivedFile{}, errUnfinished
-}
-
-// Cases returns one page of the worklist. Errors: CodeInvalid for a bad
-// cursor or sort.
-func (s *Store) Cases(ctx context.Context, siteID uuid.UUID, f CaseFilter) (CasePage, error) {
-	return CasePage{}, errUnfinished
-}
-
-// AppendAudit adds an entry to the site's chain; Seq, At and Hash are set by
-// the store. Changes made through the store write their own; handlers call it
-// for reads of patient data.
-func (s *Store) AppendAudit(ctx context.Context, siteID uuid.UUID, e AuditEntry) error {
-	return errUnfinished
-}
-
-// Audit lists entries, newest first.
-func (s *Store) Audit(ctx context.Context, siteID uuid.UUID, f AuditFilter) ([]AuditEntry, error) {
-	return nil, errUnfinished
-}
-
-// VerifyAudit walks the site's chain and returns how many entries it holds.
-// Errors: CodeConflict "audit-broken" naming the first entry that was
-// changed, is missing or was added.
-func (s *Store) VerifyAudit(ctx context.Context, siteID uuid.UUID) (entries int64, err error) {
-	return 0, errUnfinished
+	removed := 0
+	for _, key := range keys {
+		err := s.inTx(ctx, func(t *tx) error {
+			if _, err := t.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", key); err != nil {
+				return err
+			}
+			// Blobs are named by their content, so rows of several sites may
+			// share one. This is the one query over all sites.
+			var used bool
+			err := t.QueryRow(ctx, `
+				SELECT EXISTS (SELECT FROM scans WHERE blob_key = $1)
+				    OR EXISTS (SELECT FROM scans WHERE header_blob_key = $1 AND header_blob_key <> '')
+				    OR EXISTS (SELECT FROM derived_files WHERE blob_key = $1)`, key).Scan(&used)
+			if err != nil || used {
+				return err
+			}
+			removed++
+			return remove(ctx, key)
+		})
+		if err != nil {
+			return removed, fmt.Errorf("store: release blob: %w", err)
+		}
+	}
+	return removed, nil
 }

@@ -67,7 +67,7 @@ type ScanRecord struct {
 	SiteID        uuid.UUID
 	Pseudonym     string
 	State         neuroscreen.State
-	Reasons       []neuroscreen.Reason // of refused, failed or cancelled
+	Reasons       []neuroscreen.Reason // of refused, failed or cancelled; of received, why another attempt is due
 	Metadata      neuroscreen.Metadata
 	SHA256        string // of the received bytes, hex
 	Size          int64  // bytes
@@ -158,7 +158,8 @@ type CaseSort string
 
 const (
 	// WorstFirst: flagged, review, failed and refused, in progress, nothing
-	// found, cancelled; within each the oldest first. The default.
+	// found, no answer (every score abstained), cancelled; within each the
+	// oldest first. The default.
 	WorstFirst  CaseSort = "worst"
 	NewestFirst CaseSort = "newest"
 	OldestFirst CaseSort = "oldest"
@@ -192,8 +193,8 @@ type CaseRow struct {
 	Received  time.Time
 	Updated   time.Time
 	// Flag, Condition and LikelihoodRatio are of the worst score, or of the
-	// filter's condition. Flag is nil until the scan is scored; Condition and
-	// LikelihoodRatio are nil when every score abstained.
+	// filter's condition. Flag is nil while the scan is not scored; Condition
+	// and LikelihoodRatio are nil when every score abstained.
 	Flag            *neuroscreen.Flag
 	Condition       *neuroscreen.Condition
 	LikelihoodRatio *float64

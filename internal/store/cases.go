@@ -1,0 +1,211 @@
+package store
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"neuroscreen"
+)
+
+// Severity orders the worklist, worst first.
+const (
+	sevFlagged   = 0
+	sevReview    = 1
+	sevEnded     = 2 // failed or refused: the patient may still be there
+	sevRunning   = 3
+	sevNone      = 4
+	sevAbstained = 5
+	sevCancelled = 6
+)
+
+// allConditions marks a scan's own line among those of its conditions.
+const allConditions = ""
+
+// caseScore is the worst score of a set.
+type caseScore struct {
+	severity  int
+	flag      *neuroscreen.Flag
+	condition *neuroscreen.Condition
+	lr        *float64
+}
+
+// worst picks the highest flag, then the highest likelihood ratio.
+func worst(scores []neuroscreen.Score) caseScore {
+	none := neuroscreen.FlagNone
+	w := caseScore{severity: sevAbstained, flag: &none}
+	for _, s := range scores {
+		if s.Abstained != nil || s.LikelihoodRatio == nil {
+			continue
+		}
+		sev := sevNone
+		switch s.Flag {
+		case neuroscreen.FlagFlagged:
+			sev = sevFlagged
+		case neuroscreen.FlagReview:
+			sev = sevReview
+		}
+		if sev < w.severity || sev == w.severity && *s.LikelihoodRatio > *w.lr {
+			w = caseScore{severity: sev, flag: &s.Flag, condition: &s.Condition, lr: s.LikelihoodRatio}
+		}
+	}
+	return w
+}
+
+// noteCase rewrites the scan's lines of the worklist; result is nil unless it
+// is being scored.
+func (t *tx) noteCase(ctx context.Context, rec ScanRecord, result *neuroscreen.Result) error {
+	lines := map[string]caseScore{}
+	switch {
+	case result != nil:
+		lines[allConditions] = worst(result.Scores)
+		for _, s := range result.Scores {
+			if _, done := lines[string(s.Condition)]; !done {
+				same := slices.DeleteFunc(slices.Clone(result.Scores), func(o neuroscreen.Score) bool { return o.Condition != s.Condition })
+				lines[string(s.Condition)] = worst(same)
+			}
+		}
+	case rec.State == neuroscreen.Scored:
+		return nil // Finish writes the lines with the result
+	case rec.State == neuroscreen.Cancelled:
+		lines[allConditions] = caseScore{severity: sevCancelled}
+	case rec.State.Final():
+		lines[allConditions] = caseScore{severity: sevEnded}
+	default:
+		lines[allConditions] = caseScore{severity: sevRunning}
+	}
+	args := pgx.NamedArgs{"site": rec.SiteID, "scan": rec.ID, "pseudonym": rec.Pseudonym, "received": rec.Created,
+		"state": rec.State, "scanner": rec.Metadata.Scanner}
+	batch := &pgx.Batch{}
+	batch.Queue("DELETE FROM cases WHERE site_id = @site AND scan_id = @scan", args)
+	for condition, c := range lines {
+		line := pgx.NamedArgs{"condition": condition, "severity": c.severity, "flag": c.flag, "worst": c.condition, "lr": c.lr}
+		for k, v := range args {
+			line[k] = v
+		}
+		batch.Queue(`
+			INSERT INTO cases (site_id, condition, scan_id, pseudonym, severity, received_at, state, flag, worst_condition, likelihood_ratio, scanner)
+			VALUES (@site, @condition, @scan, @pseudonym, @severity, @received, @state, @flag, @worst, @lr, @scanner)`, line)
+	}
+	return t.SendBatch(ctx, batch).Close()
+}
+
+// cursor is the last line of a page: where the next one starts.
+type cursor struct {
+	Sort      CaseSort  `json:"o"`
+	Condition string    `json:"c"`
+	Severity  int       `json:"s"`
+	Received  time.Time `json:"t"`
+	ScanID    uuid.UUID `json:"i"`
+}
+
+func (c cursor) String() string {
+	b, err := json.Marshal(c)
+	if err != nil {
+		panic(err) // plain values always marshal
+	}
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+func parseCursor(s string) (cursor, error) {
+	var c cursor
+	b, err := base64.RawURLEncoding.DecodeString(s)
+	if err == nil {
+		err = json.Unmarshal(b, &c)
+	}
+	return c, err
+}
+
+// orders gives each sort its columns and the comparison that follows a cursor.
+var orders = map[CaseSort]struct{ by, after string }{
+	WorstFirst:  {"severity, received_at, scan_id", "(severity, received_at, scan_id) > (@severity, @at, @scan)"},
+	NewestFirst: {"received_at DESC, scan_id DESC", "(received_at, scan_id) < (@at, @scan)"},
+	OldestFirst: {"received_at, scan_id", "(received_at, scan_id) > (@at, @scan)"},
+}
+
+// Cases returns one page of the worklist. Errors: CodeInvalid for a bad
+// cursor or sort.
+func (s *Store) Cases(ctx context.Context, siteID uuid.UUID, f CaseFilter) (CasePage, error) {
+	if f.Sort == "" {
+		f.Sort = WorstFirst
+	}
+	order, ok := orders[f.Sort]
+	if !ok {
+		return CasePage{}, neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "invalid-value", "sort", "a sort is worst, newest or oldest")
+	}
+	condition := allConditions
+	if f.Condition != nil {
+		condition = string(*f.Condition)
+	}
+	n := limit(f.Limit, 50, 200)
+	where := "site_id = @site AND condition = @condition"
+	args := pgx.NamedArgs{"site": siteID, "condition": condition, "limit": n + 1} // one more, to see whether a page follows
+	and := func(clause, name string, value any) {
+		where += " AND " + clause
+		args[name] = value
+	}
+	if f.Flag != nil {
+		// By severity, which the flag follows from and the index starts with.
+		switch *f.Flag {
+		case neuroscreen.FlagFlagged:
+			and("severity = @flag", "flag", sevFlagged)
+		case neuroscreen.FlagReview:
+			and("severity = @flag", "flag", sevReview)
+		default:
+			and("severity BETWEEN 4 AND 5 AND flag = @flag", "flag", *f.Flag)
+		}
+	}
+	if f.State != nil {
+		and("state = @state", "state", *f.State)
+	}
+	if f.Scanner != nil {
+		and("scanner = @scanner", "scanner", *f.Scanner)
+	}
+	if f.SubjectID != nil {
+		and("pseudonym = @pseudonym", "pseudonym", s.cfg.Keys.Pseudonym(siteID, *f.SubjectID))
+	}
+	if f.ReceivedFrom != nil {
+		and("received_at >= @from", "from", *f.ReceivedFrom)
+	}
+	if f.ReceivedBefore != nil {
+		and("received_at < @before", "before", *f.ReceivedBefore)
+	}
+	if f.Cursor != "" {
+		c, err := parseCursor(f.Cursor)
+		if err != nil || c.Sort != f.Sort || c.Condition != condition {
+			return CasePage{}, neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "invalid-value", "cursor", "not a cursor of this listing; start without one")
+		}
+		where += " AND " + order.after
+		args["severity"], args["at"], args["scan"] = c.Severity, c.Received, c.ScanID
+	}
+
+	type line struct {
+		CaseRow
+		Severity int
+	}
+	lines, err := rows[line](ctx, s, `
+		SELECT c.scan_id, c.pseudonym, c.state, s.reasons, s.metadata, c.received_at AS received, s.updated_at AS updated,
+		       c.flag, c.worst_condition AS condition, c.likelihood_ratio, s.result_version, c.severity
+		FROM (SELECT * FROM cases WHERE `+where+` ORDER BY `+order.by+` LIMIT @limit) c
+		JOIN scans s ON s.site_id = c.site_id AND s.id = c.scan_id
+		ORDER BY `+order.by, args)
+	if err != nil {
+		return CasePage{}, err
+	}
+	var page CasePage
+	if len(lines) > n {
+		lines = lines[:n]
+		last := lines[n-1]
+		page.NextCursor = cursor{f.Sort, condition, last.Severity, last.Received, last.ScanID}.String()
+	}
+	page.Cases = make([]CaseRow, len(lines))
+	for i, l := range lines {
+		page.Cases[i] = l.CaseRow
+	}
+	return page, nil
+}
