@@ -35,8 +35,8 @@ type Config struct {
 	LabelSpread  Range   // SD between labels of one class, of 255
 	TissueSD     Range   // of the prior's SD within tissue
 	Texture      float64 // probability that part of it is correlated
-	Dura         float64
-	Patches      float64 // fat, muscle and marrow in turns
+	Dura         float64 // probability that the dura differs from the fluid
+	Patches      float64 // probability of fat, muscle and marrow in turns outside the skull
 	PatchSD      Range   // of 255
 	BlackAir     float64 // probability of air without signal of its own
 	Lesions      float64 // white-matter lesions; labels stay

@@ -83,7 +83,7 @@ func (m *Maps) Head(o HeadOptions) (*volume.Volume, *volume.Labels, error) {
 	}
 	cfg.T1Spread, cfg.LabelSpread, cfg.TissueSD = Range{.1, .1}, Range{1, 1}, Range{.3, .3}
 	cfg.Texture, cfg.Lesions, cfg.BlackAir = 1, 0, 0
-	cfg.Dura, cfg.Patches, cfg.PatchSD = 1, 1, Range{25, 25}
+	cfg.Dura, cfg.Patches, cfg.PatchSD = 1, 1, Range{18, 18}
 	cfg.BlurVoxels = Range{.3, .3}
 	cfg.Noise, cfg.NoiseSD, cfg.Rician = 1, Range{o.NoiseSD, o.NoiseSD}, 1
 	cfg.Bias, cfg.BiasSD = 1, Range{o.BiasSD, o.BiasSD}

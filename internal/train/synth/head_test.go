@@ -246,10 +246,13 @@ func TestLoadMaps(t *testing.T) {
 		count[k]++
 	}
 	// Counted in the file.
-	for label, want := range map[int]int{17: 4922, 53: 5267, 4: 6890, 3: 286906, 24: 281842, 85: 199, 136: 1405} {
+	for label, want := range map[int]int{17: 4922, 53: 5267, 4: 6890, 3: 286906, 85: 199, 136: 1405} {
 		if got := count[tissueIndex[label]]; got != want {
 			t.Errorf("label %d: %d voxels instead of %d", label, got, want)
 		}
+	}
+	if dura, fluid := count[tissueIndex[duraLabel]], count[tissueIndex[fluidLabel]]; dura+fluid != 281842 || dura < fluid/20 {
+		t.Errorf("%d voxels of dura and %d of other fluid", dura, fluid)
 	}
 	_, l := head(t, m, HeadOptions{VoxelMM: [3]float64{2, 2, 2}})
 	if left, right := sideMean(l, 17), sideMean(l, 53); left > -15 || right < 15 {

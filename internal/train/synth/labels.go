@@ -75,6 +75,8 @@ var tissues = [...]tissue{
 	{164, 44, 12, 137},
 	// Skull and other head tissue of FreeSurfer, taken as SynthSeg's.
 	{165, 0, 22, 165}, {259, 0, 16, 259},
+	// Fluid next to the skull, told apart when a map is read.
+	{duraLabel, 24, 1, duraLabel},
 }
 
 // prior is a tissue class's intensity in T1-weighted heads, 0 to 255: the mean
@@ -123,16 +125,13 @@ var (
 
 	// outside marks the indices outside the cranial cavity.
 	outside [256]bool
-
-	// border marks the indices on either side of the dura.
-	border [256]uint8
 )
 
+// Labels that are treated by name; duraLabel is in no file.
 const (
-	fluid = 1 << iota // CSF outside the ventricles
-	skull             // whatever borders it from outside
-
-	compactBone = 515
+	fluidLabel = 24
+	boneLabel  = 515
+	duraLabel  = 1000
 )
 
 func init() {
@@ -145,11 +144,5 @@ func init() {
 		classOf[0][i] = uint8(s.Class)
 		classOf[1][i] = uint8(s.Mirror)
 		outside[i] = s.Class == 0
-		switch {
-		case t.label == 24:
-			border[i] = fluid
-		case outside[i]:
-			border[i] = skull
-		}
 	}
 }

@@ -123,9 +123,29 @@ func newMap(name string, l *volume.Labels) (*labelMap, error) {
 			copy(m.data[(z*mapShape[1]+y)*mapShape[0]:][x0:x1], l.Data[l.Index(x0+from[0], sy, sz):])
 		}
 	}
+	m.markDura()
 	m.measure()
 	m.prepareWarps()
 	return m, nil
+}
+
+// markDura tells the outermost millimetre of the fluid round the brain apart:
+// maps don't hold the dura, which scans show there.
+func (m *labelMap) markDura() {
+	fluid, dura := tissueIndex[fluidLabel], tissueIndex[duraLabel]
+	steps := [3]int{1, mapShape[0], mapShape[0] * mapShape[1]}
+	for i := steps[2]; i < len(m.data)-steps[2]; i++ {
+		if m.data[i] != fluid {
+			continue
+		}
+		for _, s := range steps {
+			a, b := m.data[i-s], m.data[i+s]
+			if a != air && outside[a] || b != air && outside[b] {
+				m.data[i] = dura
+				break
+			}
+		}
+	}
 }
 
 // measure fills in how far brain and head extend.

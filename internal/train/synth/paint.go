@@ -12,9 +12,6 @@ type look struct {
 	// patch is the SD of fat, muscle and marrow taking turns over some
 	// millimetres outside the skull.
 	patch [256]float32
-	// dura is the intensity of the layer between fluid and skull, which maps
-	// don't have, by its share of a voxel at their border.
-	dura, duraShare float32
 }
 
 // drawLook draws intensities.
@@ -48,15 +45,17 @@ func (g *Generator) drawLook(r *random, d *Drawn) *look {
 		l.mean[air], l.sd[air] = 0, 0
 	}
 	l.lesion = l.mean[tissueIndex[2]] + float32(r.in(Range{.3, 1.2}))*(l.mean[tissueIndex[3]]-l.mean[tissueIndex[2]])
+	dura, fluid := tissueIndex[duraLabel], tissueIndex[fluidLabel]
+	l.mean[dura], l.sd[dura] = l.mean[fluid], l.sd[fluid]
 	if r.chance(c.Dura) {
 		d.Dura = true
-		l.dura = l.mean[tissueIndex[3]] * float32(r.in(Range{.5, 1.6}))
-		l.duraShare = float32(r.in(Range{.3, 1}))
+		share := float32(r.in(Range{.3, 1}))
+		l.mean[dura] += share * (l.mean[tissueIndex[3]]*float32(r.in(Range{.5, 1.6})) - l.mean[dura])
 	}
 	if r.chance(c.Patches) {
 		sd := r.in(c.PatchSD)
 		for i, t := range tissues {
-			if outside[i] && i != air && t.label != compactBone {
+			if outside[i] && i != air && t.label != boneLabel {
 				l.patch[i] = float32(sd * r.in(Range{.5, 1}))
 			}
 		}
@@ -145,11 +144,7 @@ func (g *Generator) paint(p pose, l *look, r *random) {
 					s1 := data[((iz+off[1][2])>>16*ny+(iy+off[1][1])>>16)*nx+(ix+off[1][0])>>16]
 					s2 := data[((iz+off[2][2])>>16*ny+(iy+off[2][1])>>16)*nx+(ix+off[2][0])>>16]
 					s3 := data[((iz+off[3][2])>>16*ny+(iy+off[3][1])>>16)*nx+(ix+off[3][0])>>16]
-					v := mean[s0] + mean[s1] + mean[s2] + mean[s3]
-					if border[s0]|border[s1]|border[s2]|border[s3] == fluid|skull {
-						v += l.duraShare * (l.dura - v)
-					}
-					image[x] = v + l.sd[t]*noise[x] + l.patch[t]*b[x]
+					image[x] = mean[s0] + mean[s1] + mean[s2] + mean[s3] + l.sd[t]*noise[x] + l.patch[t]*b[x]
 					continue
 				}
 				var t uint8 = air
