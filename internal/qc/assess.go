@@ -2,6 +2,7 @@ package qc
 
 import (
 	"math"
+	"sync"
 
 	"neuroscreen"
 	"neuroscreen/internal/anatomy"
@@ -80,12 +81,22 @@ func measure(m Measured, f frame, l labelled) (map[string]float64, [white + 1]si
 	// Signals are ratios only if they count from 0: an image that was scaled
 	// to mean 0 is shifted up by its lowest values.
 	base := min(0, volume.Percentiles(m.Image.Data, 0.1)[0])
-	inside, noise := tissues(m.Image, m.Labels, f, l.box, base)
+	var inside [white + 1]signal
+	var noise, variation, edge, focus float64
+	var a air
+	var hasAir bool
+	var passes sync.WaitGroup
+	passes.Go(func() { inside, noise = tissues(m.Image, m.Labels, f, l.box, base) })
+	passes.Go(func() { variation = bias(m.Image, m.Labels, f, l.box, base) })
+	passes.Go(func() { edge = slope(m.Image, m.Labels, f, l.box) })
+	passes.Go(func() { focus = energyFocus(m.Image, base) })
+	passes.Go(func() { a, hasAir = airOf(m.Image, f, l.box, base) })
+	passes.Wait()
+
 	c, g, w := inside[csf], inside[grey], inside[white]
 	contrast := math.Abs(w.median - g.median)
 	finest, coarsest := min(f.size[0], f.size[1], f.size[2]), max(f.size[0], f.size[1], f.size[2])
 	icv := m.icvMM3()
-
 	metrics := map[string]float64{
 		SNRWhite:          w.median / w.spread,
 		SNRGrey:           g.median / g.spread,
@@ -93,11 +104,12 @@ func measure(m Measured, f frame, l labelled) (map[string]float64, [white + 1]si
 		CNR:               contrast / math.Hypot(w.spread, g.spread),
 		CJV:               (w.spread + g.spread) / contrast,
 		NoiseToContrast:   noise / contrast,
-		BiasPercent:       100 * bias(m.Image, m.Labels, f, l.box, base),
-		BoundaryMM:        contrast / math.Abs(slope(m.Image, m.Labels, f, l.box)),
+		BiasPercent:       100 * variation,
+		BoundaryMM:        contrast / math.Abs(edge),
 		WhiteToGrey:       w.median / g.median,
+		WhiteToStriatum:   w.median / inside[striatum].median,
 		CSFToGrey:         c.median / g.median,
-		EFC:               energyFocus(m.Image, base),
+		EFC:               focus,
 		ExtracranialRatio: extracranial(m.Image, m.Labels, f, l, base, g.median/2),
 		EdgeMM2:           edgeArea(m.Labels, f),
 		VoxelMM:           coarsest,
@@ -107,7 +119,7 @@ func measure(m Measured, f frame, l labelled) (map[string]float64, [white + 1]si
 		ICVML:             icv / 1000,
 		BrainFraction:     1 - fluidMM3(m.MM3)/icv,
 	}
-	if a, ok := airOf(m.Image, f, l.box, base); ok {
+	if hasAir {
 		metrics[CNR] = contrast / math.Hypot(math.Hypot(w.spread, g.spread), a.spread)
 		metrics[SNRDietrich] = w.median * math.Sqrt(2/(4-math.Pi)) / a.spread
 		metrics[FBER] = labelledEnergy(m.Image, m.Labels, base) / a.energy

@@ -63,7 +63,7 @@ func TestAssess(t *testing.T) {
 		{"anisotropy", signals([kinds]float64{0, 5, 5, 20, 40, 120}), "", []string{NotT1}},
 		{"bright ventricles", signals([kinds]float64{0, 160, 15, 100, 80, 110}), "", []string{NotT1}},
 		{"no signal at all", func(_ phantom, m *Measured) { m.Image = volume.New(m.Image.Grid) }, "", []string{NotT1}},
-		{"little contrast", signals([kinds]float64{0, 160, 15, 30, 100, 105}), neuroscreen.VerdictReview, []string{LowContrast, "noise", "blurred-tissues"}},
+		{"little contrast", signals([kinds]float64{0, 160, 15, 30, 103, 106.6}), neuroscreen.VerdictRefuse, []string{LowContrast, "noise", "blurred-tissues"}},
 
 		{"nothing labelled", relabel(func(uint8, int, int, int) uint8 { return 0 }), "", []string{NotABrain}},
 		{"a monkey", func(p phantom, m *Measured) {
@@ -97,7 +97,7 @@ func TestAssess(t *testing.T) {
 			m.Image, m.Labels = cropped(m.Image, m.Labels, 0, 23, 89)
 		}, neuroscreen.VerdictReview, []string{SkullStripped}},
 
-		{"unsure network", func(_ phantom, m *Measured) { m.Confidence = 0.7 }, neuroscreen.VerdictReview, []string{"unsure-labels"}},
+		{"unsure network", func(_ phantom, m *Measured) { m.Confidence = 0.65 }, neuroscreen.VerdictReview, []string{"unsure-labels"}},
 		{"lost network", func(_ phantom, m *Measured) { m.Confidence = 0.4 }, neuroscreen.VerdictRefuse, []string{"unsure-labels"}},
 		{"mirror image disagrees", func(_ phantom, m *Measured) { m.FlipDice = 0.5 }, neuroscreen.VerdictRefuse, []string{"unstable-labels"}},
 	}

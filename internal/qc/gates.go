@@ -31,10 +31,12 @@ const (
 	refuseICVBelowML, refuseICVAboveML = 750, 2400
 	reviewICVBelowML, reviewICVAboveML = 1050, 2050
 
-	// White over grey signal: 1.15 to 1.6 in T1-weighted heads; a map of
-	// fractional anisotropy has over 2.
-	minWhiteToGrey, reviewWhiteToGrey, maxWhiteToGrey = 1.03, 1.08, 2.2
-	maxCSFToGrey                                      = 0.95
+	// White matter's signal over the striatum's: 1.09 to 1.32 in real
+	// T1-weighted heads, .95 in FLAIR, over 2 in a map of anisotropy.
+	minWhiteToStriatum, reviewWhiteToStriatum, maxWhiteToStriatum = 1.0, 1.04, 1.8
+	// And over the cortex's, which CSF dilutes: 1.3 to 2.0 in the same heads.
+	minWhiteToGrey, maxWhiteToGrey = 1.03, 2.6
+	maxCSFToGrey                   = 0.95
 
 	// Area of brain on one face of the image. A stripped image cropped to its
 	// brain has one layer of voxels there, some 400 mm2 of the vertex (a
@@ -84,33 +86,43 @@ func checkBrain(m Measured, l labelled) []neuroscreen.Reason {
 // T1 has CSF < grey < white, T2 and proton density CSF > grey > white, FLAIR
 // and CT CSF < white < grey.
 func checkContrast(inside [white + 1]signal) []finding {
-	c, g, w := inside[csf], inside[grey], inside[white]
-	if w.n < minSample || g.n < minSample || !(g.median > 0) || !(w.median > 0) {
+	c, g, s, w := inside[csf], inside[grey], inside[striatum], inside[white]
+	if w.n < minSample || g.n < minSample || s.n < minSample || !(g.median > 0 && s.median > 0 && w.median > 0) {
 		return []finding{{neuroscreen.Reason{Code: NotT1, Text: "White and grey matter have no signal of their own. Send the T1-weighted scan."}, true}}
 	}
 	ventricles := c.n >= minSample
-	whiteToGrey, csfToGrey := w.median/g.median, c.median/g.median
-	switch {
-	case whiteToGrey > maxWhiteToGrey:
-		return []finding{{reason(NotT1, fmt.Sprintf(
-			"White matter has %.0f %% of grey matter's signal; no T1-weighted scan has over %.0f %%. This looks like a parameter map. Send the T1-weighted scan.",
-			100*whiteToGrey, 100*maxWhiteToGrey), whiteToGrey, maxWhiteToGrey), true}}
-	case whiteToGrey < minWhiteToGrey:
-		like := "FLAIR or CT"
-		if ventricles && csfToGrey > 1 {
-			like = "a T2- or proton-density-weighted scan"
+	csfToGrey := c.median / g.median
+	for _, against := range []struct {
+		name               string
+		ratio, least, most float64
+	}{
+		{"the striatum", w.median / s.median, minWhiteToStriatum, maxWhiteToStriatum},
+		{"the cortex", w.median / g.median, minWhiteToGrey, maxWhiteToGrey},
+	} {
+		if against.ratio > against.most {
+			return []finding{{reason(NotT1, fmt.Sprintf(
+				"White matter has %.0f %% of the signal of %s; no T1-weighted scan has over %.0f %%. This looks like a parameter map. Send the T1-weighted scan.",
+				100*against.ratio, against.name, 100*against.most), against.ratio, against.most), true}}
 		}
+		if against.ratio < against.least {
+			like := "FLAIR or CT"
+			if ventricles && csfToGrey > 1 {
+				like = "a T2- or proton-density-weighted scan"
+			}
+			return []finding{{reason(NotT1, fmt.Sprintf(
+				"White matter has %.0f %% of the signal of %s; on a T1-weighted scan it has over %.0f %%. This looks like %s. Send the T1-weighted scan.",
+				100*against.ratio, against.name, 100*against.least, like), against.ratio, against.least), true}}
+		}
+	}
+	if ventricles && csfToGrey > maxCSFToGrey {
 		return []finding{{reason(NotT1, fmt.Sprintf(
-			"White matter has %.0f %% of grey matter's signal; on a T1-weighted scan it has over %.0f %%. This looks like %s. Send the T1-weighted scan.",
-			100*whiteToGrey, 100*minWhiteToGrey, like), whiteToGrey, minWhiteToGrey), true}}
-	case ventricles && csfToGrey > maxCSFToGrey:
-		return []finding{{reason(NotT1, fmt.Sprintf(
-			"The ventricles have %.0f %% of grey matter's signal; on a T1-weighted scan they are darker (limit %.0f %%). Send the T1-weighted scan.",
+			"The ventricles have %.0f %% of the cortex's signal; on a T1-weighted scan they are darker (limit %.0f %%). Send the T1-weighted scan.",
 			100*csfToGrey, 100*maxCSFToGrey), csfToGrey, maxCSFToGrey), true}}
-	case whiteToGrey < reviewWhiteToGrey:
+	}
+	if ratio := w.median / s.median; ratio < reviewWhiteToStriatum {
 		return []finding{{reason(LowContrast, fmt.Sprintf(
-			"White matter has only %.0f %% of grey matter's signal; below %.0f %% their border is unsure.",
-			100*whiteToGrey, 100*reviewWhiteToGrey), whiteToGrey, reviewWhiteToGrey), false}}
+			"White matter has only %.0f %% of the striatum's signal; below %.0f %% the border between white and grey matter is unsure.",
+			100*ratio, 100*reviewWhiteToStriatum), ratio, reviewWhiteToStriatum), false}}
 	}
 	return nil
 }
@@ -147,25 +159,25 @@ func (b bounds) structures() []anatomy.Structure {
 	return []anatomy.Structure{s, anatomy.Structures[s.Mirror]}
 }
 
-// plausible volumes. They hold NOMIS's expectations for ages 20 to 90 and head
-// sizes 1.1 to 2.0 l with six standard errors to either side (where these stay
-// above zero), the 20 label maps from young to severely atrophied with a
-// margin of two, and so leave room for disease: what lies outside is no
-// finding but a failure.
+// plausible volumes. What lies outside is no finding but a failure, so the
+// bounds are wide: NOMIS's expectations for ages 20 to 90 and head sizes 1.1 to
+// 2.0 l with six standard errors to either side, half as much again above,
+// and below no more than half of the smallest of 20 people from young to
+// severely atrophied.
 var plausible = []bounds{
-	{"Left-Cerebral-White-Matter", 70, 450},
-	{"Left-Cerebral-Cortex", 75, 450},
-	{"Left-Lateral-Ventricle", 0.3, 250},
-	{"Left-Cerebellum-White-Matter", 3, 36},
-	{"Left-Cerebellum-Cortex", 15, 100},
-	{"Left-Thalamus", 1.4, 14},
-	{"Left-Caudate", 0.6, 8.5},
-	{"Left-Putamen", 0.9, 11},
-	{"Left-Pallidum", 0.25, 4.5},
-	{"Left-Hippocampus", 0.5, 8},
-	{"Left-Amygdala", 0.15, 4},
-	{"Left-VentralDC", 1, 8.5},
-	{"Brain-Stem", 6.5, 45},
+	{"Left-Cerebral-White-Matter", 70, 530},
+	{"Left-Cerebral-Cortex", 75, 530},
+	{"Left-Lateral-Ventricle", 0.3, 300},
+	{"Left-Cerebellum-White-Matter", 3, 41},
+	{"Left-Cerebellum-Cortex", 15, 135},
+	{"Left-Thalamus", 1.4, 19},
+	{"Left-Caudate", 0.6, 9.5},
+	{"Left-Putamen", 0.9, 14},
+	{"Left-Pallidum", 0.25, 6},
+	{"Left-Hippocampus", 0.5, 10},
+	{"Left-Amygdala", 0.15, 4.5},
+	{"Left-VentralDC", 1, 9.8},
+	{"Brain-Stem", 6.5, 52},
 }
 
 func checkVolumes(m Measured) (found []finding) {

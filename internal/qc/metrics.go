@@ -19,7 +19,7 @@ const (
 	SNRCSF   = "snr_csf"
 
 	// CNR is |white - grey| / sqrt(spread of white^2 + of grey^2 + of air^2)
-	// (Magnotta 2006, doi:10.1148/radiol.2381050206, as in MRIQC).
+	// (Magnotta 2006, doi:10.1007/s10278-006-0264-x, as in MRIQC).
 	CNR = "cnr"
 	// CJV is (spread of white + of grey) / |white - grey| (Ganzetti 2016,
 	// doi:10.3389/fninf.2016.00010): noise and bias together.
@@ -47,8 +47,10 @@ const (
 	// |white - grey| over the mean slope across their border. Blur widens it.
 	BoundaryMM = "boundary_mm"
 
-	WhiteToGrey = "wm_gm_ratio"  // signals
-	CSFToGrey   = "csf_gm_ratio" // signals
+	// Ratios of signals. The striatum is grey matter that no CSF dilutes.
+	WhiteToGrey     = "wm_gm_ratio"
+	WhiteToStriatum = "wm_striatum_ratio"
+	CSFToGrey       = "csf_gm_ratio"
 	// ExtracranialRatio is the volume of bright voxels within 15 mm round the
 	// intracranial box, over the intracranial volume: scalp and skull, next to
 	// nothing once they are stripped.
@@ -71,9 +73,10 @@ type tissue uint8
 const (
 	outside tissue = iota
 	otherTissue
-	csf   // lateral ventricles
-	grey  // cerebral cortex
-	white // cerebral white matter
+	csf      // lateral ventricles
+	grey     // cerebral cortex
+	striatum // caudate and putamen
+	white    // cerebral white matter
 )
 
 var tissueOf = func() (t [256]tissue) {
@@ -82,6 +85,7 @@ var tissueOf = func() (t [256]tissue) {
 	}
 	t[4], t[43] = csf, csf
 	t[3], t[42] = grey, grey
+	t[11], t[12], t[50], t[51] = striatum, striatum, striatum, striatum
 	t[2], t[41] = white, white
 	return t
 }()
@@ -326,8 +330,9 @@ type air struct {
 	ghost        float64 // |mean along one axis - along the other|; NaN unless both have air
 }
 
-// beside the intracranial box are skull, scalp and ears.
-var besideMM = [3]float64{25, 25, 20}
+// besideMM leaves room for skull and scalp round the intracranial box; its
+// upper half lies above the ears.
+var besideMM = [3]float64{18, 20, 16}
 
 // airOf samples every second voxel along each axis. It reports false when
 // there is little air, or air that someone has set to one value.
