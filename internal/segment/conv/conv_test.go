@@ -27,72 +27,95 @@ var convCases = []convCase{
 func TestConvAndGradientsMatchReference(t *testing.T) {
 	eachKernel(t, func(t *testing.T, k *kernelSet) {
 		for i, c := range convCases {
-			t.Run(c.String(), func(t *testing.T) {
-				r := rng(uint64(i))
-				e := newEngine(2, k)
-				in := random(r, c.in, c.d, c.h, c.w)
-				var low, upsampled *volume
-				if c.up > 0 {
-					low = random(r, c.up, c.d/2, c.h/2, c.w/2)
-					upsampled = upsample2(low)
-				}
-				all := concat(upsampled, in)
-				torch, bias := randomFloats(r, MasterLen(c.out, c.up, c.in)), randomFloats(r, c.out)
-				w := NewWeights(c.out, c.up, c.in, make([]float32, len(torch)))
-				w.SetTorch(torch)
-				e.Pack(w, c.d, c.h, c.w, true)
-				want, plain := newVolume(c.out, c.d, c.h, c.w), newVolume(c.out, c.d, c.h, c.w)
-				eachProduct(all, c.out, func(wi, ii, oi int) { plain.v[oi] += float64(torch[wi]) * all.v[ii] })
-				want.each(func(ch, z, y, x, i int) { want.v[i] = leakyRef(plain.v[i]+float64(bias[ch]), 0.01) })
-
-				inT, out := in.tensor(), NewTensor(c.out, c.d, c.h, c.w)
-				var lowT *Tensor
-				if low != nil {
-					lowT = low.tensor()
-				}
-				e.Conv(w, lowT, inT, out, bias, 0.01, nil)
-				near(t, "output", fromTensor(out, c.out).v, want.v, 3e-5)
-				borderZero(t, "output", out)
-
-				var st Stats
-				e.Conv(w, lowT, inT, out, nil, 1, &st)
-				near(t, "output without bias", fromTensor(out, c.out).v, plain.v, 3e-5)
-				n := c.d * c.h * c.w
-				var sums, wantSums []float64
-				for ch := range c.out {
-					a, b := 0.0, 0.0
-					for _, v := range plain.v[ch*n : (ch+1)*n] {
-						a += v
-						b += v * v
-					}
-					s, q := st.Sum(ch)
-					sums, wantSums = append(sums, s, q), append(wantSums, a, b)
-				}
-				near(t, "sums", sums, wantSums, 3e-5)
-
-				dz := random(r, c.out, c.d, c.h, c.w)
-				dAll, dW := newVolume(all.c, c.d, c.h, c.w), make([]float64, len(torch))
-				eachProduct(all, c.out, func(wi, ii, oi int) {
-					dAll.v[ii] += float64(torch[wi]) * dz.v[oi]
-					dW[wi] += all.v[ii] * dz.v[oi]
-				})
-				dzT, din := dz.tensor(), NewTensor(inT.Channels, c.d, c.h, c.w)
-				var dlow *Tensor
-				if low != nil {
-					dlow = NewTensor(c.up, c.d/2, c.h/2, c.w/2)
-				}
-				e.ConvGradData(w, dzT, din, dlow)
-				near(t, "input gradient", fromTensor(din, c.in).v, dAll.v[c.up*n:], 3e-5)
-				borderZero(t, "input gradient", din)
-				if low != nil {
-					dUp := &volume{c.up, c.d, c.h, c.w, dAll.v[:c.up*n]}
-					near(t, "low gradient", fromTensor(dlow, c.up).v, sum2(dUp).v, 3e-5)
-					borderZero(t, "low gradient", dlow)
-				}
-				grad := randomFloats(r, len(torch)) // to be overwritten
-				e.ConvGradWeights(w, lowT, inT, dzT, grad)
-				near(t, "weight gradient", widen(w.Torch(grad)), dW, 3e-5)
-			})
+			t.Run(c.String(), func(t *testing.T) { checkConv(t, k, c, uint64(i)) })
 		}
 	})
+}
+
+func TestConvAndGradientsMatchReferenceAtRandomShapes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow reference")
+	}
+	eachKernel(t, func(t *testing.T, k *kernelSet) {
+		r := rng(99)
+		for i := range 25 {
+			c := convCase{out: 8 * (1 + r.IntN(3)), in: 8 * (1 + r.IntN(2)), d: 1 + r.IntN(5), h: 1 + r.IntN(6), w: 1 + r.IntN(30)}
+			switch i % 5 {
+			case 0:
+				c.in = 4
+			case 1, 2:
+				c.up, c.d, c.h, c.w = 8*(1+r.IntN(2)), 2*(1+r.IntN(2)), 2*(1+r.IntN(3)), 2*(1+r.IntN(14))
+			}
+			t.Run(c.String(), func(t *testing.T) { checkConv(t, k, c, uint64(i)) })
+		}
+	})
+}
+
+// checkConv compares a convolution of random tensors, its sums and all its gradients with the
+// reference.
+func checkConv(t *testing.T, k *kernelSet, c convCase, seed uint64) {
+	r := rng(seed)
+	e := newEngine(2, k)
+	in := random(r, c.in, c.d, c.h, c.w)
+	var low, upsampled *volume
+	if c.up > 0 {
+		low = random(r, c.up, c.d/2, c.h/2, c.w/2)
+		upsampled = upsample2(low)
+	}
+	all := concat(upsampled, in)
+	torch, bias := randomFloats(r, MasterLen(c.out, c.up, c.in)), randomFloats(r, c.out)
+	w := NewWeights(c.out, c.up, c.in, make([]float32, len(torch)))
+	w.SetTorch(torch)
+	e.Pack(w, c.d, c.h, c.w, true)
+	want, plain := newVolume(c.out, c.d, c.h, c.w), newVolume(c.out, c.d, c.h, c.w)
+	eachProduct(all, c.out, func(wi, ii, oi int) { plain.v[oi] += float64(torch[wi]) * all.v[ii] })
+	want.each(func(ch, z, y, x, i int) { want.v[i] = leakyRef(plain.v[i]+float64(bias[ch]), 0.01) })
+
+	inT, out := in.tensor(), NewTensor(c.out, c.d, c.h, c.w)
+	var lowT *Tensor
+	if low != nil {
+		lowT = low.tensor()
+	}
+	e.Conv(w, lowT, inT, out, bias, 0.01, nil)
+	near(t, "output", fromTensor(out, c.out).v, want.v, 3e-5)
+	borderZero(t, "output", out)
+
+	var st Stats
+	e.Conv(w, lowT, inT, out, nil, 1, &st)
+	near(t, "output without bias", fromTensor(out, c.out).v, plain.v, 3e-5)
+	n := c.d * c.h * c.w
+	var sums, wantSums []float64
+	for ch := range c.out {
+		a, b := 0.0, 0.0
+		for _, v := range plain.v[ch*n : (ch+1)*n] {
+			a += v
+			b += v * v
+		}
+		s, q := st.Sum(ch)
+		sums, wantSums = append(sums, s, q), append(wantSums, a, b)
+	}
+	near(t, "sums", sums, wantSums, 3e-5)
+
+	dz := random(r, c.out, c.d, c.h, c.w)
+	dAll, dW := newVolume(all.c, c.d, c.h, c.w), make([]float64, len(torch))
+	eachProduct(all, c.out, func(wi, ii, oi int) {
+		dAll.v[ii] += float64(torch[wi]) * dz.v[oi]
+		dW[wi] += all.v[ii] * dz.v[oi]
+	})
+	dzT, din := dz.tensor(), NewTensor(inT.Channels, c.d, c.h, c.w)
+	var dlow *Tensor
+	if low != nil {
+		dlow = NewTensor(c.up, c.d/2, c.h/2, c.w/2)
+	}
+	e.ConvGradData(w, dzT, din, dlow)
+	near(t, "input gradient", fromTensor(din, c.in).v, dAll.v[c.up*n:], 3e-5)
+	borderZero(t, "input gradient", din)
+	if low != nil {
+		dUp := &volume{c.up, c.d, c.h, c.w, dAll.v[:c.up*n]}
+		near(t, "low gradient", fromTensor(dlow, c.up).v, sum2(dUp).v, 3e-5)
+		borderZero(t, "low gradient", dlow)
+	}
+	grad := randomFloats(r, len(torch)) // to be overwritten
+	e.ConvGradWeights(w, lowT, inT, dzT, grad)
+	near(t, "weight gradient", widen(w.Torch(grad)), dW, 3e-5)
 }

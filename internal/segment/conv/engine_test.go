@@ -152,6 +152,11 @@ func TestPanicsOnShapesThatDoNotFit(t *testing.T) {
 		"too few biases":               func() { e.Conv(w, low, full, full, eight[:4], 1, nil) },
 		"sums of an activated output":  func() { e.Conv(w, low, full, full, nil, 0.5, new(Stats)) },
 		"output of another size":       func() { e.Conv(w, low, full, NewTensor(8, 4, 4, 6), nil, 1, nil) },
+		"unpacked weights":             func() { e.Conv(unpacked, nil, full, full, nil, 1, nil) },
+		"weights packed for Winograd": func() {
+			e.Pack(unpacked, 4, 4, 8, true)
+			e.Conv(unpacked, nil, full, NewTensor(8, 4, 4, 4), nil, 1, nil)
+		},
 		"gradient of unpacked weights": func() { e.ConvGradData(unpacked, full, full, nil) },
 		"gradient of the wrong length": func() { e.ConvGradWeights(w, low, full, full, eight) },
 		"pooling to the wrong size":    func() { e.MaxPool(full, full) },

@@ -54,6 +54,8 @@ func (g *generator) row(r row) {
 	g.kernel(r.name, "rowArgs", r.doc)
 	g.load("in SI", "w DI", "init R8", "out R9", "blocks CX", "n BX")
 	g.stride("block R13", "slice R10", "row R11", "initStep R12")
+	steps := r.channels / g.channels
+	g.op("SUBQ $%d, R11", 4*r.channels) // from the last channel of one row to the first of the next
 	g.choose("BX", "n", 1, r.max)
 	for n := 1; n <= r.max; n++ {
 		outputs := r.outputs(n)
@@ -68,24 +70,24 @@ func (g *generator) row(r row) {
 		}
 		g.op("block%d:\nMOVQ SI, BX\nMOVQ $%d, R14", n, r.window)
 		g.op("slice%d:\nMOVQ BX, DX\nMOVQ $%d, R15", n, r.window)
-		g.op("row%d:", n)
-		steps := r.channels / g.channels
-		for c := range steps {
+		g.op("row%d:\nMOVQ $%d, AX", n, steps)
+		g.op("channel%d:", n)
+		for k := range r.taps {
+			g.op("VMOVUPS %d(DI), V%d", g.size*k, weights+k)
+		}
+		for p := range r.positions(n) {
+			g.op("%s %d(DX), V15", g.broadcast, 32*p)
 			for k := range r.taps {
-				g.op("VMOVUPS %d(DI), V%d", g.size*(c*r.taps+k), weights+k)
-			}
-			for p := range r.positions(n) {
-				g.op("%s %d(DX), V15", g.broadcast, 32*p+4*g.channels*c)
-				for k := range r.taps {
-					if j, ok := r.target(p, k, n); ok {
-						g.op("VFMADD231PS V%d, V15, V%d", weights+k, j)
-					}
+				if j, ok := r.target(p, k, n); ok {
+					g.op("VFMADD231PS V%d, V15, V%d", weights+k, j)
 				}
 			}
 		}
-		g.op("ADDQ $%d, DI\nADDQ R11, DX\nDECQ R15\nJNZ row%d", g.size*steps*r.taps, n)
+		g.op("ADDQ $%d, DI\nADDQ $%d, DX\nDECQ AX\nJNZ channel%d", g.size*r.taps, 4*g.channels, n)
+		g.op("ADDQ R11, DX\nDECQ R15\nJNZ row%d", n)
 		g.op("ADDQ R10, BX\nDECQ R14\nJNZ slice%d", n)
 		g.op("ADDQ R13, SI\nDECQ CX\nJNZ block%d", n)
+		g.op("MOVQ a+0(FP), AX")
 		g.scalar("slope", 15)
 		if g.isa == avx2 {
 			for j := range outputs {
