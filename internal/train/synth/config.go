@@ -8,6 +8,10 @@ type Config struct {
 	Shape   [3]int  // voxels of a sample; x varies fastest
 	VoxelMM float64 // their edge
 
+	// MiddleMM is the sample's middle, from the brain's: not 0 for boxes round
+	// some structures.
+	MiddleMM [3]float64
+
 	// Where the head lies.
 	Mirror       float64 // probability of exchanging left and right
 	RotationDeg  Range   // about each axis
@@ -45,6 +49,7 @@ type Config struct {
 
 	// The scanner.
 	BlurVoxels Range   // SD of the point spread along each axis
+	Ringing    float64 // probability of sharp edges' echoes along one axis
 	Thick      float64 // probability of thick slices along one axis
 	SliceMM    Range
 	Coarse     float64 // probability of large voxels along all axes
@@ -117,7 +122,7 @@ func Evaluation(shape [3]int, voxelMM float64) Config {
 	c.RotationDeg, c.Scale, c.Shear, c.ShiftMM = Range{-8, 8}, Range{.92, 1.08}, Range{-.015, .015}, Range{-4, 4}
 	c.CoarseBendMM, c.FineBendMM = Range{0, 2}, Range{0, .8}
 	c.T1, c.T1Spread, c.LabelSpread = 1, Range{.3, .7}, Range{1, 3}
-	c.Thick, c.Coarse, c.Ghost = 0, 0, 0
+	c.Ringing, c.Thick, c.Coarse, c.Ghost = 0, 0, 0, 0
 	c.BiasSD, c.NoiseSD, c.GammaSD = Range{.02, .15}, Range{0, 7}, .1
 	c.Strip, c.Deface, c.Cut = 0, 0, 0
 	return c

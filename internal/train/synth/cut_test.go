@@ -22,7 +22,7 @@ func TestStrip(t *testing.T) {
 		{"brain only", BrainOnly, [2]float64{1, 1}, [2]float64{0, 0}, [2]float64{0, 0}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			for seed := range random(8) {
+			for seed := range random(4) {
 				g := New(artificial(), still(stillShape, stillMM), 1)
 				g.Sample(1)
 				labels := slices.Clone(g.out.Labels)

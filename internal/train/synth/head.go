@@ -198,25 +198,20 @@ func (g *Generator) bend(p *pose, o HeadOptions) error {
 	}
 	// Targets touch, so each is met again after the others have moved. Brain,
 	// the last, moves the least of the others.
-	const rounds, steps = 3, 12
-	const limit = 6. // mm that a flat surface moves
+	const rounds, limit = 4, 6. // mm that a flat surface moves
 	for range rounds {
 		for t := range numTargets {
 			if wanted[t] == 0 {
 				continue
 			}
-			lo, hi := -limit, limit // the volume falls from lo to hi
-			for range steps {
-				amount[t] = (lo + hi) / 2
+			amount[t] = solve(amount[t], -limit, limit, p.m.rates[t][t], func(k float64) float64 {
+				amount[t] = k
 				flow()
-				if float64(counts[t].count(g, *p)) > wanted[t] {
-					lo = amount[t]
-				} else {
-					hi = amount[t]
-				}
-			}
+				return math.Log(float64(counts[t].count(g, *p)) / wanted[t])
+			})
 		}
 	}
+	flow()
 	for t := range numTargets {
 		if wanted[t] == 0 {
 			continue
@@ -226,6 +221,37 @@ func (g *Generator) bend(p *pose, o HeadOptions) error {
 		}
 	}
 	return nil
+}
+
+// solve finds where a falling function is near 0, between lo and hi, from a
+// first guess and an estimate of how fast it falls: secants, and halving where
+// they leave the bracket.
+func solve(x, lo, hi, rate float64, f func(x float64) float64) float64 {
+	const near, evaluations = 1e-3, 14
+	best, bestY := x, math.Inf(1)
+	lastX, lastY := math.NaN(), math.NaN()
+	for range evaluations {
+		y := f(x)
+		if math.Abs(y) < math.Abs(bestY) {
+			best, bestY = x, y
+		}
+		if math.Abs(y) < near {
+			break
+		}
+		if y > 0 {
+			lo = x
+		} else {
+			hi = x
+		}
+		if slope := (lastY - y) / (x - lastX); slope > rate/5 {
+			rate = slope
+		}
+		lastX, lastY = x, y
+		if x += y / rate; !(x > lo && x < hi) {
+			x = (lo + hi) / 2
+		}
+	}
+	return best
 }
 
 // sided is the target of the other side where a head is mirrored.

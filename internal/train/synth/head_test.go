@@ -64,7 +64,7 @@ func TestHeadSharesOfRealMaps(t *testing.T) {
 
 func TestHeadShares(t *testing.T) {
 	t.Parallel()
-	o := HeadOptions{VoxelMM: [3]float64{1.3, 1.3, 1.3}, Shape: [3]int{104, 128, 110}}
+	o := HeadOptions{VoxelMM: [3]float64{1.5, 1.5, 1.5}, Shape: [3]int{90, 110, 96}}
 	_, before := head(t, artificial(), o)
 	o.Share = map[Target]float64{LeftHippocampus: .7, RightHippocampus: .95, LeftVentricle: 1.8, RightVentricle: 1.5, Brain: .97}
 	_, after := head(t, artificial(), o)

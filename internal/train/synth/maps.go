@@ -71,12 +71,19 @@ func readMap(path, name string) (*labelMap, error) {
 		return nil, err
 	}
 	l := &volume.Labels{Grid: volume.Grid{Shape: img.Shape3(), Affine: volume.Affine(img.Affine)}, Data: make([]uint8, len(img.Data))}
+	// A plain table, as there are 17 million voxels; 255 for what is no label.
+	var index [duraLabel]uint8
+	for i := range index {
+		index[i] = 255
+		if t, ok := tissueIndex[i]; ok {
+			index[i] = t
+		}
+	}
 	for i, v := range img.Data {
-		t, ok := tissueIndex[int(v)]
-		if !ok || float32(int(v)) != v {
+		if !(v >= 0 && v < duraLabel) || float32(int(v)) != v || index[int(v)] == 255 {
 			return nil, fmt.Errorf("unknown label %g", v)
 		}
-		l.Data[i] = t
+		l.Data[i] = index[int(v)]
 	}
 	return newMap(name, l)
 }

@@ -6,7 +6,7 @@ import "math"
 type pose struct {
 	m        *labelMap
 	mirrored bool
-	// A place x of the sample, in mm from its middle, is found in the map at
+	// A place x of the head, in mm from its middle, is found in the map at
 	// q + u(q) mm from the map's middle, where q = turn*x + shift and u is the
 	// generator's flow.
 	turn  [3][3]float64
@@ -124,15 +124,17 @@ func (g *Generator) locate(p pose) {
 		}
 		f.out = grow(f.out, g.n[0])
 	}
+	var corner [3]float64
+	for a, n := range g.n {
+		corner[a] = g.cfg.MiddleMM[a] - float64(n-1)/2*g.cfg.VoxelMM
+	}
 	i := 0
 	step := float64(every) * g.cfg.VoxelMM
 	for z := range coarse[2] {
 		for y := range coarse[1] {
 			for x := range coarse[0] {
 				s := [3]float64{
-					float64(x)*step - float64(g.n[0]-1)/2*g.cfg.VoxelMM,
-					float64(y)*step - float64(g.n[1]-1)/2*g.cfg.VoxelMM,
-					float64(z)*step - float64(g.n[2]-1)/2*g.cfg.VoxelMM,
+					float64(x)*step + corner[0], float64(y)*step + corner[1], float64(z)*step + corner[2],
 				}
 				var q [3]float64
 				for a := range 3 {

@@ -65,6 +65,10 @@ func (g *Generator) scan(r, noise *random, d *Drawn) {
 	if r.chance(c.Thick) {
 		spacing[r.intN(3)] = max(1, r.in(c.SliceMM)/c.VoxelMM)
 	}
+	ringing := -1
+	if d.Ringing = r.chance(c.Ringing); d.Ringing {
+		ringing = r.intN(3)
+	}
 	same := true
 	for a, n := range g.n {
 		sigma := r.in(c.BlurVoxels)
@@ -72,6 +76,9 @@ func (g *Generator) scan(r, noise *random, d *Drawn) {
 		d.SpacingMM[a] = spacing[a] * c.VoxelMM
 		if spacing[a] == 1 {
 			g.down.axis[a].gaussian(n, n, 0, 1, sigma)
+			if a == ringing {
+				g.down.axis[a].sinc(n, r.in(Range{.6, .85}))
+			}
 			g.up.axis[a].identity(n)
 			continue
 		}

@@ -126,6 +126,28 @@ func TestThickSlices(t *testing.T) {
 	}
 }
 
+// An edge overshoots on both sides, and sums stay.
+func TestRinging(t *testing.T) {
+	t.Parallel()
+	image, s := raw(t, 0, func(c *Config) { c.Ringing = 1 })
+	clean, _ := raw(t, 0, func(*Config) {})
+	if !s.Drawn.Ringing {
+		t.Fatal("not drawn")
+	}
+	var a, b float64
+	over, top := 0, slices.Max(clean)
+	for i := range clean {
+		a += float64(clean[i])
+		b += float64(image[i])
+		if image[i] > top*1.02 || image[i] < -2 {
+			over++
+		}
+	}
+	if math.Abs(b/a-1) > .002 || over < 100 {
+		t.Errorf("signal went from %g to %g, %d voxels overshoot", a, b, over)
+	}
+}
+
 func TestGhost(t *testing.T) {
 	t.Parallel()
 	clean, s := raw(t, 0, func(*Config) {})

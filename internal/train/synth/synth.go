@@ -32,7 +32,7 @@ type Drawn struct {
 	Lesions                              int
 	SpacingMM                            [3]float64 // the scanner's voxels
 	NoiseSD                              float64    // of 255
-	Rician, Ghosted                      bool
+	Rician, Ghosted, Ringing             bool
 	Strip                                Strip
 	Holes                                int
 	Defaced, LongNeck, BlackAir, Texture bool

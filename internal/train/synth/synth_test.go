@@ -84,16 +84,16 @@ func TestSampleRange(t *testing.T) {
 }
 
 func TestSampleAllocatesNothing(t *testing.T) {
-	g := New(artificial(), Default([3]int{24, 28, 24}, 6), 1)
+	g := New(artificial(), Default([3]int{16, 18, 16}, 10), 1)
 	i := uint64(0)
 	draw := func() {
-		g.Sample(i % 60)
+		g.Sample(i % 40)
 		i++
 	}
-	for range 60 {
+	for range 40 {
 		draw()
 	}
-	if n := testing.AllocsPerRun(60, draw); n != 0 {
+	if n := testing.AllocsPerRun(40, draw); n != 0 {
 		t.Errorf("%g allocations a sample after warming up", n)
 	}
 }
@@ -168,6 +168,30 @@ func TestPoseMovesTheHead(t *testing.T) {
 			t.Error("nothing turned")
 		}
 	})
+}
+
+// A box off the middle is a piece of the whole.
+func TestMiddle(t *testing.T) {
+	t.Parallel()
+	change := func(c *Config) { c.RotationDeg, c.Scale = Range{5, 5}, Range{1.1, 1.1} }
+	whole := drawn(t, 0, change)
+	cfg := still([3]int{20, 30, 10}, stillMM)
+	change(&cfg)
+	from := [3]int{10, 20, 30}
+	for a := range 3 {
+		cfg.MiddleMM[a] = (float64(from[a]) + float64(cfg.Shape[a]-1)/2 - float64(stillShape[a]-1)/2) * stillMM
+	}
+	piece := New(artificial(), cfg, 1).Sample(0)
+	different := 0
+	for i, k := range piece.Labels {
+		x, y, z := i%20+from[0], i/20%30+from[1], i/600+from[2]
+		if whole.Labels[(z*stillShape[1]+y)*stillShape[0]+x] != k {
+			different++
+		}
+	}
+	if different > len(piece.Labels)/200 { // rounding at borders
+		t.Errorf("%d of %d labels differ", different, len(piece.Labels))
+	}
 }
 
 // A deformation that folds would tear labels; the determinant of its Jacobian
@@ -260,7 +284,7 @@ func TestT1Intensities(t *testing.T) {
 	cfg.T1, cfg.Strip, cfg.Cut, cfg.BiasSD = 1, 0, 0, Range{}
 	g := New(artificial(), cfg, 5)
 	right := 0
-	const draws = 60
+	const draws = 40
 	for i := range uint64(draws) {
 		s := g.Sample(i)
 		of := func(class uint8) float64 { return meanWhere(s.Image, func(i int) bool { return s.Labels[i] == class }) }
@@ -429,7 +453,7 @@ func TestFrequencies(t *testing.T) {
 	t.Parallel()
 	cfg := Default([3]int{6, 6, 6}, 25)
 	g := New(artificial(), cfg, 11)
-	const draws = 300
+	const draws = 160
 	count := map[string]int{}
 	kinds := map[Strip]int{}
 	for i := range uint64(draws) {

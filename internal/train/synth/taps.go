@@ -63,6 +63,22 @@ func (t *taps) gaussian(in, out int, start, step, sigma float64) {
 	}
 }
 
+// sinc cuts off the frequencies above a share of the highest, as a scanner
+// does that samples no more: edges overshoot and echo.
+func (t *taps) sinc(n int, share float64) {
+	const width = 11
+	t.reset(n, n, width)
+	for i := range n {
+		t.set(i, float64(i), func(d float64) float64 {
+			w := .5 + .5*math.Cos(math.Pi*min(1, math.Abs(d)/(width/2+1)))
+			if d == 0 {
+				return w
+			}
+			return w * math.Sin(math.Pi*share*d) / (math.Pi * share * d)
+		})
+	}
+}
+
 // linear interpolates at start + step*i; beyond the ends it repeats them.
 func (t *taps) linear(in, out int, start, step float64) {
 	if step == 1 && start == 0 && in == out {
