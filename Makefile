@@ -30,7 +30,7 @@ test: ## Install what the tests need and run them all
 
 .PHONY: bench
 bench: build ## Measure speed and memory; prints JSON lines
-	@scripts/bench.sh
+	@go run ./bench $(SCAN)
 
 .PHONY: train
 train: build ## Start or resume training the segmentation network, at low priority

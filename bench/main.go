@@ -1,0 +1,205 @@
+// Command bench measures what a user waits for and prints it as JSON lines:
+//
+//	analyze   the command line from a cold start: seconds by stage, peak memory
+//	post      posted bytes to scored on a running service: seconds, peak memory
+//
+// Usage: bench [-n runs] [scan.nii.gz]; `make bench` builds what it needs.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"neuroscreen"
+	"neuroscreen/internal/client"
+)
+
+// line of output. Seconds are the median of the runs.
+type line struct {
+	Name       string             `json:"name"`
+	Scan       string             `json:"scan"`
+	ScanMB     float64            `json:"scan_mb"`
+	Runs       int                `json:"runs"`
+	Seconds    float64            `json:"seconds"`
+	Best       float64            `json:"best_seconds"`
+	PeakMB     float64            `json:"peak_mb"`
+	StagesMS   map[string]float64 `json:"stages_ms,omitempty"`
+	Kernel     string             `json:"kernel,omitempty"`
+	Processors int                `json:"processors"`
+}
+
+func main() {
+	log.SetFlags(0)
+	runs := flag.Int("n", 5, "runs of each measurement")
+	bin := flag.String("bin", "bin", "folder of the built programs")
+	flag.Parse()
+	scan := flag.Arg(0)
+	if scan == "" {
+		scan = "testdata/heads/atrophied_74F.nii.gz"
+	}
+	st, err := os.Stat(scan)
+	if err != nil {
+		log.Fatal(err)
+	}
+	base := line{Scan: filepath.Base(scan), ScanMB: float64(st.Size()) / 1e6, Runs: *runs, Processors: runtime.NumCPU()}
+	if err := analyze(*bin, scan, base); err != nil {
+		log.Fatalf("analyze: %v", err)
+	}
+	if err := post(*bin, scan, base); err != nil {
+		log.Fatalf("post: %v", err)
+	}
+}
+
+func emit(l line, seconds []float64) {
+	slices.Sort(seconds)
+	l.Seconds, l.Best = seconds[len(seconds)/2], seconds[0]
+	json.NewEncoder(os.Stdout).Encode(l)
+}
+
+func analyze(bin, scan string, l line) error {
+	l.Name = "analyze"
+	dir, err := os.MkdirTemp("", "neuroscreen-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	var seconds []float64
+	for range l.Runs {
+		cmd := exec.Command(filepath.Join(bin, "neuroscreen"), "analyze", "-q", scan, "--age", "74", "--sex", "F", "--out", dir)
+		cmd.Stderr = os.Stderr
+		start := time.Now()
+		if err := cmd.Run(); err != nil {
+			return err
+		}
+		seconds = append(seconds, time.Since(start).Seconds())
+		if u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+			l.PeakMB = max(l.PeakMB, float64(u.Maxrss)/1024)
+		}
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "result.json"))
+	if err != nil {
+		return err
+	}
+	var r neuroscreen.Result
+	if err := json.Unmarshal(b, &r); err != nil {
+		return err
+	}
+	l.StagesMS, l.Kernel = r.TimingsMS, r.Software.Kernel
+	emit(l, seconds)
+	return nil
+}
+
+func post(bin, scan string, l line) (err error) {
+	l.Name = "post"
+	// Not below a folder that only root may enter: the database runs as
+	// another user.
+	dir, err := os.MkdirTemp("/var/tmp", "neuroscreen-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return err
+	}
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	address := free.Addr().String()
+	free.Close()
+	server := exec.Command(filepath.Join(bin, "neuroscreen-server"), "--data", filepath.Join(dir, "data"), "--listen", address)
+	logFile, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		return err
+	}
+	server.Stdout, server.Stderr = logFile, logFile
+	if err := server.Start(); err != nil {
+		return err
+	}
+	defer func() {
+		server.Process.Signal(syscall.SIGTERM)
+		err = errors.Join(err, server.Wait())
+	}()
+
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	api, err := connect(ctx, "http://"+address, filepath.Join(dir, "data", "admin.key"))
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(scan)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	age := 74.0
+	var seconds []float64
+	for i := range l.Runs {
+		start := time.Now()
+		sent, _, err := api.Submit(ctx, client.Upload{Scan: f, Name: scan, Metadata: neuroscreen.Metadata{
+			SubjectID: fmt.Sprintf("bench-%d", i), AgeYears: &age, Sex: neuroscreen.Female, Modality: neuroscreen.T1w,
+		}})
+		if err != nil {
+			return err
+		}
+		done, err := api.Wait(ctx, sent.ID, nil)
+		if err != nil {
+			return err
+		}
+		if done.State != neuroscreen.Scored {
+			return fmt.Errorf("the scan ended as %s: %v", done.State, done.Reasons)
+		}
+		seconds = append(seconds, time.Since(start).Seconds())
+	}
+	l.PeakMB = peakMB(server.Process.Pid)
+	emit(l, seconds)
+	return nil
+}
+
+// connect waits for the service's first key and its readiness.
+func connect(ctx context.Context, address, keyFile string) (*client.API, error) {
+	for {
+		if key, err := os.ReadFile(keyFile); err == nil {
+			api, err := client.New(address, strings.TrimSpace(string(key)), nil)
+			if err != nil {
+				return nil, err
+			}
+			if res, err := api.GetReadinessWithResponse(ctx); err == nil && res.StatusCode() == 200 {
+				return api, nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// peakMB is the greatest resident memory of a process so far.
+func peakMB(pid int) float64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	for _, row := range strings.Split(string(b), "\n") {
+		var kb float64
+		if _, err := fmt.Sscanf(row, "VmHWM: %f kB", &kb); err == nil {
+			return kb / 1024
+		}
+	}
+	return 0
+}
