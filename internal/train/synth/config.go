@@ -18,19 +18,19 @@ type Config struct {
 	Scale        Range   // along each axis, anatomy's size over the map's
 	Shear        Range
 	ShiftMM      Range // along each axis
-	CoarseBendMM Range // SD of displacements with knots CoarseKnotsMM apart
-	FineBendMM   Range // and FineKnotsMM apart
+	CoarseBendMM Range // SD of displacements with knots CoarseKnots apart
+	FineBendMM   Range // and FineKnots apart
 	CoarseKnots  Range // mm
 	FineKnots    Range // mm
 
 	// Local change of volume, each with its probability; as a fraction of what
 	// the map holds.
-	Medial, MedialLeft float64 // probability of any, and of one side alone
-	MedialVolume       Range   // hippocampi and amygdalae
-	Ventricle          float64
-	VentricleVolume    Range
-	Sulci              float64
-	BrainVolume        Range
+	Medial, MedialOneSide float64 // probability of any, and then of one side alone
+	MedialVolume          Range   // hippocampi and amygdalae
+	Ventricle             float64
+	VentricleVolume       Range
+	Sulci                 float64
+	BrainVolume           Range
 
 	// How tissue looks. T1 is the probability of intensities near the T1
 	// priors; the rest have any contrast.
@@ -87,7 +87,7 @@ func Default(shape [3]int, voxelMM float64) Config {
 		CoarseKnots:  Range{35, 60},
 		FineKnots:    Range{16, 28},
 
-		Medial: .4, MedialLeft: .3,
+		Medial: .4, MedialOneSide: .3,
 		MedialVolume: Range{.6, 1.1},
 		Ventricle:    .4, VentricleVolume: Range{.5, 2.2},
 		Sulci: .4, BrainVolume: Range{.93, 1.03},

@@ -8,7 +8,7 @@ import (
 func TestStrip(t *testing.T) {
 	t.Parallel()
 	// Air and every tissue has signal, so that what is 0 was stripped.
-	before, s := raw(t, 1, func(*Config) {})
+	before, _ := raw(t, 1, func(*Config) {})
 	for _, c := range []struct {
 		name  string
 		kind  Strip
@@ -56,7 +56,6 @@ func TestStrip(t *testing.T) {
 			}
 		})
 	}
-	_ = s
 }
 
 func TestHoles(t *testing.T) {

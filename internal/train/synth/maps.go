@@ -2,6 +2,7 @@ package synth
 
 import (
 	"fmt"
+	"math"
 	"path/filepath"
 	"sync"
 
@@ -21,21 +22,18 @@ var mapShape = [3]int{208, 240, 208}
 
 // labelMap is one head.
 type labelMap struct {
-	name string
-	data []uint8 // indices into tissues, over mapShape
-	// reach is how far brain and head extend from the middle of the crop, in
-	// mm: the first and last voxel that is brain, and the first that is head.
+	name  string
+	data  []uint8 // indices into tissues, over mapShape
 	reach reach
 	warps [numTargets]warp
 	// rates[i][j] is the relative rate at which target i shrinks under warp j.
 	rates [numTargets][numTargets]float64
 }
 
-// reach of a head.
+// reach is how far a head extends from the middle of its crop, in mm.
 type reach struct {
-	brainLo, brainHi [3]float64
-	headLo           [3]float64
-	// face is the distance of a plane that touches the brain from the middle,
+	bottom float64 // of the lowest voxel that is not air, along z
+	// face is the distance of the plane that touches what is inside the skull,
 	// by its angle: see faceAngles.
 	face [len(faceAngles)]float64
 }
@@ -155,35 +153,22 @@ func (m *labelMap) markDura() {
 	}
 }
 
-// measure fills in how far brain and head extend.
+// measure fills in m.reach.
 func (m *labelMap) measure() {
 	r := &m.reach
-	for a := range 3 {
-		r.brainLo[a], r.brainHi[a], r.headLo[a] = 1e3, -1e3, 1e3
-	}
+	r.bottom = math.Inf(1)
 	for i := range r.face {
-		r.face[i] = -1e3
+		r.face[i] = math.Inf(-1)
 	}
 	for z := range mapShape[2] {
 		for y := range mapShape[1] {
 			row := m.data[(z*mapShape[1]+y)*mapShape[0]:][:mapShape[0]]
 			brain := false
-			for x, t := range row {
-				if t == air {
-					continue
+			for _, t := range row {
+				if t != air {
+					r.bottom = min(r.bottom, fromMiddle(0, y, z)[2])
 				}
-				p := fromMiddle(x, y, z)
-				for a, v := range p {
-					r.headLo[a] = min(r.headLo[a], v)
-				}
-				if outside[t] {
-					continue
-				}
-				brain = true
-				for a, v := range p {
-					r.brainLo[a] = min(r.brainLo[a], v)
-					r.brainHi[a] = max(r.brainHi[a], v)
-				}
+				brain = brain || !outside[t]
 			}
 			if brain {
 				p := fromMiddle(0, y, z)

@@ -46,7 +46,7 @@ func (g *Generator) drawPose(r *random, d *Drawn) pose {
 
 	d.LongNeck = r.chance(c.LongNeck)
 	if d.LongNeck {
-		p.floor = float32(p.m.reach.headLo[2] + float64(mapShape[2]-1)/2 + 2)
+		p.floor = float32(p.m.reach.bottom + float64(mapShape[2]-1)/2 + 2)
 	}
 	d.Map, d.Mirrored = p.m.name, p.mirrored
 	return p
@@ -59,7 +59,7 @@ func (g *Generator) drawChange(r *random, d *Drawn) {
 	if r.chance(c.Medial) {
 		k := left(c.MedialVolume)
 		sides := [2]float64{k, k + .1*r.normal()}
-		if r.chance(c.MedialLeft) {
+		if r.chance(c.MedialOneSide) {
 			sides[r.intN(2)] = .05 * r.normal()
 		}
 		for side, k := range sides {

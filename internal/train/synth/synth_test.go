@@ -261,7 +261,7 @@ func TestLocalChange(t *testing.T) {
 		})
 	}
 	t.Run("one side", func(t *testing.T) {
-		s := drawn(t, 0, func(c *Config) { c.Medial, c.MedialLeft, c.MedialVolume = 1, 1, Range{.6, .6} })
+		s := drawn(t, 0, func(c *Config) { c.Medial, c.MedialOneSide, c.MedialVolume = 1, 1, Range{.6, .6} })
 		left := math.Log(float64(countClass(s.Labels, 14)) / float64(countClass(before, 14)))
 		right := math.Log(float64(countClass(s.Labels, 29)) / float64(countClass(before, 29)))
 		if math.Abs(left-right) < .25 || min(left, right) > -.3 {
