@@ -142,4 +142,3 @@ func limit(n, standard, most int) int {
 	}
 	return min(n, most)
 }
-

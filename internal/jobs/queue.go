@@ -1,0 +1,92 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+)
+
+// scanArgs are ids only: the row says the rest, and says it as it is when the
+// job runs.
+type scanArgs struct {
+	SiteID uuid.UUID `json:"site_id"`
+	ScanID uuid.UUID `json:"scan_id"`
+}
+
+const scanKind = "analyse-scan"
+
+func (scanArgs) Kind() string { return scanKind }
+
+// Enqueuer puts jobs into the store's transactions. It implements
+// store.Enqueuer.
+type Enqueuer struct {
+	client *river.Client[pgx.Tx]
+}
+
+// NewEnqueuer works with any pool of the same database.
+func NewEnqueuer(pool *pgxpool.Pool) (*Enqueuer, error) {
+	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{})
+	if err != nil {
+		return nil, fmt.Errorf("jobs: %w", err)
+	}
+	return &Enqueuer{client: client}, nil
+}
+
+// Enqueue adds the job of a scan to the transaction.
+func (e *Enqueuer) Enqueue(ctx context.Context, tx pgx.Tx, siteID, scanID uuid.UUID) error {
+	_, err := e.client.InsertTx(ctx, tx, scanArgs{SiteID: siteID, ScanID: scanID}, nil)
+	return err
+}
+
+// reconcile gives a job to each unfinished scan that has none: its worker is
+// gone (the lease ran out), or its job is (a worker died between taking the
+// job and the lease, or somebody emptied the queue). It returns how many.
+//
+// A job that river calls running does not count, because a killed worker's
+// job stays so. One job too many does no harm: the lease lets one work.
+func reconcile(ctx context.Context, pool *pgxpool.Pool, queue *Enqueuer, idle time.Duration) (int, error) {
+	n := 0
+	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		r, err := tx.Query(ctx, `
+			SELECT s.site_id, s.id AS scan_id
+			FROM scans s
+			WHERE s.finished_at IS NULL
+			  AND CASE WHEN s.lease_until IS NULL
+			      THEN s.updated_at < clock_timestamp() - @idle::interval
+			      ELSE s.lease_until < clock_timestamp() END
+			  AND NOT EXISTS (
+			      SELECT FROM river_job j
+			      WHERE j.kind = @kind
+			        AND j.args @> jsonb_build_object('scan_id', s.id)
+			        AND j.state IN ('available', 'pending', 'retryable', 'scheduled'))
+			ORDER BY s.updated_at
+			LIMIT 1000
+			-- Several workers look at the same time.
+			FOR UPDATE OF s SKIP LOCKED`,
+			pgx.NamedArgs{"idle": idle, "kind": scanKind})
+		if err != nil {
+			return err
+		}
+		lost, err := pgx.CollectRows(r, pgx.RowToStructByName[scanArgs])
+		if err != nil {
+			return err
+		}
+		for _, a := range lost {
+			if err := queue.Enqueue(ctx, tx, a.SiteID, a.ScanID); err != nil {
+				return err
+			}
+		}
+		n = len(lost)
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("jobs: reconcile: %w", err)
+	}
+	return n, nil
+}

@@ -1,0 +1,435 @@
+package jobs
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+
+	"neuroscreen"
+	"neuroscreen/internal/blob"
+	"neuroscreen/internal/store"
+)
+
+// Blobs is what background work asks of the blob store.
+type Blobs interface {
+	Put(ctx context.Context, r io.Reader, accept func(blob.Info) error) (blob.Info, error)
+	Open(ctx context.Context, key string) (io.ReadSeekCloser, error)
+	Remove(ctx context.Context, key string) error
+	Sweep(ctx context.Context, before time.Time, release func(ctx context.Context, keys []string) (int, error)) (int, error)
+}
+
+// Config of a Runner. Zero durations and counts take the defaults named.
+type Config struct {
+	Pool    *pgxpool.Pool
+	Store   *store.Store
+	Blobs   Blobs
+	Analyse Analyse
+	Logger  *slog.Logger
+
+	// Workers is how many scans are analysed at once; 1.
+	Workers int
+	// LeaseTTL is how long a scan waits for a worker that was killed; 30 s.
+	// Living workers renew three times as often.
+	LeaseTTL time.Duration
+	// ReconcileEvery is how often scans without a living worker or job are
+	// looked for; 10 s. With LeaseTTL, a killed worker's scan is taken up
+	// again within 40 s.
+	ReconcileEvery time.Duration
+	// Idle is how long an unfinished scan may be without job and lease; 1 min.
+	Idle time.Duration
+	// JobTimeout ends an analysis that hangs; 30 min.
+	JobTimeout time.Duration
+	// MaxAttempts of a run, killed workers' counted; 3.
+	MaxAttempts int
+	// Backoff before the attempt after the given one; 5 s, 30 s, 3 min, ...
+	Backoff func(attempt int) time.Duration
+	// Unavailable is the wait while a dependency is down; 30 s. Such attempts
+	// are not counted.
+	Unavailable time.Duration
+	// SweepEvery is how often orphan blobs are removed; 1 h. SweepGrace is
+	// the age below which they are spared; 1 h.
+	SweepEvery time.Duration
+	SweepGrace time.Duration
+	// IdempotencyKeys are forgotten after this time; 7 days.
+	IdempotencyKeys time.Duration
+}
+
+func (c *Config) defaults() {
+	c.Workers = cmp.Or(c.Workers, 1)
+	c.LeaseTTL = cmp.Or(c.LeaseTTL, 30*time.Second)
+	c.ReconcileEvery = cmp.Or(c.ReconcileEvery, 10*time.Second)
+	c.Idle = cmp.Or(c.Idle, time.Minute)
+	c.JobTimeout = cmp.Or(c.JobTimeout, 30*time.Minute)
+	c.MaxAttempts = cmp.Or(c.MaxAttempts, 3)
+	c.Unavailable = cmp.Or(c.Unavailable, 30*time.Second)
+	c.SweepEvery = cmp.Or(c.SweepEvery, time.Hour)
+	c.SweepGrace = cmp.Or(c.SweepGrace, time.Hour)
+	c.IdempotencyKeys = cmp.Or(c.IdempotencyKeys, 7*24*time.Hour)
+	if c.Backoff == nil {
+		c.Backoff = func(attempt int) time.Duration {
+			d := 5 * time.Second
+			for range attempt - 1 {
+				d *= 6
+			}
+			return min(d, 10*time.Minute)
+		}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+}
+
+// Runner works jobs off. Any number of processes may run one on the same
+// database.
+type Runner struct {
+	cfg    Config
+	holder string // of leases
+	queue  *Enqueuer
+	client *river.Client[pgx.Tx]
+
+	stop func() // of the loops
+	wg   sync.WaitGroup
+}
+
+// NewRunner returns a runner that is not started.
+func NewRunner(cfg Config) (*Runner, error) {
+	cfg.defaults()
+	queue, err := NewEnqueuer(cfg.Pool)
+	if err != nil {
+		return nil, err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	r := &Runner{cfg: cfg, queue: queue, holder: fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text()[:6])}
+	workers := river.NewWorkers()
+	river.AddWorker(workers, &worker{r: r})
+	r.client, err = river.NewClient(riverpgxv5.New(cfg.Pool), &river.Config{
+		Logger:  cfg.Logger,
+		Queues:  map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: cfg.Workers}},
+		Workers: workers,
+		// A newer server may already queue kinds that this one cannot do.
+		FetchOnlyKnownKinds: true,
+		JobTimeout:          cfg.JobTimeout,
+		// Our leases see to killed workers much sooner. This only tidies up
+		// their jobs, which then find the scan finished; it must never take
+		// a job from a worker that is alive.
+		RescueStuckJobsAfter: cfg.JobTimeout + 10*time.Minute,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("jobs: %w", err)
+	}
+	return r, nil
+}
+
+// Start begins to take jobs; ctx bounds only the start.
+func (r *Runner) Start(ctx context.Context) error {
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	if err := r.client.Start(running); err != nil {
+		stop()
+		return fmt.Errorf("jobs: start: %w", err)
+	}
+	loops, stopLoops := context.WithCancel(running)
+	r.stop = func() { stopLoops(); r.wg.Wait(); stop() }
+	r.every(loops, r.cfg.ReconcileEvery, "reconcile", func(ctx context.Context) error {
+		n, err := reconcile(ctx, r.cfg.Pool, r.queue, r.cfg.Idle)
+		if n > 0 {
+			r.cfg.Logger.WarnContext(ctx, "scans without a worker were queued again", "scans", n)
+		}
+		return err
+	})
+	r.every(loops, r.cfg.SweepEvery, "sweep", r.Sweep)
+	return nil
+}
+
+// Stop takes no more jobs and waits for those that run. When ctx ends first
+// they are interrupted, and their scans go back to the queue at once.
+func (r *Runner) Stop(ctx context.Context) error {
+	if r.stop == nil {
+		return nil
+	}
+	err := r.client.Stop(ctx)
+	if err != nil {
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
+		defer cancel()
+		err = r.client.StopAndCancel(grace)
+	}
+	r.stop()
+	r.stop = nil
+	if err != nil {
+		return fmt.Errorf("jobs: stop: %w", err)
+	}
+	return nil
+}
+
+// Sweep removes blobs that nothing refers to, and old idempotency keys.
+func (r *Runner) Sweep(ctx context.Context) error {
+	now := time.Now()
+	n, err := r.cfg.Blobs.Sweep(ctx, now.Add(-r.cfg.SweepGrace), func(ctx context.Context, keys []string) (int, error) {
+		return r.cfg.Store.ReleaseBlobs(ctx, keys, r.cfg.Blobs.Remove)
+	})
+	if n > 0 {
+		r.cfg.Logger.InfoContext(ctx, "orphan files removed", "files", n)
+	}
+	return errors.Join(err, r.cfg.Store.ForgetIdempotencyKeys(ctx, now.Add(-r.cfg.IdempotencyKeys)))
+}
+
+// every runs do now and then at each interval until ctx ends.
+func (r *Runner) every(ctx context.Context, interval time.Duration, name string, do func(context.Context) error) {
+	r.wg.Go(func() {
+		tick := time.NewTicker(interval)
+		defer tick.Stop()
+		for {
+			if err := do(ctx); err != nil && ctx.Err() == nil {
+				r.cfg.Logger.ErrorContext(ctx, name+" failed", "error", err)
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+		}
+	})
+}
+
+type worker struct {
+	river.WorkerDefaults[scanArgs]
+	r *Runner
+}
+
+func (w *worker) Work(ctx context.Context, job *river.Job[scanArgs]) error {
+	return w.r.work(ctx, job.Args.SiteID, job.Args.ScanID)
+}
+
+// work does one attempt at a scan: lease, analyse, store. What it returns is
+// for river only: nil when this job has nothing more to do, a snooze when the
+// scan waits for another attempt.
+func (r *Runner) work(ctx context.Context, siteID, scanID uuid.UUID) error {
+	log := r.cfg.Logger.With("scan", scanID)
+	lease, err := r.cfg.Store.Lease(ctx, siteID, scanID, r.holder, r.cfg.LeaseTTL)
+	switch {
+	case errors.Is(err, store.ErrFinal), errors.Is(err, store.ErrBusy), neuroscreen.AsError(err) != nil && neuroscreen.AsError(err).Code == neuroscreen.CodeNotFound:
+		// Done, erased, or in other hands: if those hands die, reconcile sees it.
+		log.DebugContext(ctx, "job has nothing to do", "why", err)
+		return nil
+	case err != nil:
+		log.WarnContext(ctx, "scan not taken up", "error", err)
+		return river.JobSnooze(r.cfg.Unavailable)
+	}
+	log = log.With("run", lease.Scan.Run, "attempt", lease.Scan.Attempt)
+	if lease.Scan.Attempt > r.cfg.MaxAttempts {
+		return r.finish(ctx, log, siteID, lease, store.Outcome{State: neuroscreen.Failed, Reasons: []neuroscreen.Reason{{
+			Code: "worker-lost",
+			Text: fmt.Sprintf("The analysis was started %d times, and each time its worker ended without an answer: killed, or out of memory.", r.cfg.MaxAttempts),
+		}}})
+	}
+
+	work, cancel := context.WithCancelCause(ctx)
+	heart := r.heartbeat(work, cancel, siteID, lease)
+	out, err := r.analyse(work, siteID, lease)
+	outcome := store.Outcome{State: neuroscreen.Scored, Result: out.Result}
+	if err == nil {
+		outcome.Files, err = r.putFiles(ctx, out.Files)
+	}
+	lost := errors.Is(context.Cause(work), store.ErrFenced) || errors.Is(err, store.ErrFenced)
+	if err == nil && !lost {
+		err = r.finish(ctx, log, siteID, lease, outcome)
+		cancel(nil)
+		heart.Wait()
+		return err
+	}
+	cancel(nil)
+	heart.Wait()
+	if lost {
+		log.InfoContext(ctx, "scan was cancelled, corrected, erased or taken over; work dropped")
+		r.discard(ctx, log, outcome.Files)
+		return nil
+	}
+	return r.giveBack(ctx, log, siteID, lease, err)
+}
+
+// giveBack decides what an error means for the scan.
+func (r *Runner) giveBack(ctx context.Context, log *slog.Logger, siteID uuid.UUID, lease store.Lease, err error) error {
+	var refused *RefusedError
+	problem := neuroscreen.AsError(err)
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return r.release(ctx, log, siteID, lease, false, 0,
+			neuroscreen.Reason{Code: "worker-stopped", Text: "The worker was stopped; another goes on."})
+	case errors.As(err, &refused) && len(refused.Reasons) > 0:
+		return r.finish(ctx, log, siteID, lease, store.Outcome{State: neuroscreen.Refused, Reasons: refused.Reasons})
+	case refusals[problem.Code]:
+		return r.finish(ctx, log, siteID, lease, store.Outcome{State: neuroscreen.Refused,
+			Reasons: []neuroscreen.Reason{{Code: problem.Type, Text: problem.Message}}})
+	case problem.Code == neuroscreen.CodeUnavailable:
+		log.WarnContext(ctx, "a dependency is down; the scan waits", "error", err)
+		return r.release(ctx, log, siteID, lease, false, r.cfg.Unavailable,
+			neuroscreen.Reason{Code: problem.Type, Text: problem.Message})
+	}
+	reason := neuroscreen.Reason{Code: problem.Type, Text: problem.Message}
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		reason = neuroscreen.Reason{Code: "timeout", Text: fmt.Sprintf("The analysis did not end within %v.", r.cfg.JobTimeout)}
+	}
+	log.ErrorContext(ctx, "analysis failed", "error", err)
+	if lease.Scan.Attempt >= r.cfg.MaxAttempts {
+		return r.finish(ctx, log, siteID, lease, store.Outcome{State: neuroscreen.Failed, Reasons: []neuroscreen.Reason{reason}})
+	}
+	return r.release(ctx, log, siteID, lease, true, r.cfg.Backoff(lease.Scan.Attempt), reason)
+}
+
+// refusals are what is wrong with the scan itself: no new attempt cures it.
+var refusals = map[neuroscreen.Code]bool{
+	neuroscreen.CodeUnprocessable: true,
+	neuroscreen.CodeInvalid:       true,
+	neuroscreen.CodeUnsupported:   true,
+	neuroscreen.CodeTooLarge:      true,
+}
+
+// analyse calls the analysis; a panic there is an error of this scan.
+func (r *Runner) analyse(ctx context.Context, siteID uuid.UUID, lease store.Lease) (out Output, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	scan := lease.Scan
+	in := Input{
+		ScanID: scan.ID, SiteID: siteID, Metadata: scan.Metadata, Settings: lease.Settings, SHA256: scan.SHA256, Size: scan.Size,
+		Image: r.opener(scan.BlobKey),
+		Stage: func(ctx context.Context, to neuroscreen.State) error {
+			return r.cfg.Store.Advance(ctx, siteID, lease, to)
+		},
+	}
+	if scan.HeaderBlobKey != "" {
+		in.Header = r.opener(scan.HeaderBlobKey)
+	}
+	out, err = r.cfg.Analyse(ctx, in)
+	if err == nil && out.Result == nil {
+		err = errors.New("the analysis returned neither result nor error")
+	}
+	return out, err
+}
+
+// opener: bytes that the database says are there and are not will not come
+// back by waiting.
+func (r *Runner) opener(key string) func(context.Context) (io.ReadSeekCloser, error) {
+	return func(ctx context.Context) (io.ReadSeekCloser, error) { return r.cfg.Blobs.Open(ctx, key) }
+}
+
+// heartbeat renews the lease until ctx ends. When the lease is lost, or could
+// not be renewed before it ran out, it cancels with ErrFenced.
+func (r *Runner) heartbeat(ctx context.Context, cancel context.CancelCauseFunc, siteID uuid.UUID, lease store.Lease) *sync.WaitGroup {
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		tick := time.NewTicker(r.cfg.LeaseTTL / 3)
+		defer tick.Stop()
+		renewed := time.Now() // our own clock: only the distance counts
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			sent := time.Now()
+			attempt, stop := context.WithTimeout(ctx, r.cfg.LeaseTTL/3)
+			err := r.cfg.Store.Renew(attempt, siteID, lease, r.cfg.LeaseTTL)
+			stop()
+			switch {
+			case err == nil:
+				renewed = sent
+			case errors.Is(err, store.ErrFenced), time.Since(renewed) > r.cfg.LeaseTTL:
+				cancel(store.ErrFenced)
+				return
+			}
+		}
+	})
+	return &wg
+}
+
+// putFiles stores derived files; until Finish nothing refers to them, and a
+// sweep removes them if it never does.
+func (r *Runner) putFiles(ctx context.Context, files []File) ([]store.DerivedFile, error) {
+	ctx = context.WithoutCancel(ctx)
+	stored := make([]store.DerivedFile, 0, len(files))
+	for _, f := range files {
+		info, err := r.cfg.Blobs.Put(ctx, bytes.NewReader(f.Bytes), nil)
+		if err != nil {
+			return stored, err
+		}
+		stored = append(stored, store.DerivedFile{Kind: f.Kind, MediaType: f.MediaType, BlobKey: info.Key, SHA256: info.Key, Size: info.Size})
+	}
+	return stored, nil
+}
+
+// discard removes files that no row came to refer to.
+func (r *Runner) discard(ctx context.Context, log *slog.Logger, files []store.DerivedFile) {
+	keys := make([]string, len(files))
+	for i, f := range files {
+		keys[i] = f.BlobKey
+	}
+	if _, err := r.cfg.Store.ReleaseBlobs(context.WithoutCancel(ctx), keys, r.cfg.Blobs.Remove); err != nil {
+		log.WarnContext(ctx, "files left for the sweep", "error", err)
+	}
+}
+
+// finish stores the outcome. The work is done, so it goes on while the worker
+// is being stopped, and tries again while Postgres is away for less than a
+// lease.
+func (r *Runner) finish(ctx context.Context, log *slog.Logger, siteID uuid.UUID, lease store.Lease, o store.Outcome) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.LeaseTTL)
+	defer cancel()
+	for {
+		version, err := r.cfg.Store.Finish(ctx, siteID, lease, o)
+		if err == nil {
+			log.InfoContext(ctx, "run ended", "state", o.State, "version", version)
+			return nil
+		}
+		problem := neuroscreen.AsError(err)
+		switch {
+		case errors.Is(err, store.ErrFenced):
+			// Or our own commit whose answer was lost: then the files are
+			// referred to, and stay.
+			log.InfoContext(ctx, "outcome not stored: the lease is lost", "state", o.State)
+			r.discard(ctx, log, o.Files)
+			return nil
+		case problem.Code == neuroscreen.CodeUnavailable && ctx.Err() == nil:
+			log.WarnContext(ctx, "outcome not stored yet", "error", err)
+		case problem.Code == neuroscreen.CodeUnavailable:
+			return err // the lease runs out and another attempt is made
+		case o.State == neuroscreen.Scored:
+			return r.giveBack(context.WithoutCancel(ctx), log, siteID, lease, err)
+		default:
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(r.cfg.LeaseTTL / 30):
+		}
+	}
+}
+
+// release gives the scan back and has the job come again after wait.
+func (r *Runner) release(ctx context.Context, log *slog.Logger, siteID uuid.UUID, lease store.Lease, counted bool, wait time.Duration, why neuroscreen.Reason) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if err := r.cfg.Store.Release(ctx, siteID, lease, counted, why); err != nil {
+		log.WarnContext(ctx, "scan not given back; its lease runs out", "error", err)
+	}
+	return river.JobSnooze(wait)
+}

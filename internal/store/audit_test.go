@@ -1,0 +1,119 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"neuroscreen"
+	"neuroscreen/internal/store"
+)
+
+func TestAudit(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	scan := b.create(t, post("MRN-1", "bytes"))
+	object := "scan:" + scan.ID.String()
+	if err := b.AppendAudit(t.Context(), b.site, store.AuditEntry{Actor: "key-2", Action: "result.read", Object: object}); err != nil {
+		t.Fatal(err)
+	}
+	b.run(t, scan, scored(scan))
+	if _, err := b.PatchMetadata(t.Context(), b.site, actor, scan.ID, store.MetadataPatch{AgeYears: ptr(60.0)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Cancel(t.Context(), b.site, actor, scan.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Retry(t.Context(), b.site, actor, scan.ID); err != nil {
+		t.Fatal(err)
+	}
+	b.run(t, scan, refused("not-t1"))
+
+	entries, err := b.Audit(t.Context(), b.site, store.AuditFilter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range entries {
+		got = append(got, fmt.Sprintf("%d %s %s", e.Seq, e.Actor, e.Action))
+	}
+	want := "8 system:worker scan.refused|7 key-1 scan.retry|6 key-1 scan.cancel|5 key-1 scan.correct|4 system:worker result.store|3 key-2 result.read|2 key-1 scan.create|1 system:worker site.create"
+	if strings.Join(got, "|") != want {
+		t.Errorf("got  %s\nwant %s", strings.Join(got, "|"), want)
+	}
+	for name, c := range map[string]struct {
+		filter store.AuditFilter
+		want   int
+	}{
+		"of an object": {store.AuditFilter{Object: &object}, 7},
+		"by an actor":  {store.AuditFilter{Actor: ptr(store.Actor("key-2"))}, 1},
+		"older":        {store.AuditFilter{Before: 4}, 3},
+		"limited":      {store.AuditFilter{Limit: 2}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			found, err := b.Audit(t.Context(), b.site, c.filter)
+			if err != nil || len(found) != c.want {
+				t.Errorf("%d entries, want %d; %v", len(found), c.want, err)
+			}
+		})
+	}
+}
+
+func TestVerifyAudit(t *testing.T) {
+	t.Parallel()
+	const entries = 6 // site.create and five
+	fill := func(t *testing.T, b *bundle) {
+		t.Helper()
+		var wg sync.WaitGroup
+		for range entries - 1 {
+			wg.Go(func() {
+				if err := b.AppendAudit(context.Background(), b.site, store.AuditEntry{Actor: actor, Action: "result.read", Object: "scan:x"}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	t.Run("an untouched chain holds", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t)
+		fill(t, b)
+		if n, err := b.VerifyAudit(t.Context(), b.site); n != entries || err != nil {
+			t.Errorf("%d %v", n, err)
+		}
+		if n, err := b.VerifyAudit(t.Context(), b.other); n != 1 || err != nil {
+			t.Errorf("other site: %d %v", n, err)
+		}
+	})
+	for name, c := range map[string]struct{ sql, want string }{
+		"actor changed":   {"UPDATE audit SET actor = 'someone' WHERE seq = 3 AND site_id = $1", "audit entry 3 was changed"},
+		"action changed":  {"UPDATE audit SET action = 'x' WHERE seq = 3 AND site_id = $1", "audit entry 3 was changed"},
+		"object changed":  {"UPDATE audit SET object = 'x' WHERE seq = 3 AND site_id = $1", "audit entry 3 was changed"},
+		"details changed": {"UPDATE audit SET details = 'x' WHERE seq = 3 AND site_id = $1", "audit entry 3 was changed"},
+		"time changed":    {"UPDATE audit SET at = at + interval '1 microsecond' WHERE seq = 1 AND site_id = $1", "audit entry 1 was changed"},
+		"moved a letter":  {"UPDATE audit SET action = 'result.rea', object = 'd' || object WHERE seq = 2 AND site_id = $1", "audit entry 2 was changed"},
+		"one deleted":     {"DELETE FROM audit WHERE seq = 3 AND site_id = $1", "audit entry 3 is missing"},
+		"last deleted":    {"DELETE FROM audit WHERE seq = 6 AND site_id = $1", "audit entry 6 is missing"},
+		"one appended":    {"INSERT INTO audit SELECT site_id, 7, at, actor, action, object, details, hash FROM audit WHERE seq = 6 AND site_id = $1", "audit entry 7 was changed"},
+		"all deleted":     {"DELETE FROM audit WHERE site_id = $1", "audit entry 1 is missing"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			fill(t, b)
+			for _, sql := range []string{"ALTER TABLE audit DISABLE TRIGGER audit_written_once", c.sql} {
+				args := []any{b.site}[:strings.Count(sql, "$1")]
+				if tag, err := b.pool.Exec(t.Context(), sql, args...); err != nil || strings.Contains(sql, "$1") && tag.RowsAffected() == 0 {
+					t.Fatal(sql, tag, err)
+				}
+			}
+			_, err := b.VerifyAudit(t.Context(), b.site)
+			wantCode(t, err, neuroscreen.CodeConflict, "audit-broken")
+			if err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,135 @@
+package store_test
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"neuroscreen"
+	"neuroscreen/internal/deid"
+	"neuroscreen/internal/store"
+)
+
+func TestKeys(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	secret, key, err := b.CreateKey(t.Context(), b.site, actor, neuroscreen.Clinician, "reading room")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	t.Run("authenticates with site and role", func(t *testing.T) {
+		got, err := b.Authenticate(t.Context(), secret)
+		if err != nil || got.ID != key.ID || got.SiteID != b.site || got.Role != neuroscreen.Clinician || got.Label != "reading room" {
+			t.Errorf("%+v %v", got, err)
+		}
+	})
+	t.Run("its use is noted to the minute", func(t *testing.T) {
+		b.clock.Advance(90 * time.Second)
+		if _, err := b.Authenticate(t.Context(), secret); err != nil {
+			t.Fatal(err)
+		}
+		keys, err := b.ListKeys(t.Context(), b.site)
+		if err != nil || len(keys) != 1 || !keys[0].LastUsed.Equal(b.clock.Now().Truncate(time.Minute)) {
+			t.Errorf("%+v %v", keys, err)
+		}
+	})
+	t.Run("the secret is not stored", func(t *testing.T) {
+		dump := b.scalar(t, "SELECT string_agg(k::text, ' ') FROM keys k")
+		if last := secret[strings.LastIndex(secret, "_")+1:]; strings.Contains(dump, last) || len(last) < 52 {
+			t.Errorf("%q in %s", last, dump)
+		}
+	})
+	for name, wrong := range map[string]string{
+		"empty":             "",
+		"unknown":           "nsk_aaaaaaaa_bbbb",
+		"another secret":    secret[:len(secret)-1] + "!",
+		"upper case":        strings.ToUpper(secret),
+		"the prefix":        "nsk_" + key.Prefix,
+		"trailing space":    secret + " ",
+		"prefix of another": "nsk_" + key.Prefix + "_" + strings.Repeat("a", 52),
+	} {
+		t.Run("refuses "+name, func(t *testing.T) {
+			_, err := b.Authenticate(t.Context(), wrong)
+			wantCode(t, err, neuroscreen.CodeUnauthenticated, "invalid-key")
+		})
+	}
+	t.Run("refuses an unknown role", func(t *testing.T) {
+		_, _, err := b.CreateKey(t.Context(), b.site, actor, "root", "")
+		wantCode(t, err, neuroscreen.CodeInvalid, "invalid-value")
+	})
+	t.Run("revoked, it counts no more", func(t *testing.T) {
+		for range 2 { // twice is no error
+			if k, err := b.RevokeKey(t.Context(), b.site, actor, key.ID); err != nil || k.Revoked == nil {
+				t.Fatal(k, err)
+			}
+		}
+		_, err := b.Authenticate(t.Context(), secret)
+		wantCode(t, err, neuroscreen.CodeUnauthenticated, "invalid-key")
+	})
+}
+
+func TestLastAdminKeyStays(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var keys []store.KeyRecord
+	for range 4 {
+		_, k, err := b.CreateKey(t.Context(), b.site, actor, neuroscreen.Admin, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, k)
+	}
+	var wg sync.WaitGroup
+	for _, k := range keys {
+		wg.Go(func() { b.RevokeKey(context.Background(), b.site, actor, k.ID) }) // one of them must fail
+	}
+	wg.Wait()
+	left, err := b.ListKeys(t.Context(), b.site)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var alive []store.KeyRecord
+	for _, k := range left {
+		if k.Revoked == nil {
+			alive = append(alive, k)
+		}
+	}
+	if len(alive) != 1 {
+		t.Fatalf("%d admin keys left", len(alive))
+	}
+	_, err = b.RevokeKey(t.Context(), b.site, actor, alive[0].ID)
+	wantCode(t, err, neuroscreen.CodeConflict, "last-admin-key")
+}
+
+func TestSites(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	t.Run("made once", func(t *testing.T) {
+		site, created, err := b.EnsureSite(t.Context(), "here")
+		if err != nil || created || site.ID != b.site {
+			t.Errorf("%+v %v %v", site, created, err)
+		}
+		sites, err := b.Sites(t.Context())
+		if err != nil || len(sites) != 2 || sites[0].Name != "elsewhere" {
+			t.Errorf("%+v %v", sites, err)
+		}
+	})
+	t.Run("names are plain", func(t *testing.T) {
+		for _, name := range []string{"", "A", "a b", "-a", strings.Repeat("a", 64)} {
+			_, _, err := b.EnsureSite(t.Context(), name)
+			wantCode(t, err, neuroscreen.CodeInvalid, "invalid-value")
+		}
+	})
+	t.Run("another secret is refused", func(t *testing.T) {
+		keys, err := deid.New(strings.Repeat("00", 32))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := store.New(store.Config{Pool: b.pool, Keys: keys})
+		_, _, err = s.EnsureSite(t.Context(), "here")
+		wantCode(t, err, neuroscreen.CodeConflict, "wrong-secret")
+	})
+}
