@@ -1,0 +1,439 @@
+package report
+
+import (
+	_ "embed"
+	"encoding/base64"
+	"fmt"
+	"html/template"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"neuroscreen"
+	"neuroscreen/internal/anatomy"
+)
+
+// Page is what a report shows: one result, and what the result alone does not
+// say about it.
+type Page struct {
+	Result   *neuroscreen.Result
+	Metadata neuroscreen.Metadata // what the result was computed with
+	Created  time.Time            // of the result
+	Preview  []byte               // PNG, may be empty
+	Curves   []Curve              // in the order in which they are drawn
+	Norms    []string             // cohort and limits of the reference values, a paragraph each
+	Cards    map[neuroscreen.Condition]Card
+}
+
+// Card is what a reader must know of a model before believing its score.
+type Card struct {
+	Cohort      string // on whom it was fitted
+	Performance string // how well it tells people apart that it never saw
+	Limits      string // when not to believe it
+}
+
+// Curve is the reference interval of one structure over age, at the patient's
+// sex and head size, in mm3.
+type Curve struct {
+	Structure string // FreeSurfer name
+	Points    []CurvePoint
+}
+
+// CurvePoint of a Curve.
+type CurvePoint struct {
+	AgeYears, P5, P50, P95 float64
+}
+
+//go:embed page.html
+var pageHTML string
+
+var page = template.Must(template.New("report").Funcs(template.FuncMap{
+	"mm3":        func(v float64) string { return grouped(v, 0) },
+	"optionalMM": func(v *float64) string { return optional(v, func(x float64) string { return grouped(x, 0) }) },
+	"fixed": func(digits int, v *float64) string {
+		return optional(v, func(x float64) string { return signed(x, digits) })
+	},
+	"plain":    func(digits int, v float64) string { return signed(v, digits) },
+	"outlying": func(v *neuroscreen.Volume) string { return Outlying(*v) },
+	"name":     plainName,
+	"ratio":    func(v any) string { return ratio(number(v)) },
+	"percent":  func(v any) string { return percent(number(v)) },
+}).Parse(pageHTML))
+
+// HTML writes the report: one page that needs nothing else, on screen or on
+// A4. It holds the result's numbers, rounded for reading.
+func HTML(w io.Writer, p Page) error {
+	return page.Execute(w, view(p))
+}
+
+// The page's view of a result: words and rows in the order of reading.
+type pageView struct {
+	Page
+	Preview     template.URL
+	Facts       []fact
+	Verdict     string // of quality
+	Quality     []string
+	Metrics     []fact
+	Scores      []scoreView
+	Pairs       []pairView
+	Singles     []*neuroscreen.Volume
+	Tested      int
+	ByChance    string
+	Outside     int
+	Curves      []template.HTML
+	Indices     []indexView
+	Assets      []neuroscreen.Asset
+	IntendedUse string
+}
+
+type fact struct {
+	Name, Value string
+	Wide        bool // takes a line of its own
+}
+
+type scoreView struct {
+	neuroscreen.Score
+	Title    string
+	Headline string
+	Text     string
+	Evidence string
+	Card     *Card
+}
+
+type pairView struct {
+	Name        string
+	Left, Right *neuroscreen.Volume
+}
+
+type indexView struct{ Name, Value, Reference string }
+
+func view(p Page) pageView {
+	r := p.Result
+	v := pageView{
+		Page:        p,
+		Verdict:     verdictWords[r.QC.Verdict],
+		Assets:      append([]neuroscreen.Asset{r.Software.Network}, append(slices.Clone(r.Software.Norms), r.Software.Models...)...),
+		IntendedUse: neuroscreen.IntendedUse,
+		Facts:       facts(p),
+		Metrics:     metrics(r.QC.Metrics),
+	}
+	if len(p.Preview) > 0 {
+		v.Preview = template.URL("data:image/png;base64," + base64.StdEncoding.EncodeToString(p.Preview))
+	}
+	for _, reason := range r.QC.Reasons {
+		v.Quality = append(v.Quality, reason.Text)
+	}
+	for _, s := range r.Scores {
+		v.Scores = append(v.Scores, scoreOf(s, p.Cards))
+	}
+	v.Pairs, v.Singles = pairs(r.Volumes)
+	for _, vol := range r.Volumes {
+		if vol.Z != nil {
+			v.Tested++
+			if Outlying(vol) != "" {
+				v.Outside++
+			}
+		}
+	}
+	v.ByChance = strconv.FormatFloat(0.1*float64(v.Tested), 'f', 0, 64)
+	for _, c := range p.Curves {
+		if svg, ok := drawCurve(c, r.Volumes, p.Metadata.AgeYears); ok {
+			v.Curves = append(v.Curves, svg)
+		}
+	}
+	for _, i := range r.Indices {
+		v.Indices = append(v.Indices, indexOf(i))
+	}
+	return v
+}
+
+var verdictWords = map[neuroscreen.Verdict]string{
+	neuroscreen.VerdictPass:   "Passed",
+	neuroscreen.VerdictReview: "Look twice",
+	neuroscreen.VerdictRefuse: "Too poor for any score",
+}
+
+func facts(p Page) (f []fact) {
+	r, m := p.Result, p.Metadata
+	add := func(name, value string) {
+		if value != "" {
+			f = append(f, fact{Name: name, Value: value})
+		}
+	}
+	add("Subject", r.SubjectID)
+	if m.AgeYears != nil {
+		add("Age", fmt.Sprintf("%.4g years", *m.AgeYears))
+	}
+	add("Sex", map[neuroscreen.Sex]string{neuroscreen.Female: "female", neuroscreen.Male: "male"}[m.Sex])
+	if r.IntracranialVolumeMM3 != nil {
+		add("Head size", grouped(*r.IntracranialVolumeMM3/1000, 0)+" ml")
+	}
+	add("Scanned", m.ScanDate)
+	scanner := strings.TrimSpace(m.Manufacturer + " " + m.Scanner)
+	if m.FieldStrengthT != nil {
+		scanner = strings.TrimSpace(fmt.Sprintf("%s %.2g T", scanner, *m.FieldStrengthT))
+	}
+	add("Scanner", scanner)
+	if !p.Created.IsZero() {
+		add("Analysed", p.Created.UTC().Format("2006-01-02 15:04 UTC"))
+	}
+	if in := r.Input; len(in.Shape) >= 3 {
+		f = append(f, fact{"Image", fmt.Sprintf("%s, %d × %d × %d voxels of %.3g × %.3g × %.3g mm, %s, %s", r.Modality,
+			in.Shape[0], in.Shape[1], in.Shape[2], in.VoxelMM[0], in.VoxelMM[1], in.VoxelMM[2], in.Orientation, in.DType), true})
+	}
+	if r.ScanID != "" {
+		f = append(f, fact{"Scan", r.ScanID, true})
+	}
+	return f
+}
+
+func metrics(m map[string]float64) []fact {
+	var f []fact
+	for name, value := range m {
+		f = append(f, fact{Name: strings.ReplaceAll(name, "_", " "), Value: strconv.FormatFloat(value, 'g', 3, 64)})
+	}
+	slices.SortFunc(f, func(a, b fact) int { return strings.Compare(a.Name, b.Name) })
+	return f
+}
+
+// Names of the conditions and classes of evidence in words.
+var (
+	conditionNames = map[neuroscreen.Condition]string{
+		neuroscreen.Alzheimers:              "Alzheimer's disease",
+		neuroscreen.Parkinsons:              "Parkinson's disease",
+		neuroscreen.MesialTemporalSclerosis: "mesial temporal sclerosis",
+	}
+	evidenceWords = map[neuroscreen.Evidence]string{
+		neuroscreen.ExternalCohort:   "fitted on a cohort of patients and controls",
+		neuroscreen.PublishedEffects: "built from published group differences",
+		neuroscreen.Experimental:     "experimental",
+	}
+)
+
+func scoreOf(s neuroscreen.Score, cards map[neuroscreen.Condition]Card) scoreView {
+	name := conditionNames[s.Condition]
+	v := scoreView{Score: s, Title: "Pattern seen in " + name, Evidence: evidenceWords[s.Evidence]}
+	if s.Side != nil {
+		v.Title += ", " + *s.Side
+	}
+	if c, ok := cards[s.Condition]; ok {
+		v.Card = &c
+	}
+	switch {
+	case s.Abstained != nil:
+		v.Headline, v.Text = "No score", sentence(*s.Abstained)
+		return v
+	case s.Flag == neuroscreen.FlagFlagged:
+		v.Headline = "Flagged for a physician's review"
+	case s.Flag == neuroscreen.FlagReview:
+		v.Headline = "Worth a second look"
+	default:
+		v.Headline = "Not flagged"
+	}
+	if s.LikelihoodRatio == nil {
+		return v
+	}
+	v.Text = likelihoodWords(*s.LikelihoodRatio)
+	if s.CI95 != nil {
+		v.Text += fmt.Sprintf(" The 95 %% interval of this likelihood ratio runs from %s to %s", ratio(s.CI95[0]), ratio(s.CI95[1]))
+		if s.CI95[0] < 1 && s.CI95[1] > 1 {
+			v.Text += " and includes 1, which would say nothing either way"
+		}
+		v.Text += "."
+	}
+	if s.Prior != nil && s.Posterior != nil {
+		v.Text += fmt.Sprintf(" If %s of the people who are scanned have the condition (the prior), %s of those with measurements like these do.", percent(*s.Prior), percent(*s.Posterior))
+	} else {
+		v.Text += " No probability is given, because no prior is known for this person."
+	}
+	if s.Flag == neuroscreen.FlagNone {
+		v.Text += " This cannot exclude the condition."
+	}
+	return v
+}
+
+// likelihoodWords puts a likelihood ratio in words.
+func likelihoodWords(lr float64) string {
+	switch {
+	case lr >= 1.05:
+		return fmt.Sprintf("Measurements like these are %s times as frequent in people with the condition as in people without it.", ratio(lr))
+	case lr > 0 && lr <= 1/1.05:
+		return fmt.Sprintf("Measurements like these are %s times as frequent in people without the condition as in people with it.", ratio(1/lr))
+	default:
+		return "Measurements like these are about as frequent in people with the condition as in people without it."
+	}
+}
+
+// sentence starts a phrase with a capital and ends it with a stop.
+func sentence(s string) string {
+	s = strings.TrimSpace(s)
+	if s == "" {
+		return s
+	}
+	if !strings.ContainsAny(s[len(s)-1:], ".!?") {
+		s += "."
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
+}
+
+// Outlying says on which side of the reference interval a volume lies: "low"
+// under the 5th percentile, "high" over the 95th, "" between them or without
+// a reference.
+func Outlying(v neuroscreen.Volume) string {
+	const z90 = 1.6448536269514722 // of the 95th percentile
+	switch {
+	case v.Z == nil:
+		return ""
+	case *v.Z < -z90:
+		return "low"
+	case *v.Z > z90:
+		return "high"
+	}
+	return ""
+}
+
+// pairs joins left and right, the farthest from the reference first; what has
+// no reference comes last, in the order of the result.
+func pairs(volumes []neuroscreen.Volume) (both []pairView, singles []*neuroscreen.Volume) {
+	at := map[string]int{}
+	for n := range volumes {
+		vol := &volumes[n]
+		s, ok := anatomy.ByName(vol.Structure)
+		if !ok || s.Side == anatomy.Midline {
+			singles = append(singles, vol)
+			continue
+		}
+		name := strings.TrimPrefix(strings.TrimPrefix(vol.Structure, "Left-"), "Right-")
+		i, seen := at[name]
+		if !seen {
+			i = len(both)
+			at[name] = i
+			both = append(both, pairView{Name: plainName(name)})
+		}
+		if s.Side == anatomy.Left {
+			both[i].Left = vol
+		} else {
+			both[i].Right = vol
+		}
+	}
+	far := func(vs ...*neuroscreen.Volume) float64 {
+		most := -1.0
+		for _, v := range vs {
+			if v != nil && v.Z != nil {
+				most = max(most, math.Abs(*v.Z))
+			}
+		}
+		return most
+	}
+	slices.SortStableFunc(both, func(a, b pairView) int {
+		return compare(far(b.Left, b.Right), far(a.Left, a.Right))
+	})
+	slices.SortStableFunc(singles, func(a, b *neuroscreen.Volume) int { return compare(far(b), far(a)) })
+	return both, singles
+}
+
+func compare(a, b float64) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// plainName makes a FreeSurfer name readable.
+func plainName(name string) string {
+	if n, ok := map[string]string{
+		"Inf-Lat-Vent": "Inferior lateral ventricle", "VentralDC": "Ventral diencephalon", "Accumbens-area": "Accumbens",
+		"CSF": "CSF outside the ventricles", "3rd-Ventricle": "3rd ventricle", "4th-Ventricle": "4th ventricle",
+	}[name]; ok {
+		return n
+	}
+	words := strings.ToLower(strings.NewReplacer("-", " ", "_", " ").Replace(name))
+	if words == "" {
+		return ""
+	}
+	return strings.ToUpper(words[:1]) + words[1:]
+}
+
+var indexNames = map[string]string{
+	"hippocampal_asymmetry_percent": "Hippocampal asymmetry 100 (R − L) / (R + L), %",
+	"hoc_left":                      "Hippocampal occupancy, left",
+	"hoc_right":                     "Hippocampal occupancy, right",
+	"brain_parenchymal_fraction":    "Brain parenchymal fraction",
+}
+
+func indexOf(i neuroscreen.Index) indexView {
+	name, ok := indexNames[i.Name]
+	if !ok {
+		name = plainName(i.Name)
+	}
+	digits := 3
+	if strings.HasSuffix(i.Name, "_percent") {
+		digits = 1
+	}
+	v := indexView{Name: name, Value: signed(i.Value, digits)}
+	if i.Reference != nil {
+		v.Reference = signed(i.Reference[0], digits) + " to " + signed(i.Reference[1], digits)
+	}
+	return v
+}
+
+// Numbers in words and figures. A minus is U+2212, as wide as a plus.
+
+func optional(v *float64, format func(float64) string) string {
+	if v == nil {
+		return "–"
+	}
+	return format(*v)
+}
+
+func signed(v float64, digits int) string {
+	return strings.Replace(strconv.FormatFloat(v, 'f', digits, 64), "-", "−", 1)
+}
+
+// grouped writes thousands apart, with a no-break thin space.
+func grouped(v float64, digits int) string {
+	s := strconv.FormatFloat(v, 'f', digits, 64)
+	sign := ""
+	if strings.HasPrefix(s, "-") {
+		sign, s = "−", s[1:]
+	}
+	whole, rest, _ := strings.Cut(s, ".")
+	for n := len(whole) - 3; n > 0; n -= 3 {
+		whole = whole[:n] + "\u202f" + whole[n:]
+	}
+	if rest != "" {
+		rest = "." + rest
+	}
+	return sign + whole + rest
+}
+
+// ratio shows two figures, or whole numbers from ten.
+func ratio(v float64) string {
+	if v >= 9.95 {
+		return grouped(v, 0)
+	}
+	return strconv.FormatFloat(v, 'g', 2, 64)
+}
+
+// percent of a probability, with a decimal where it is small.
+func percent(p float64) string {
+	digits := 0
+	if p < 0.2 || p > 0.98 {
+		digits = 1
+	}
+	return signed(100*p, digits) + " %"
+}
+
+// number is a float64 or what a pointer to one holds; templates have both.
+func number(v any) float64 {
+	if p, ok := v.(*float64); ok {
+		return *p
+	}
+	return v.(float64)
+}
