@@ -25,7 +25,7 @@ type Page struct {
 	Preview  []byte               // PNG, may be empty
 	Curves   []Curve              // in the order in which they are drawn
 	Norms    []string             // cohort and limits of the reference values, a paragraph each
-	Cards    map[neuroscreen.Condition]Card
+	Cards    map[string]Card      // by the model's name
 }
 
 // Card is what a reader must know of a model before believing its score.
@@ -94,13 +94,16 @@ type fact struct {
 	Wide        bool // takes a line of its own
 }
 
+// scoreView is a score in words. The first score of a condition decides;
+// others stand beside it.
 type scoreView struct {
 	neuroscreen.Score
 	Title    string
 	Headline string
 	Text     string
 	Evidence string
-	Card     *Card
+	Card     Card
+	Beside   []scoreView
 }
 
 type pairView struct {
@@ -127,7 +130,12 @@ func view(p Page) pageView {
 		v.Quality = append(v.Quality, reason.Text)
 	}
 	for _, s := range r.Scores {
-		v.Scores = append(v.Scores, scoreOf(s, p.Cards))
+		first := slices.IndexFunc(v.Scores, func(o scoreView) bool { return o.Condition == s.Condition })
+		if first < 0 {
+			v.Scores = append(v.Scores, scoreOf(s, p.Cards[s.Model]))
+		} else {
+			v.Scores[first].Beside = append(v.Scores[first].Beside, besideOf(s, p.Cards[s.Model]))
+		}
 	}
 	v.Pairs, v.Singles = pairs(r.Volumes)
 	for _, vol := range r.Volumes {
@@ -213,14 +221,14 @@ var (
 	}
 )
 
-func scoreOf(s neuroscreen.Score, cards map[neuroscreen.Condition]Card) scoreView {
-	name := conditionNames[s.Condition]
-	v := scoreView{Score: s, Title: "Pattern seen in " + name, Evidence: evidenceWords[s.Evidence]}
+func scoreOf(s neuroscreen.Score, card Card) scoreView {
+	name, ok := conditionNames[s.Condition]
+	if !ok {
+		name = strings.ReplaceAll(string(s.Condition), "_", " ")
+	}
+	v := scoreView{Score: s, Title: "Pattern seen in " + name, Evidence: evidenceWords[s.Evidence], Card: card}
 	if s.Side != nil {
 		v.Title += ", " + *s.Side
-	}
-	if c, ok := cards[s.Condition]; ok {
-		v.Card = &c
 	}
 	switch {
 	case s.Abstained != nil:
@@ -236,14 +244,7 @@ func scoreOf(s neuroscreen.Score, cards map[neuroscreen.Condition]Card) scoreVie
 	if s.LikelihoodRatio == nil {
 		return v
 	}
-	v.Text = likelihoodWords(*s.LikelihoodRatio)
-	if s.CI95 != nil {
-		v.Text += fmt.Sprintf(" The 95 %% interval of this likelihood ratio runs from %s to %s", ratio(s.CI95[0]), ratio(s.CI95[1]))
-		if s.CI95[0] < 1 && s.CI95[1] > 1 {
-			v.Text += " and includes 1, which would say nothing either way"
-		}
-		v.Text += "."
-	}
+	v.Text = likelihoodWords(*s.LikelihoodRatio) + intervalWords(s.CI95)
 	if s.Prior != nil && s.Posterior != nil {
 		v.Text += fmt.Sprintf(" If %s of the people who are scanned have the condition (the prior), %s of those with measurements like these do.", percent(*s.Prior), percent(*s.Posterior))
 	} else {
@@ -253,6 +254,29 @@ func scoreOf(s neuroscreen.Score, cards map[neuroscreen.Condition]Card) scoreVie
 		v.Text += " This cannot exclude the condition."
 	}
 	return v
+}
+
+// besideOf words a score that sets no flag and has no prior.
+func besideOf(s neuroscreen.Score, card Card) scoreView {
+	v := scoreView{Score: s, Title: "Beside it, " + strings.NewReplacer("-", " ", "_", " ").Replace(s.Model), Evidence: evidenceWords[s.Evidence], Card: card}
+	switch {
+	case s.Abstained != nil:
+		v.Text = "No score: " + sentence(*s.Abstained)
+	case s.LikelihoodRatio != nil:
+		v.Text = likelihoodWords(*s.LikelihoodRatio) + intervalWords(s.CI95)
+	}
+	return v
+}
+
+func intervalWords(ci *[2]float64) string {
+	if ci == nil {
+		return ""
+	}
+	text := fmt.Sprintf(" The 95 %% interval of this likelihood ratio runs from %s to %s", ratio(ci[0]), ratio(ci[1]))
+	if ci[0] < 1 && ci[1] > 1 {
+		text += " and includes 1, which would say nothing either way"
+	}
+	return text + "."
 }
 
 // likelihoodWords puts a likelihood ratio in words.

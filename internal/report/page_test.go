@@ -81,12 +81,13 @@ func samplePage() Page {
 				{Name: "brain_parenchymal_fraction", Value: 0.7412},
 			},
 			Scores: []neuroscreen.Score{
-				{Condition: neuroscreen.Alzheimers, Evidence: neuroscreen.ExternalCohort, LikelihoodRatio: ptr(6.4123), CI95: ptr([2]float64{2.9, 14.2}),
+				{Condition: neuroscreen.Alzheimers, Model: "alzheimers-scan", Evidence: neuroscreen.ExternalCohort, LikelihoodRatio: ptr(6.4123), CI95: ptr([2]float64{2.9, 14.2}),
 					Prior: ptr(0.05), Posterior: ptr(0.25232), Flag: neuroscreen.FlagFlagged, Intercept: -0.4,
 					Contributions: []neuroscreen.Contribution{{Feature: "Left-Hippocampus", Value: 2671, Z: ptr(-2.49), LogLR: 1.3}, {Feature: "Right-Hippocampus", Value: 2902, Z: ptr(-2.05), LogLR: 0.958}}},
-				{Condition: neuroscreen.Parkinsons, Evidence: neuroscreen.Experimental, LikelihoodRatio: ptr(0.81), CI95: ptr([2]float64{0.5, 1.3}),
+				{Condition: neuroscreen.Alzheimers, Model: "alzheimers-effects", Evidence: neuroscreen.PublishedEffects, LikelihoodRatio: ptr(11.2), CI95: ptr([2]float64{4.1, 30.6}), Flag: neuroscreen.FlagNone},
+				{Condition: neuroscreen.Parkinsons, Model: "parkinsons", Evidence: neuroscreen.Experimental, LikelihoodRatio: ptr(0.81), CI95: ptr([2]float64{0.5, 1.3}),
 					Prior: ptr(0.025), Posterior: ptr(0.0203), Flag: neuroscreen.FlagNone},
-				{Condition: neuroscreen.MesialTemporalSclerosis, Evidence: neuroscreen.PublishedEffects, Flag: neuroscreen.FlagNone,
+				{Condition: neuroscreen.MesialTemporalSclerosis, Model: "mesial-temporal-sclerosis", Evidence: neuroscreen.PublishedEffects, Flag: neuroscreen.FlagNone,
 					Abstained: ptr("both hippocampi are small, which the asymmetry cannot judge <b>")},
 			},
 		},
@@ -97,7 +98,7 @@ func samplePage() Page {
 			curve("Left-Lateral-Ventricle", 6000, 190, 5200), curve("Right-Lateral-Ventricle", 5600, 170, 5000), curve("Left-Nothing", 1, 1, 1),
 		},
 		Norms: []string{"An invented cohort of 6,909 healthy adults."},
-		Cards: map[neuroscreen.Condition]Card{neuroscreen.Alzheimers: {
+		Cards: map[string]Card{"alzheimers-scan": {
 			Cohort: "An invented cohort of 188 people aged 60 and over.", Performance: "AUC .79.", Limits: "Not for people under 60."}},
 	}
 }
@@ -147,6 +148,7 @@ func TestPageSays(t *testing.T) {
 		"6.4 times as frequent in people with the condition",
 		"from 2.9 to 14.",
 		"If 5.0 % of the people who are scanned have the condition (the prior), 25 % of those with measurements like these do.",
+		"<b>Beside it, alzheimers effects:</b> Measurements like these are 11 times as frequent",
 		"1.2 times as frequent in people without the condition",
 		"includes 1",
 		"This cannot exclude the condition.",
