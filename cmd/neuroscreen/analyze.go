@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"neuroscreen"
+	"neuroscreen/internal/nifti"
+	"neuroscreen/internal/pipeline"
+	"neuroscreen/internal/version"
+)
+
+type analyzeCmd struct {
+	Scan          string   `arg:"" type:"existingfile" help:"NIfTI file (.nii, .nii.gz, .hdr or .img; the partner of a pair is found)."`
+	Age           float64  `required:"" help:"Age in years."`
+	Sex           string   `required:"" enum:"F,M" help:"F or M."`
+	Out           string   `required:"" type:"path" help:"Folder for result.json, segmentation.nii.gz, preview.png and report.html."`
+	Modality      string   `default:"T1w" enum:"T1w" help:"T1w."`
+	Subject       string   `help:"Identifier to write into the result."`
+	ScanDate      string   `help:"YYYY-MM-DD."`
+	Scanner       string   `help:"Scanner, as the report should name it."`
+	FieldStrength *float64 `help:"In tesla."`
+	Contrast      *bool    `help:"Whether a contrast agent was given."`
+	MMSE          *float64 `name:"mmse" help:"Mini-Mental State Examination, 0 to 30."`
+	Settings      string   `type:"existingfile" help:"Site settings in JSON: thresholds, priors, site shift."`
+	Quiet         bool     `short:"q" help:"No progress on standard error."`
+}
+
+func (c *analyzeCmd) Run(ctx context.Context) error {
+	started := time.Now()
+	progress := func(format string, args ...any) {
+		if !c.Quiet {
+			fmt.Fprintf(os.Stderr, "%5.1f s  "+format+"\n", append([]any{time.Since(started).Seconds()}, args...)...)
+		}
+	}
+	in := pipeline.Input{
+		Metadata: neuroscreen.Metadata{
+			SubjectID: c.Subject, AgeYears: &c.Age, Sex: neuroscreen.Sex(c.Sex), Modality: neuroscreen.Modality(c.Modality),
+			ScanDate: c.ScanDate, Scanner: c.Scanner, FieldStrengthT: c.FieldStrength, ContrastAgent: c.Contrast, MMSE: c.MMSE,
+		},
+		Stage: func(_ context.Context, s neuroscreen.State) error {
+			progress("%s", s)
+			return nil
+		},
+	}
+	if c.Settings != "" {
+		b, err := os.ReadFile(c.Settings)
+		if err != nil {
+			return err
+		}
+		if in.Settings, err = pipeline.ParseSettings(b); err != nil {
+			return fmt.Errorf("%s: %w", c.Settings, err)
+		}
+	}
+	header, image, err := nifti.Files(c.Scan)
+	if err != nil {
+		return refusal(err)
+	}
+	f, err := os.Open(image)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		return err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	in.SHA256, in.Image = hex.EncodeToString(sum.Sum(nil)), f
+	if header != "" {
+		h, err := os.Open(header)
+		if err != nil {
+			return err
+		}
+		defer h.Close()
+		in.Header = h
+	}
+
+	engine, err := pipeline.New(version.String(), nifti.Limits{})
+	if err != nil {
+		return err
+	}
+	progress("read %s", filepath.Base(image))
+	out, err := engine.Analyze(ctx, in)
+	if err != nil {
+		return err
+	}
+	if err := c.write(out); err != nil {
+		return err
+	}
+	progress("%s: %s", neuroscreen.Scored, out.Result.QC.Verdict)
+	return nil
+}
+
+// refusal turns a file that is no NIfTI into what the pipeline would say.
+func refusal(err error) error {
+	if e, ok := errors.AsType[*nifti.Error](err); ok {
+		return &neuroscreen.Error{Code: neuroscreen.CodeUnprocessable, Type: e.Type, Field: e.Field, Message: e.Msg, Err: e.Err}
+	}
+	return err
+}
+
+func (c *analyzeCmd) write(out *pipeline.Output) error {
+	if err := os.MkdirAll(c.Out, 0o755); err != nil {
+		return err
+	}
+	doc, err := json.MarshalIndent(out.Result, "", "  ")
+	if err != nil {
+		return err
+	}
+	for name, b := range map[string][]byte{
+		"result.json": append(doc, '\n'), "segmentation.nii.gz": out.Segmentation, "preview.png": out.Preview, "report.html": out.ReportHTML,
+	} {
+		if err := os.WriteFile(filepath.Join(c.Out, name), b, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}

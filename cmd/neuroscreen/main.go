@@ -1,0 +1,89 @@
+// Command neuroscreen measures brain scans on the command line and speaks to
+// the service.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"neuroscreen"
+	"neuroscreen/internal/qc"
+	"neuroscreen/internal/version"
+)
+
+type cli struct {
+	Analyze analyzeCmd `cmd:"" help:"Measure and score a scan; needs no server and no database."`
+	Submit  submitCmd  `cmd:"" help:"Hand a scan to a service; --wait prints its result."`
+	Keys    keysCmd    `cmd:"" help:"Make, list and revoke the keys of a site."`
+	Ready   readyCmd   `cmd:"" help:"Say by the exit code whether a service is ready."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// Exit codes.
+const (
+	exitFault   = 1 // something went wrong here: a full disk, no server
+	exitUsage   = 2 // the command line is wrong
+	exitRefused = 3 // the scan was refused; the problem is on standard output as JSON
+)
+
+const description = `Automatic measurement of brain MRI, compared with healthy people.
+
+Research use: results are for review by a qualified physician together with the source images.
+
+Exit codes: 0 done, 1 fault, 2 wrong usage, 3 scan refused (the reason is printed as JSON).`
+
+func main() {
+	var c cli
+	parser := kong.Must(&c, kong.Name("neuroscreen"), kong.Description(description))
+	k, err := parser.Parse(os.Args[1:])
+	if err != nil {
+		parser.Errorf("%s", err)
+		os.Exit(exitUsage)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	k.BindTo(ctx, (*context.Context)(nil))
+	if err := k.Run(); err != nil {
+		os.Exit(fail(err))
+	}
+}
+
+// fail prints an error the way that its reader needs it and returns the exit
+// code: a refusal as a problem in JSON for programs, anything else as a line.
+func fail(err error) int {
+	if e, ok := errors.AsType[*neuroscreen.Error](err); ok && e.Code == neuroscreen.CodeUnprocessable {
+		enc := json.NewEncoder(os.Stdout)
+		enc.SetIndent("", "  ")
+		enc.Encode(problem{
+			Type: "/problems/" + e.Type, Title: "The scan was refused", Status: 422, Detail: e.Message, Field: e.Field, Reasons: qc.Reasons(err),
+		})
+		fmt.Fprintln(os.Stderr, "neuroscreen: refused:", e.Message)
+		return exitRefused
+	}
+	fmt.Fprintln(os.Stderr, "neuroscreen:", err)
+	return exitFault
+}
+
+// problem is an RFC 9457 problem, as the service sends it.
+type problem struct {
+	Type    string               `json:"type"`
+	Title   string               `json:"title"`
+	Status  int                  `json:"status"`
+	Detail  string               `json:"detail"`
+	Field   string               `json:"field,omitempty"`
+	Reasons []neuroscreen.Reason `json:"reasons,omitempty"`
+}
+
+type versionCmd struct{}
+
+func (versionCmd) Run() error {
+	fmt.Println(version.String())
+	return nil
+}

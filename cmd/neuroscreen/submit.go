@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/google/uuid"
+
+	"neuroscreen"
+	"neuroscreen/internal/client"
+	"neuroscreen/internal/nifti"
+)
+
+type submitCmd struct {
+	server
+	Scan      string   `arg:"" type:"existingfile" help:"NIfTI file (.nii, .nii.gz, .hdr or .img)."`
+	Subject   string   `required:"" help:"The subject's identifier at your site."`
+	Age       float64  `required:"" help:"Age in years."`
+	Sex       string   `required:"" enum:"F,M" help:"F or M."`
+	ScanDate  string   `help:"YYYY-MM-DD."`
+	Scanner   string   `help:"Scanner, as the worklist should name it."`
+	Accession string   `help:"Accession number."`
+	Contrast  *bool    `help:"Whether a contrast agent was given."`
+	MMSE      *float64 `name:"mmse" help:"Mini-Mental State Examination, 0 to 30."`
+	Wait      bool     `help:"Wait for the result and print it as a table."`
+	Quiet     bool     `short:"q" help:"No progress on standard error."`
+}
+
+func (c *submitCmd) Run(ctx context.Context) error {
+	api, err := c.open()
+	if err != nil {
+		return err
+	}
+	header, image, err := nifti.Files(c.Scan)
+	if err != nil {
+		return refusal(err)
+	}
+	f, err := os.Open(image)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	u := client.Upload{Scan: f, Name: image, Metadata: neuroscreen.Metadata{
+		SubjectID: c.Subject, AgeYears: &c.Age, Sex: neuroscreen.Sex(c.Sex), Modality: neuroscreen.T1w, ScanDate: c.ScanDate,
+		Scanner: c.Scanner, AccessionNumber: c.Accession, ContrastAgent: c.Contrast, MMSE: c.MMSE,
+	}}
+	if header != "" {
+		if u.Header, err = os.ReadFile(header); err != nil {
+			return err
+		}
+	}
+	if !c.Quiet {
+		u.Progress = progressBar()
+	}
+	scan, known, err := api.Submit(ctx, u)
+	if err != nil {
+		return err
+	}
+	if known && !c.Quiet {
+		fmt.Fprintln(os.Stderr, "the service has this scan already")
+	}
+	if !c.Wait {
+		fmt.Println(scan.ID)
+		return nil
+	}
+	scan, err = api.Wait(ctx, scan.ID, func(e client.ScanEvent) {
+		if !c.Quiet {
+			fmt.Fprintf(os.Stderr, "  %s\n", e.State)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return c.print(ctx, api, scan)
+}
+
+// progressBar draws on standard error, at most ten times a second.
+func progressBar() func(sent, total int64) {
+	const width = 40
+	var drawn time.Time
+	return func(sent, total int64) {
+		if total == 0 || sent < total && time.Since(drawn) < 100*time.Millisecond {
+			return
+		}
+		drawn = time.Now()
+		done := int(sent * width / total)
+		fmt.Fprintf(os.Stderr, "\r  sending [%s%s] %3d %%", strings.Repeat("#", done), strings.Repeat(".", width-done), sent*100/total)
+		if sent == total {
+			fmt.Fprintln(os.Stderr)
+		}
+	}
+}
+
+// print shows the end of a scan: its result in short, or why there is none.
+func (c *submitCmd) print(ctx context.Context, api *client.API, scan client.Scan) error {
+	if scan.State != neuroscreen.Scored {
+		err := fmt.Errorf("scan %s ended as %s", scan.ID, scan.State)
+		for _, r := range scan.Reasons {
+			err = fmt.Errorf("%w; %s", err, r.Text)
+		}
+		return err
+	}
+	res, err := api.GetResultWithResponse(ctx, scan.ID, nil)
+	if err != nil {
+		return err
+	}
+	if res.JSON200 == nil {
+		return client.ProblemOf(res.HTTPResponse, res.Body)
+	}
+	return printResult(res.JSON200, c.Age, c.Sex)
+}
+
+// printResult is a result on a few lines: quality, head size, hippocampi, and
+// each score with what stands behind it.
+func printResult(r *neuroscreen.Result, age float64, sex string) error {
+	w := newTable()
+	fmt.Fprintf(w, "\nsubject %s, %g years, %s\tscan %s\n", r.SubjectID, age, sex, r.ScanID)
+	fmt.Fprintf(w, "quality\t%s%s\n", r.QC.Verdict, codes(r.QC.Reasons))
+	if r.IntracranialVolumeMM3 != nil {
+		fmt.Fprintf(w, "intracranial volume\t%.0f ml\n", *r.IntracranialVolumeMM3/1000)
+	}
+	for _, v := range r.Volumes {
+		if !strings.HasSuffix(v.Structure, "-Hippocampus") {
+			continue
+		}
+		fmt.Fprintf(w, "%s\t%.0f ± %.0f mm3", v.Structure, v.MM3, v.StandardErrorMM)
+		if v.Percentile != nil {
+			fmt.Fprintf(w, ", expected %.0f, percentile %.0f", *v.ExpectedMM3, *v.Percentile)
+		}
+		fmt.Fprintln(w)
+	}
+	for _, s := range r.Scores {
+		fmt.Fprintf(w, "%s\t", strings.ReplaceAll(string(s.Condition), "_", " "))
+		switch {
+		case s.Abstained != nil:
+			fmt.Fprintf(w, "no answer: %s\n", *s.Abstained)
+		case s.LikelihoodRatio != nil:
+			fmt.Fprintf(w, "%s, likelihood ratio %.2g", s.Flag, *s.LikelihoodRatio)
+			if s.CI95 != nil {
+				fmt.Fprintf(w, " (95 %% interval %.2g to %.2g)", s.CI95[0], s.CI95[1])
+			}
+			if s.Posterior != nil {
+				fmt.Fprintf(w, ", with a prior of %.1f %%: %.1f %%", 100**s.Prior, 100**s.Posterior)
+			}
+			if s.Side != nil {
+				fmt.Fprintf(w, ", %s side", *s.Side)
+			}
+			fmt.Fprintf(w, " [%s]\n", s.Evidence)
+		}
+	}
+	return w.Flush()
+}
+
+func codes(rs []neuroscreen.Reason) string {
+	if len(rs) == 0 {
+		return ""
+	}
+	var c []string
+	for _, r := range rs {
+		c = append(c, r.Code)
+	}
+	return " (" + strings.Join(c, ", ") + ")"
+}
+
+func newTable() *tabwriter.Writer { return tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0) }
+
+func day(t *time.Time) string {
+	if t == nil {
+		return "-"
+	}
+	return t.Local().Format("2006-01-02")
+}
+
+func parseID(s string) (uuid.UUID, error) {
+	id, err := uuid.Parse(s)
+	if err != nil {
+		return id, fmt.Errorf("%q is not an id such as 0190b2a3-...", s)
+	}
+	return id, nil
+}

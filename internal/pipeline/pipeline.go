@@ -1,0 +1,223 @@
+// Package pipeline is the journey of one scan: bytes, volume, labels,
+// measurements, scores, document. Analyze is read from top to bottom; each
+// stage is one call into the package that knows how.
+package pipeline
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"time"
+
+	"neuroscreen"
+	"neuroscreen/internal/anatomy"
+	"neuroscreen/internal/model"
+	"neuroscreen/internal/nifti"
+	"neuroscreen/internal/norm"
+	"neuroscreen/internal/qc"
+	"neuroscreen/internal/segment"
+	"neuroscreen/internal/segment/conv"
+	"neuroscreen/internal/volume"
+)
+
+// Engine holds what every analysis shares. It is safe for concurrent use; the
+// network serves one scan at a time.
+type Engine struct {
+	network *segment.Network
+	norms   *norm.Norms
+	models  *model.Models
+	version string
+	limits  nifti.Limits
+	now     func() time.Time // of the report's date
+}
+
+// New prepares the embedded network, norms and models. Limits bound what a
+// file may expand to; zero fields take nifti's defaults.
+func New(version string, limits nifti.Limits) (*Engine, error) {
+	network, err := segment.Default()
+	if err != nil {
+		return nil, err
+	}
+	return &Engine{network: network, norms: norm.Default(), models: model.Default(), version: version, limits: limits, now: time.Now}, nil
+}
+
+// Input of one analysis.
+type Input struct {
+	ScanID   string
+	Metadata neuroscreen.Metadata
+	Settings Settings
+	SHA256   string    // of the received bytes, hex
+	Image    io.Reader // NIfTI or ANALYZE, or the .img of a pair
+	Header   io.Reader // the .hdr of a pair, else nil
+	// Stage, if set, is told when the scan is Checked, Segmented and Measured;
+	// its error ends the analysis.
+	Stage func(context.Context, neuroscreen.State) error
+}
+
+// Settings of a site. The zero value is the default.
+type Settings struct {
+	SiteShift *norm.Shift    `json:"site_shift,omitempty"`
+	Model     model.Settings `json:"model"`
+}
+
+// ParseSettings reads the settings stored for a site; none are the default.
+func ParseSettings(b json.RawMessage) (s Settings, err error) {
+	if len(b) > 0 {
+		err = json.Unmarshal(b, &s)
+	}
+	return s, err
+}
+
+// Output of one analysis.
+type Output struct {
+	Result       *neuroscreen.Result
+	Segmentation []byte // NIfTI-1 .nii.gz of FreeSurfer labels on the input's grid
+	Preview      []byte // PNG
+	ReportHTML   []byte
+}
+
+// Analyze takes a scan from its bytes to its result.
+//
+// Errors: a *neuroscreen.Error of CodeUnprocessable refuses the scan and
+// qc.Reasons lists why; ctx's error when that ends; anything else is a fault
+// of ours or of the machine.
+func (e *Engine) Analyze(ctx context.Context, in Input) (*Output, error) {
+	clock := stopwatch{started: time.Now(), ms: map[string]float64{}}
+	reached := func(s neuroscreen.State) error {
+		if err := ctx.Err(); err != nil || in.Stage == nil {
+			return err
+		}
+		return in.Stage(ctx, s)
+	}
+
+	img, err := e.read(in)
+	if err != nil {
+		return nil, err
+	}
+	clock.lap("read")
+	if err := qc.CheckVoxels(img); err != nil {
+		return nil, err
+	}
+	qc.ZeroNonFinite(img.Data)
+	clock.lap("check")
+	if err := reached(neuroscreen.Checked); err != nil {
+		return nil, err
+	}
+
+	scan := &volume.Volume{Grid: volume.Grid{Shape: img.Shape3(), Affine: volume.Affine(img.Affine)}, Data: img.Data}
+	seg, err := e.network.Segment(ctx, scan)
+	if errors.Is(err, segment.ErrNoBrain) {
+		return nil, neuroscreen.Errorf(neuroscreen.CodeUnprocessable, qc.NotABrain, "no brain was found in this image; send a T1-weighted scan of a whole adult head")
+	} else if err != nil {
+		return nil, err
+	}
+	clock.lap("segment")
+	quality, err := qc.Assess(qc.Measured{Image: scan, Labels: seg.Labels, MM3: seg.MM3, Confidence: seg.Confidence, FlipDice: seg.FlipDice})
+	if err != nil {
+		return nil, err
+	}
+	clock.lap("quality")
+	if err := reached(neuroscreen.Segmented); err != nil {
+		return nil, err
+	}
+
+	person := norm.Person{Sex: in.Metadata.Sex, ICVMM3: &seg.ICVMM3}
+	if in.Metadata.AgeYears != nil {
+		person.AgeYears = *in.Metadata.AgeYears
+	}
+	calibration := norm.Calibration{Segmenter: norm.Network, SiteShift: in.Settings.SiteShift}
+	measured := map[string]norm.Measured{}
+	for _, s := range anatomy.Structures[1:] {
+		measured[s.Name] = norm.Measured{MM3: seg.MM3[s.Class], SE: seg.StandardErrorMM3[s.Class]}
+	}
+	rows, indices, notes := e.norms.Compare(measured, person, calibration)
+	quality.Reasons = append(quality.Reasons, notes...)
+	clock.lap("measure")
+	if err := reached(neuroscreen.Measured); err != nil {
+		return nil, err
+	}
+
+	out := &Output{Result: &neuroscreen.Result{
+		Schema:    neuroscreen.ResultSchema,
+		ScanID:    in.ScanID,
+		SubjectID: in.Metadata.SubjectID,
+		Modality:  in.Metadata.Modality,
+		Input: neuroscreen.Input{
+			SHA256: in.SHA256, Shape: img.Shape, VoxelMM: scan.VoxelSize(), Orientation: scan.Orientation(), DType: img.Datatype.String(),
+		},
+		Software:              e.software(in.Settings),
+		QC:                    quality,
+		IntracranialVolumeMM3: &seg.ICVMM3,
+		Volumes:               rows,
+		Indices:               indices,
+		Scores: e.models.Score(model.Features{
+			Person: person, Calibration: calibration, Volumes: measured, MMSE: in.Metadata.MMSE, QC: quality.Verdict, Settings: in.Settings.Model,
+		}),
+		TimingsMS: clock.ms,
+	}}
+	clock.lap("score")
+	if err := e.derive(out, in, scan, seg, person, calibration); err != nil {
+		return nil, err
+	}
+	clock.lap("files")
+	return out, ctx.Err()
+}
+
+// read decodes the image once its header has passed.
+func (e *Engine) read(in Input) (*nifti.Image, error) {
+	var rd *nifti.Reader
+	var err error
+	if in.Header != nil {
+		rd, err = nifti.NewPairReader(in.Header, in.Image, e.limits)
+	} else {
+		rd, err = nifti.NewReader(in.Image, e.limits)
+	}
+	if err != nil {
+		return nil, unreadable(err)
+	}
+	defer rd.Close()
+	if err := qc.CheckHeader(rd.Header(), in.Metadata); err != nil {
+		return nil, err
+	}
+	img, err := rd.Image()
+	if err != nil {
+		return nil, unreadable(err)
+	}
+	return img, nil
+}
+
+// unreadable turns a fault of the file into a refusal; a fault of the disk or
+// the network stays what it is.
+func unreadable(err error) error {
+	if e, ok := errors.AsType[*nifti.Error](err); ok {
+		return &neuroscreen.Error{Code: neuroscreen.CodeUnprocessable, Type: e.Type, Field: e.Field, Message: e.Msg, Err: e.Err}
+	}
+	return err
+}
+
+type stopwatch struct {
+	started time.Time
+	ms      map[string]float64
+}
+
+func (s *stopwatch) lap(stage string) {
+	now := time.Now()
+	s.ms[stage] = float64(now.Sub(s.started).Microseconds()) / 1000
+	s.started = now
+}
+
+// software names everything that took part, with hashes.
+func (e *Engine) software(s Settings) neuroscreen.Software {
+	norms := append([]neuroscreen.Asset(nil), e.norms.Assets()...)
+	if s.SiteShift != nil {
+		norms = append(norms, s.SiteShift.Asset())
+	}
+	return neuroscreen.Software{
+		Version: e.version,
+		Kernel:  conv.Kernel(),
+		Network: neuroscreen.Asset{Name: "default.weights", SHA256: e.network.Model().SHA256()},
+		Norms:   norms,
+		Models:  e.models.Assets(),
+	}
+}

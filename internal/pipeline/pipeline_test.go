@@ -1,0 +1,276 @@
+package pipeline
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"neuroscreen"
+	"neuroscreen/internal/nifti"
+	"neuroscreen/internal/testdata"
+)
+
+func engine(t testing.TB) *Engine {
+	t.Helper()
+	e, err := New("test", nifti.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// scanOf makes an input of a file, or of the pair that it belongs to.
+func scanOf(t testing.TB, path string, age float64, sex neuroscreen.Sex) Input {
+	t.Helper()
+	in := Input{ScanID: "scan", Metadata: neuroscreen.Metadata{SubjectID: "subject", AgeYears: &age, Sex: sex, Modality: neuroscreen.T1w}}
+	header, image, err := nifti.Files(path)
+	if err != nil {
+		header, image = "", path // posted alone, as a client might
+	}
+	read := func(path string) []byte {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	b := read(image)
+	sum := sha256.Sum256(b)
+	in.SHA256, in.Image = hex.EncodeToString(sum[:]), bytes.NewReader(b)
+	if header != "" {
+		in.Header = bytes.NewReader(read(header))
+	}
+	return in
+}
+
+const (
+	atrophied = "../../testdata/heads/atrophied_74F.nii.gz"
+	healthy   = "../../testdata/heads/healthy_45M.nii.gz"
+)
+
+func TestAnalyze(t *testing.T) {
+	in := scanOf(t, atrophied, 74, neuroscreen.Female)
+	var stages []neuroscreen.State
+	in.Stage = func(_ context.Context, s neuroscreen.State) error {
+		stages = append(stages, s)
+		return nil
+	}
+	out, err := engine(t).Analyze(context.Background(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []neuroscreen.State{neuroscreen.Checked, neuroscreen.Segmented, neuroscreen.Measured}; !slices.Equal(stages, want) {
+		t.Errorf("stages %v, want %v", stages, want)
+	}
+	checkResult(t, out.Result)
+
+	// The label map lies on the scan's own grid.
+	scan, err := nifti.Decode(scanOf(t, atrophied, 74, neuroscreen.Female).Image, nifti.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	labels, err := nifti.Decode(bytes.NewReader(out.Segmentation), nifti.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(scan.Shape, labels.Shape) {
+		t.Errorf("segmentation has shape %v, the scan %v", labels.Shape, scan.Shape)
+	}
+	for r := range scan.Affine {
+		for c := range scan.Affine[r] {
+			if math.Abs(scan.Affine[r][c]-labels.Affine[r][c]) > 1e-4 {
+				t.Fatalf("segmentation's affine %v, the scan's %v", labels.Affine, scan.Affine)
+			}
+		}
+	}
+	if !bytes.HasPrefix(out.Preview, []byte("\x89PNG")) || !bytes.Contains(out.ReportHTML, []byte("</html>")) {
+		t.Error("preview or report is missing")
+	}
+}
+
+// checkResult holds every result to the document's arithmetic.
+func checkResult(t *testing.T, r *neuroscreen.Result) {
+	t.Helper()
+	b, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, list := range []string{`"volumes":null`, `"scores":null`, `"indices":null`, `"reasons":null`, `"contributions":null`} {
+		if bytes.Contains(b, []byte(list)) {
+			t.Errorf("%s, want an empty list", list)
+		}
+	}
+	if len(r.Volumes) != 32 || len(r.Input.SHA256) != 64 || len(r.Software.Network.SHA256) != 64 {
+		t.Errorf("%d volumes, input %s, network %s", len(r.Volumes), r.Input.SHA256, r.Software.Network.SHA256)
+	}
+	seen := map[neuroscreen.Condition]bool{}
+	for _, s := range r.Scores {
+		seen[s.Condition] = true
+		if s.IntendedUse == "" {
+			t.Errorf("%s has no intended use", s.Condition)
+		}
+		if s.Abstained != nil {
+			if s.LikelihoodRatio != nil || s.Posterior != nil || s.Flag != neuroscreen.FlagNone {
+				t.Errorf("%s abstains (%s) and still answers", s.Condition, *s.Abstained)
+			}
+			continue
+		}
+		sum := s.Intercept
+		for _, c := range s.Contributions {
+			sum += c.LogLR
+		}
+		if math.Abs(math.Log(*s.LikelihoodRatio)-sum) > 1e-9 {
+			t.Errorf("%s: ln LR %.12f, contributions sum to %.12f", s.Condition, math.Log(*s.LikelihoodRatio), sum)
+		}
+		if (s.Prior == nil) != (s.Posterior == nil) {
+			t.Errorf("%s: prior and posterior go together", s.Condition)
+		} else if s.Prior != nil {
+			logit := func(p float64) float64 { return math.Log(p / (1 - p)) }
+			if math.Abs(logit(*s.Posterior)-logit(*s.Prior)-sum) > 1e-9 {
+				t.Errorf("%s: posterior %v does not follow from prior %v", s.Condition, *s.Posterior, *s.Prior)
+			}
+		}
+	}
+	for _, c := range neuroscreen.Conditions {
+		if !seen[c] {
+			t.Errorf("no score for %s", c)
+		}
+	}
+}
+
+func TestAnalyzeIsDeterministic(t *testing.T) {
+	e := engine(t)
+	var first []byte
+	for range 2 {
+		out, err := e.Analyze(context.Background(), scanOf(t, healthy, 45, neuroscreen.Male))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out.Result.TimingsMS = nil
+		b, err := json.Marshal(out.Result)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b = append(b, out.Segmentation...)
+		if first == nil {
+			first = b
+		} else if !bytes.Equal(first, b) {
+			t.Error("the same scan gave another result")
+		}
+	}
+}
+
+func TestAnalyzeStops(t *testing.T) {
+	gone := errors.New("another worker holds the scan")
+	for _, at := range []neuroscreen.State{neuroscreen.Checked, neuroscreen.Segmented, neuroscreen.Measured} {
+		in := scanOf(t, healthy, 45, neuroscreen.Male)
+		in.Stage = func(_ context.Context, s neuroscreen.State) error {
+			if s == at {
+				return gone
+			}
+			return nil
+		}
+		if _, err := engine(t).Analyze(context.Background(), in); err != gone {
+			t.Errorf("stopped at %s: error %v, want that of the stage", at, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := engine(t).Analyze(ctx, scanOf(t, healthy, 45, neuroscreen.Male)); !errors.Is(err, context.Canceled) {
+		t.Errorf("after cancel: %v", err)
+	}
+}
+
+func TestAnalyzeRefuses(t *testing.T) {
+	whole := scanOf(t, healthy, 45, neuroscreen.Male)
+	file, err := io.ReadAll(whole.Image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	yes := true
+	for _, c := range []struct {
+		name   string
+		change func(*Input)
+		want   string
+	}{
+		{"empty", func(in *Input) { in.Image = bytes.NewReader(nil) }, nifti.TypeEmpty},
+		{"text", func(in *Input) { in.Image = strings.NewReader("version https://git-lfs.github.com/spec/v1\n") }, nifti.TypeNotNIfTI},
+		{"cut short", func(in *Input) { in.Image = bytes.NewReader(file[:len(file)/2]) }, nifti.TypeTruncated},
+		{"a child", func(in *Input) { age := 12.0; in.Metadata.AgeYears = &age }, "under-18"},
+		{"contrast agent", func(in *Input) { in.Metadata.ContrastAgent = &yes }, "contrast-agent"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			in := scanOf(t, healthy, 45, neuroscreen.Male)
+			c.change(&in)
+			_, err := engine(t).Analyze(context.Background(), in)
+			e, ok := errors.AsType[*neuroscreen.Error](err)
+			if !ok || e.Code != neuroscreen.CodeUnprocessable || e.Type != c.want || e.Message == "" {
+				t.Errorf("got %v, want a refusal for %s", err, c.want)
+			}
+		})
+	}
+}
+
+// TestCorpora: every real head passes or is reviewed; whatever must not be
+// measured is refused, and nothing panics.
+func TestCorpora(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a minute")
+	}
+	e := engine(t)
+	for _, c := range []struct {
+		folder string
+		head   bool
+	}{{"t1", true}, {"refuse", false}, {"odd", false}} {
+		root := testdata.Shared(t, "scans", c.folder)
+		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			name := filepath.Base(path)
+			if err != nil || d.IsDir() || strings.Contains(name, "_glm") || strings.Contains(name, "_aseg") ||
+				strings.HasSuffix(name, ".tsv") || strings.HasSuffix(name, ".csv") || strings.HasSuffix(name, ".mgz") {
+				return err
+			}
+			t.Run(c.folder+"/"+name, func(t *testing.T) {
+				out, err := e.Analyze(context.Background(), scanOf(t, path, 40, neuroscreen.Female))
+				switch {
+				case err == nil && c.head:
+					checkResult(t, out.Result)
+				case err == nil && out.Result.QC.Verdict == neuroscreen.VerdictPass:
+					t.Errorf("passed without a word; want it refused or flagged")
+				case err == nil:
+					t.Logf("verdict %s %v", out.Result.QC.Verdict, codes(out.Result.QC.Reasons))
+				default:
+					r, ok := errors.AsType[*neuroscreen.Error](err)
+					if !ok || r.Code != neuroscreen.CodeUnprocessable {
+						t.Errorf("a fault, not a refusal: %v", err)
+					} else if c.head {
+						t.Errorf("refused: %v", r)
+					} else {
+						t.Logf("%s", r.Type)
+					}
+				}
+			})
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func codes(rs []neuroscreen.Reason) (c []string) {
+	for _, r := range rs {
+		c = append(c, r.Code)
+	}
+	return c
+}
