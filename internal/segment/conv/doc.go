@@ -9,7 +9,8 @@
 //
 // An operation panics on shapes that do not fit together: that is a bug of the caller. Results do
 // not depend on the number of threads: tasks are cut by shape alone and sums are taken in a fixed
-// order. AVX2 and plain Go kernels differ in rounding.
+// order. The kernels, AVX-512, AVX2 and plain Go, differ in rounding, by some 1e-5 of an output's root
+// mean square.
 package conv
 
 //go:generate go run -C asmgen .
