@@ -122,7 +122,8 @@ const (
 // no likelihood ratio, no posterior and flag "none".
 type Score struct {
 	Condition       Condition      `json:"condition"`
-	Side            *string        `json:"side"` // "left", "right" or null
+	Model           string         `json:"model"` // name of the model's card; a condition may have several scores, the first decides
+	Side            *string        `json:"side"`  // "left", "right" or null
 	Evidence        Evidence       `json:"evidence"`
 	LikelihoodRatio *float64       `json:"likelihood_ratio"`
 	CI95            *[2]float64    `json:"ci95"`

@@ -30,8 +30,7 @@ var brainParts = []string{
 func Asymmetry(left, right Measured) (percent, se float64) {
 	l, r := left.MM3, right.MM3
 	s := l + r
-	el := math.Hypot(cleanSE(left.SE), RetestCV("Left-Hippocampus")*l)
-	er := math.Hypot(cleanSE(right.SE), RetestCV("Right-Hippocampus")*r)
+	el, er := NoiseMM3("Left-Hippocampus", left), NoiseMM3("Right-Hippocampus", right)
 	return 100 * (r - l) / s, 200 / (s * s) * math.Hypot(l*er, r*el)
 }
 
@@ -54,7 +53,7 @@ func (n *Norms) indices(vols map[string]Measured, p Person, cal Calibration) []n
 		}
 		out = append(out, neuroscreen.Index{Name: side.index, Value: h.MM3 / (h.MM3 + v.MM3), Reference: n.hocReference(side.prefix, p, cal)})
 	}
-	if p.ICVMM3 != nil && plausibleICV(*p.ICVMM3) {
+	if p.ICVMM3 != nil && PlausibleICV(*p.ICVMM3) {
 		if brain, ok := brainVolume(vols); ok {
 			out = append(out, neuroscreen.Index{Name: "brain_parenchymal_fraction", Value: brain / *p.ICVMM3, Reference: n.fractionReference(p, cal)})
 		}
@@ -62,8 +61,8 @@ func (n *Norms) indices(vols map[string]Measured, p Person, cal Calibration) []n
 	return out
 }
 
-// plausibleICV rejects what is no adult head in mm3, above all a figure in cm3.
-func plausibleICV(icv float64) bool { return icv >= 5e5 && icv <= 3e6 }
+// PlausibleICV rejects what is no adult head in mm3, above all a figure in cm3.
+func PlausibleICV(icv float64) bool { return icv >= 5e5 && icv <= 3e6 }
 
 // hocReference is the 5 to 95 % interval of H / (H + V): logit(HOC) is
 // ln H - ln V, taken as normal; ln H by its first-order spread.

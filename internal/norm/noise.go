@@ -2,6 +2,7 @@ package norm
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 )
@@ -37,6 +38,12 @@ func RetestCV(structure string) float64 {
 		return cv
 	}
 	return retestDefault
+}
+
+// NoiseMM3 returns the standard error of one measured volume: the
+// measurement's own and the test-retest spread.
+func NoiseMM3(structure string, v Measured) float64 {
+	return math.Hypot(cleanSE(v.SE), RetestCV(structure)*v.MM3)
 }
 
 // siteRatioFrom names the row of the between-site table that stands for a

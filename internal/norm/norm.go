@@ -160,7 +160,7 @@ func outOfRange(p Person) *neuroscreen.Reason {
 		return &neuroscreen.Reason{Code: "sex-missing", Text: "the norm needs the sex, F or M: volumes are given without z"}
 	case p.ICVMM3 == nil:
 		return &neuroscreen.Reason{Code: "head-size-missing", Text: "the norm needs the intracranial volume: volumes are given without z"}
-	case !plausibleICV(*p.ICVMM3):
+	case !PlausibleICV(*p.ICVMM3):
 		return reason("head-size-implausible", "the intracranial volume is not that of an adult head in mm3 (FreeSurfer's eTIV is in mm3; some tables give cm3): volumes are given without z", *p.ICVMM3, 0)
 	}
 	return nil
@@ -285,7 +285,8 @@ func (n *Norms) Curve(structure string, p Person, cal Calibration, from, to, ste
 type Z struct {
 	Value      float64
 	CI95       [2]float64
-	SE         float64 // standard error of Value behind CI95
+	NoiseSE    float64 // standard error from measurement and test-retest, on the scale of Value
+	SiteSE     float64 // from the site, on the scale of Value; both sides of a pair share it
 	Percentile float64 // 100 Phi(Value)
 }
 
@@ -304,10 +305,11 @@ func (n *Norms) ZOf(structure string, v Measured, p Person, cal Calibration) (Z,
 
 func (l location) z(structure string, v Measured) Z {
 	t := l.total()
-	noise := math.Hypot(cleanSE(v.SE), RetestCV(structure)*v.MM3) * l.slope(v.MM3)
+	noise := NoiseMM3(structure, v) * l.slope(v.MM3) / t
+	site := l.siteSD / t
 	z := (l.scale(v.MM3) - l.mu) / t
-	se := math.Hypot(noise, l.siteSD) / t
-	return Z{Value: z, SE: se, CI95: [2]float64{z - z95*se, z + z95*se}, Percentile: 100 * distuv.UnitNormal.CDF(z)}
+	half := z95 * math.Hypot(noise, site)
+	return Z{Value: z, CI95: [2]float64{z - half, z + half}, NoiseSE: noise, SiteSE: site, Percentile: 100 * distuv.UnitNormal.CDF(z)}
 }
 
 // Equivalent returns what another segmenter would on average have measured in

@@ -1,0 +1,132 @@
+"""What the scripts share: z as the program computes it, statistics with their
+intervals, and the writing of model files."""
+import csv
+import json
+import os
+
+import numpy as np
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+import nomis
+
+MODELS = os.path.join(nomis.ROOT, "internal", "model", "data")
+
+
+def _site_ratios():
+    with open(os.path.join(nomis.ROOT, "internal", "norm", "data", "between_site_sd.csv")) as f:
+        return {r["region"].lower(): float(r["ratio_between_within"]) for r in csv.DictReader(f)}
+
+
+SITE_RATIO = _site_ratios()
+
+
+def shift(segmenter):
+    with open(os.path.join(nomis.ROOT, "internal", "norm", "data", "segmenter_%s.json" % segmenter)) as f:
+        return json.load(f)["structures"]
+
+
+def row_z(structure, mm3, age, male, tiv_mm3, moments=None):
+    """z as internal/norm gives it at a site that is not calibrated: less the
+    segmenter's shift (n/(n+10) of it), over the norm's and the sites' spread."""
+    reg = nomis.region(structure)
+    z, sd = nomis.z(reg, mm3, age, male, tiv_mm3), 1.0
+    if moments:
+        m = moments[structure]
+        z = z - m["mean_z"] * m["n"] / (m["n"] + 10)
+        if max(m["n"], m.get("n_sd", 0)) >= 20:
+            sd = min(max(m["sd_z"], 0.5), 2.0)
+    return z / np.hypot(sd, SITE_RATIO[reg])
+
+
+def wilson(k, n):
+    if n == 0:
+        return [0.0, 1.0]
+    p, z = k / n, 1.959963984540054
+    mid, half = (p + z * z / (2 * n)) / (1 + z * z / n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return [round(float(mid - half), 4), round(float(mid + half), 4)]
+
+
+def auc_ci(y, s, rng, n=2000):
+    """AUC with a 95 % percentile bootstrap over people, drawn within class."""
+    y, s = np.asarray(y), np.asarray(s)
+    pos, neg = s[y == 1], s[y == 0]
+    b = []
+    for _ in range(n):
+        p, q = rng.choice(pos, len(pos)), rng.choice(neg, len(neg))
+        b.append(roc_auc_score(np.r_[np.ones(len(p)), np.zeros(len(q))], np.r_[p, q]))
+    return {"auc": rnd(roc_auc_score(y, s)), "ci95": [rnd(v) for v in np.percentile(b, [2.5, 97.5])], "cases": int(len(pos)), "controls": int(len(neg))}
+
+
+def rnd(x, digits=4):
+    return round(float(x), digits)
+
+
+def ece(y, p, bins=10):
+    """Expected calibration error in bins of equal width."""
+    b = np.minimum((p * bins).astype(int), bins - 1)
+    return sum(abs(y[b == i].mean() - p[b == i].mean()) * (b == i).mean() for i in range(bins) if (b == i).any())
+
+
+def newton_logistic(x, y, offset=0.0):
+    """Unpenalised logistic regression; returns coefficients and covariance."""
+    x = np.column_stack([np.ones(len(y)), x]) if x is not None else np.ones((len(y), 1))
+    b = np.zeros(x.shape[1])
+    for _ in range(100):
+        p = 1 / (1 + np.exp(-(x @ b + offset)))
+        h = x.T @ (x * (p * (1 - p))[:, None])
+        d = np.linalg.solve(h, x.T @ (y - p))
+        b += d
+        if np.abs(d).max() < 1e-12:
+            break
+    return b, np.linalg.inv(h)
+
+
+def calibration(y, p, rng):
+    """Slope, intercept (calibration in the large, slope held at 1), each with a
+    95 % Wald interval; Spiegelhalter's test; Brier; ECE beside what a perfectly
+    calibrated model of this size would show."""
+    lp = np.log(p / (1 - p))
+    b, v = newton_logistic(lp[:, None], y)
+    a, va = newton_logistic(None, y, offset=lp)
+    ci = lambda m, var: [rnd(m - 1.96 * var**0.5), rnd(m + 1.96 * var**0.5)]
+    sp = ((y - p) * (1 - 2 * p)).sum() / np.sqrt(((1 - 2 * p) ** 2 * p * (1 - p)).sum())
+    perfect = [ece((rng.random(len(p)) < p) * 1.0, p) for _ in range(1000)]
+    return {
+        "slope": rnd(b[1]), "slope_ci95": ci(b[1], v[1, 1]), "intercept": rnd(a[0]), "intercept_ci95": ci(a[0], va[0, 0]),
+        "spiegelhalter_z": rnd(sp), "spiegelhalter_p": rnd(2 * stats.norm.sf(abs(sp))), "brier": rnd(((y - p) ** 2).mean()),
+        "ece_10_bins": rnd(ece(y, p)), "ece_if_perfectly_calibrated": {"mean": rnd(np.mean(perfect)), "p95": rnd(np.percentile(perfect, 95))},
+    }
+
+
+def write(name, doc):
+    os.makedirs(MODELS, exist_ok=True)
+    with open(os.path.join(MODELS, name), "w") as f:
+        json.dump(doc, f, indent=1, ensure_ascii=False)
+        f.write("\n")
+
+
+def synthetic_people(n, rng):
+    """People who do not exist, for the oracle fixtures: volumes near NOMIS's."""
+    out = []
+    for _ in range(n):
+        age, male, tiv = rnd(rng.uniform(60, 90), 1), int(rng.integers(0, 2)), rnd(rng.uniform(1.2e6, 1.9e6), 0)
+        p = {"age": age, "male": male, "icv_mm3": tiv, "nWBV": rnd(rng.uniform(.65, .82)), "MMSE": float(rng.integers(15, 31)), "volumes": {}}
+        for s in ("Hippocampus", "Amygdala", "Inf-Lat-Vent", "Putamen", "Thalamus"):
+            for side in ("Left-", "Right-"):
+                reg = nomis.region(side + s)
+                mu = nomis.COEFFICIENTS[reg]
+                sd = mu["mse"] ** 0.5
+                at = -nomis.z(reg, 1.0 if reg in nomis.LOG else 0.0, age, male, tiv) * sd + rng.normal(-0.8, 1.2) * sd
+                p["volumes"][side + s] = rnd(10**at if reg in nomis.LOG else at, 1)
+        out.append(p)
+    return out
+
+
+def write_oracle(model, people, scores):
+    """Scores of synthetic people, for the Go tests to agree with."""
+    path = os.path.join(nomis.ROOT, "internal", "model", "testdata")
+    os.makedirs(path, exist_ok=True)
+    with open(os.path.join(path, "oracle_%s.json" % model), "w") as f:
+        json.dump({"model": model, "people": [dict(p, ln_lr=float(s)) for p, s in zip(people, scores)]}, f, indent=1)
+        f.write("\n")

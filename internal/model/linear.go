@@ -1,0 +1,124 @@
+package model
+
+import (
+	"fmt"
+	"math"
+
+	"neuroscreen"
+	"neuroscreen/internal/norm"
+)
+
+// linear is a model whose ln(LR) is intercept + sum of
+// coefficient x (feature - reference).
+type linear struct {
+	header
+	Segmenter  norm.Segmenter `json:"segmenter"` // whose volumes the model was made on
+	Intercept  float64        `json:"intercept"`
+	Features   []feature      `json:"features"`
+	Covariance [][]float64    `json:"covariance"` // of (intercept, coefficients), at the references
+	Thresholds []Threshold    `json:"thresholds"`
+}
+
+// feature is one term. Its name is a structure, which enters as z, or a key of
+// plainFeatures.
+type feature struct {
+	Name        string  `json:"name"`
+	Reference   float64 `json:"reference"`
+	Coefficient float64 `json:"coefficient"`
+}
+
+// plainFeatures are those that are no structure's z. A feature that is absent
+// comes with the reason.
+var plainFeatures = map[string]func(Features) (value float64, missing string){
+	"age_years": func(f Features) (float64, string) { return f.Person.AgeYears, "" },
+	"male": func(f Features) (float64, string) {
+		if f.Person.Sex == neuroscreen.Male {
+			return 1, ""
+		}
+		return 0, ""
+	},
+	"intracranial_volume_l": func(f Features) (float64, string) {
+		return min(max(*f.Person.ICVMM3, norm.MinTIV), norm.MaxTIV) / 1e6, ""
+	},
+	"nWBV": func(f Features) (float64, string) {
+		switch v := f.NWBV; {
+		case v == nil:
+			return 0, "nWBV is missing"
+		case !(*v > 0.4 && *v < 1):
+			return 0, fmt.Sprintf("nWBV %.3g is not a fraction of the head (0.4 to 1)", *v)
+		}
+		return *f.NWBV, ""
+	},
+	"MMSE": func(f Features) (float64, string) {
+		switch v := f.MMSE; {
+		case v == nil:
+			return 0, "the MMSE is missing"
+		case !(*v >= 0 && *v <= 30):
+			return 0, fmt.Sprintf("MMSE %.3g is not between 0 and 30", *v)
+		}
+		return *f.MMSE, ""
+	},
+}
+
+func (m *linear) valid() error {
+	if err := m.header.valid(); err != nil {
+		return err
+	}
+	n := len(m.Features) + 1
+	if n == 1 || len(m.Covariance) != n {
+		return fmt.Errorf("%d features, covariance of %d rows", n-1, len(m.Covariance))
+	}
+	for _, row := range m.Covariance {
+		if len(row) != n {
+			return fmt.Errorf("covariance row of %d, want %d", len(row), n)
+		}
+	}
+	if intendedUse[m.Name] == "" {
+		return fmt.Errorf("no intended use for %q", m.Name)
+	}
+	return nil
+}
+
+// scoreLinear scores a person with one linear model.
+func (m *Models) scoreLinear(lm *linear, f Features, d decision) neuroscreen.Score {
+	if why := lm.refusal(f); why != "" {
+		return lm.abstain(why)
+	}
+	l := logLR{intercept: lm.Intercept}
+	x := []float64{1} // gradient of ln(LR) over (intercept, coefficients)
+	var siteSum float64
+	for _, t := range lm.Features {
+		c := neuroscreen.Contribution{Feature: t.Name}
+		at := 0.0
+		if plain, ok := plainFeatures[t.Name]; ok {
+			v, missing := plain(f)
+			if missing != "" {
+				return lm.abstain(missing)
+			}
+			c.Value, at = v, v
+		} else {
+			v, ok := f.Volumes[t.Name]
+			if !ok || !(v.MM3 > 0) {
+				return lm.abstain(t.Name + " has no volume")
+			}
+			z, err := m.norms.ZOf(t.Name, v, f.Person, f.Calibration)
+			if err != nil {
+				return lm.abstain(t.Name + " can't be compared with healthy people: " + err.Error())
+			}
+			c.Value, c.Z, at = v.MM3, &z.Value, z.Value
+			l.measureVar += t.Coefficient * t.Coefficient * z.NoiseSE * z.NoiseSE
+			siteSum += math.Abs(t.Coefficient) * z.SiteSE
+		}
+		c.LogLR = t.Coefficient * (at - t.Reference)
+		l.contributions = append(l.contributions, c)
+		x = append(x, at-t.Reference)
+	}
+	// A site shifts all structures together, at worst in the harmful direction of each.
+	l.measureVar += siteSum * siteSum
+	for i := range x {
+		for j := range x {
+			l.coefficientVar += x[i] * lm.Covariance[i][j] * x[j]
+		}
+	}
+	return lm.finish(l, d, f.QC)
+}

@@ -1,0 +1,422 @@
+package model
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"neuroscreen"
+	"neuroscreen/internal/norm"
+)
+
+// healthy returns the features of a person whose volumes are what the norm
+// expects of FreeSurfer 6.
+func healthy(t testing.TB, age float64, sex neuroscreen.Sex, icv float64) Features {
+	t.Helper()
+	f := Features{
+		Person:      norm.Person{AgeYears: age, Sex: sex, ICVMM3: &icv},
+		Calibration: norm.Calibration{Segmenter: norm.FreeSurfer6},
+		Volumes:     map[string]norm.Measured{},
+		QC:          neuroscreen.VerdictPass,
+	}
+	for _, s := range norm.Default().Structures() {
+		if r, err := norm.Default().Reference(s, f.Person, f.Calibration); err == nil {
+			f.Volumes[s] = norm.Measured{MM3: r.ExpectedMM3, SE: 0.005 * r.ExpectedMM3}
+		}
+	}
+	return f
+}
+
+func (f Features) with(name string, mm3 float64) Features {
+	v := map[string]norm.Measured{}
+	for k, m := range f.Volumes {
+		v[k] = m
+	}
+	v[name] = norm.Measured{MM3: mm3, SE: 0.005 * mm3}
+	f.Volumes = v
+	return f
+}
+
+// first returns the deciding score of a condition.
+func first(t testing.TB, scores []neuroscreen.Score, c neuroscreen.Condition) neuroscreen.Score {
+	t.Helper()
+	for _, s := range scores {
+		if s.Condition == c {
+			return s
+		}
+	}
+	t.Fatalf("no score of %s", c)
+	return neuroscreen.Score{}
+}
+
+func abstention(s neuroscreen.Score) string {
+	if s.Abstained == nil {
+		return ""
+	}
+	return *s.Abstained
+}
+
+func TestAddsUp(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		f := healthy(t, rapid.Float64Range(18, 100).Draw(rt, "age"),
+			rapid.SampledFrom([]neuroscreen.Sex{neuroscreen.Female, neuroscreen.Male}).Draw(rt, "sex"), rapid.Float64Range(1e6, 2.1e6).Draw(rt, "icv"))
+		for _, s := range []string{"Left-Hippocampus", "Right-Hippocampus", "Left-Amygdala", "Left-Putamen", "Left-Thalamus", "Right-Inf-Lat-Vent"} {
+			f = f.with(s, f.Volumes[s].MM3*rapid.Float64Range(0.2, 2).Draw(rt, s))
+		}
+		f.Calibration.Segmenter = rapid.SampledFrom([]norm.Segmenter{"", "fs5", "fs6", "fs7", "neuroscreen", "oasis1"}).Draw(rt, "segmenter")
+		if rapid.Bool().Draw(rt, "table") {
+			v, w := rapid.Float64Range(0.6, 0.9).Draw(rt, "nWBV"), rapid.Float64Range(0, 30).Draw(rt, "MMSE")
+			f.NWBV, f.MMSE = &v, &w
+		}
+		f.QC = rapid.SampledFrom([]neuroscreen.Verdict{neuroscreen.VerdictPass, neuroscreen.VerdictReview}).Draw(rt, "qc")
+		f.Settings.AlzheimersPriors = []AgePrior{{18, rapid.Float64Range(0.001, 0.9).Draw(rt, "prior")}}
+		for _, s := range Default().Score(f) {
+			if s.Abstained != nil {
+				if s.LikelihoodRatio != nil || s.Posterior != nil || s.CI95 != nil || s.Flag != neuroscreen.FlagNone || s.Side != nil || s.Contributions == nil {
+					rt.Fatalf("abstained and still says something: %+v", s)
+				}
+				continue
+			}
+			sum := s.Intercept
+			for _, c := range s.Contributions {
+				sum += c.LogLR
+			}
+			ln := math.Log(*s.LikelihoodRatio)
+			if math.Abs(ln-sum) > 1e-9 {
+				rt.Fatalf("%s: ln LR %g, sum %g", s.Model, ln, sum)
+			}
+			if (s.Prior == nil) != (s.Posterior == nil) {
+				rt.Fatalf("%s: prior %v, posterior %v", s.Model, s.Prior, s.Posterior)
+			}
+			if s.Prior != nil {
+				logit := func(p float64) float64 { return math.Log(p / (1 - p)) }
+				if math.Abs(logit(*s.Posterior)-logit(*s.Prior)-ln) > 1e-9 {
+					rt.Fatalf("%s: posterior %g from prior %g and LR %g", s.Model, *s.Posterior, *s.Prior, *s.LikelihoodRatio)
+				}
+			}
+			if lr := *s.LikelihoodRatio; !(s.CI95[0] <= lr && lr <= s.CI95[1]) || s.CI95[0] == s.CI95[1] {
+				rt.Fatalf("%s: interval %v of LR %g", s.Model, s.CI95, lr)
+			}
+			if s.IntendedUse == "" {
+				rt.Fatalf("%s has no intended use", s.Model)
+			}
+			if s.Condition == neuroscreen.Parkinsons && (s.Flag == neuroscreen.FlagFlagged || *s.LikelihoodRatio > 2+1e-9 || *s.LikelihoodRatio < 0.5-1e-9) {
+				rt.Fatalf("Parkinson's claims too much: %+v", s)
+			}
+		}
+	})
+}
+
+// oracleOf reads scores of people who do not exist, as the fitting scripts
+// computed them (scikit-learn's decision function for the trained models).
+func TestOracle(t *testing.T) {
+	m := Default()
+	for name, lm := range map[string]*linear{
+		"alzheimers-scan": m.alzheimersScan, "alzheimers-table": m.alzheimersTable, "alzheimers-mmse": m.alzheimersMMSE,
+		"alzheimers-effects": m.alzheimersEffects, "parkinsons": m.parkinsons,
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, err := os.ReadFile(filepath.Join("testdata", "oracle_"+name+".json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var doc struct {
+				People []struct {
+					Age, Male float64
+					ICV       float64 `json:"icv_mm3"`
+					NWBV      float64
+					MMSE      float64
+					Volumes   map[string]float64
+					LnLR      float64 `json:"ln_lr"`
+				}
+			}
+			if err := json.Unmarshal(b, &doc); err != nil {
+				t.Fatal(err)
+			}
+			if len(doc.People) < 6 {
+				t.Fatalf("%d people", len(doc.People))
+			}
+			wide := *lm
+			wide.LogLRCap, wide.AgeYears = math.Inf(1), [2]float64{18, 100}
+			for i, p := range doc.People {
+				f := Features{Person: norm.Person{AgeYears: p.Age, Sex: neuroscreen.Female, ICVMM3: &p.ICV}, NWBV: &p.NWBV, MMSE: &p.MMSE, Volumes: map[string]norm.Measured{}}
+				f.Calibration.Segmenter = lm.Segmenter
+				if p.Male == 1 {
+					f.Person.Sex = neuroscreen.Male
+				}
+				for s, v := range p.Volumes {
+					f.Volumes[s] = norm.Measured{MM3: v}
+				}
+				s := m.scoreLinear(&wide, f, beside)
+				if s.Abstained != nil {
+					t.Fatalf("person %d: %s", i, *s.Abstained)
+				}
+				if got := math.Log(*s.LikelihoodRatio); math.Abs(got-p.LnLR) > 1e-9 {
+					t.Errorf("person %d: ln LR %.12f, want %.12f", i, got, p.LnLR)
+				}
+			}
+		})
+	}
+}
+
+func TestSclerosis(t *testing.T) {
+	base := healthy(t, 40, neuroscreen.Male, 1.5e6)
+	l, r := base.Volumes["Left-Hippocampus"].MM3, base.Volumes["Right-Hippocampus"].MM3
+	for name, tc := range map[string]struct {
+		left, right float64
+		flag        neuroscreen.Flag
+		side        string
+	}{
+		"left small":                        {1438, 4848, neuroscreen.FlagFlagged, "left"},
+		"mirrored":                          {4848, 1438, neuroscreen.FlagFlagged, "right"},
+		"ordinary":                          {l, r, neuroscreen.FlagNone, ""},
+		"equal":                             {r, r, neuroscreen.FlagNone, ""},
+		"a little larger on the right":      {l, l * 1.047, neuroscreen.FlagNone, ""},
+		"a little larger on the left":       {r * 1.04, r, neuroscreen.FlagNone, ""},
+		"left shrunk by 40 %":               {0.6 * l, r, neuroscreen.FlagFlagged, "left"},
+		"right shrunk by 40 %":              {l, 0.6 * r, neuroscreen.FlagFlagged, "right"},
+		"asymmetric but neither side small": {1.1 * l, 1.35 * r, neuroscreen.FlagReview, "left"},
+		"both small, as in bilateral disease, leaves no asymmetry": {0.6 * l, 0.6 * r, neuroscreen.FlagNone, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := first(t, Default().Score(base.with("Left-Hippocampus", tc.left).with("Right-Hippocampus", tc.right)), neuroscreen.MesialTemporalSclerosis)
+			if s.Abstained != nil {
+				t.Fatal(*s.Abstained)
+			}
+			side := ""
+			if s.Side != nil {
+				side = *s.Side
+			}
+			if s.Flag != tc.flag || side != tc.side {
+				t.Errorf("flag %s side %q, want %s %q (LR %g)", s.Flag, side, tc.flag, tc.side, *s.LikelihoodRatio)
+			}
+			if tc.flag == neuroscreen.FlagFlagged && *s.LikelihoodRatio < 10 {
+				t.Errorf("likelihood ratio only %g", *s.LikelihoodRatio)
+			}
+			if s.Posterior != nil {
+				t.Error("a posterior without a prior")
+			}
+		})
+	}
+}
+
+// The 40 % must be found at every adult age, head size, sex and segmenter.
+func TestSclerosisIsFoundEverywhere(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		base := healthy(t, rapid.Float64Range(18, 85).Draw(rt, "age"),
+			rapid.SampledFrom([]neuroscreen.Sex{neuroscreen.Female, neuroscreen.Male}).Draw(rt, "sex"), rapid.Float64Range(1.1e6, 2.0e6).Draw(rt, "icv"))
+		base.Calibration.Segmenter = rapid.SampledFrom([]norm.Segmenter{"", "fs5", "fs6", "fs7", "neuroscreen"}).Draw(rt, "segmenter")
+		side := rapid.SampledFrom([]string{"left", "right"}).Draw(rt, "side")
+		name := map[string]string{"left": "Left-Hippocampus", "right": "Right-Hippocampus"}[side]
+		s := first(t, Default().Score(base.with(name, 0.6*base.Volumes[name].MM3)), neuroscreen.MesialTemporalSclerosis)
+		if s.Flag != neuroscreen.FlagFlagged || s.Side == nil || *s.Side != side {
+			rt.Fatalf("%+v", s)
+		}
+	})
+}
+
+func TestAlzheimers(t *testing.T) {
+	well := healthy(t, 74, neuroscreen.Female, 1.45e6)
+	ill := well.with("Left-Hippocampus", 2000).with("Right-Hippocampus", 2100)
+	a, b := first(t, Default().Score(well), neuroscreen.Alzheimers), first(t, Default().Score(ill), neuroscreen.Alzheimers)
+	if *a.LikelihoodRatio >= 1 || a.Flag != neuroscreen.FlagNone {
+		t.Errorf("ordinary volumes: LR %g, %s", *a.LikelihoodRatio, a.Flag)
+	}
+	if *b.LikelihoodRatio < 5 || b.Flag != neuroscreen.FlagFlagged {
+		t.Errorf("very small hippocampi: LR %g, %s", *b.LikelihoodRatio, b.Flag)
+	}
+	if a.Evidence != neuroscreen.ExternalCohort || a.Model != "alzheimers-scan" || *a.Prior != 0.05 {
+		t.Errorf("%+v", a)
+	}
+	nwbv, mmse := 0.72, 22.0
+	ill.NWBV, ill.MMSE = &nwbv, &mmse
+	var names []string
+	for _, s := range Default().Score(ill) {
+		names = append(names, s.Model)
+		if beside := s.Model == "alzheimers-mmse" || s.Model == "alzheimers-effects"; beside && (s.Flag != neuroscreen.FlagNone || s.Prior != nil) {
+			t.Errorf("%s decides something: %+v", s.Model, s)
+		}
+	}
+	if got := strings.Join(names, " "); got != "alzheimers-table alzheimers-mmse alzheimers-effects parkinsons mesial-temporal-sclerosis" {
+		t.Errorf("scores %s", got)
+	}
+}
+
+func TestAbstains(t *testing.T) {
+	base := healthy(t, 74, neuroscreen.Female, 1.45e6)
+	cm3 := 1450.0
+	nwbv := 720.0
+	for name, tc := range map[string]struct {
+		change func(*Features)
+		c      neuroscreen.Condition
+		want   string // part of the reason; "" if it must not abstain
+	}{
+		"a healthy person of 30":      {func(f *Features) { *f = healthy(t, 30, neuroscreen.Female, 1.45e6) }, neuroscreen.Alzheimers, "age 30 is outside"},
+		"epilepsy at 30":              {func(f *Features) { *f = healthy(t, 30, neuroscreen.Female, 1.45e6) }, neuroscreen.MesialTemporalSclerosis, ""},
+		"a child":                     {func(f *Features) { f.Person.AgeYears = 12 }, neuroscreen.MesialTemporalSclerosis, "age 12 is outside"},
+		"age missing":                 {func(f *Features) { f.Person.AgeYears = math.NaN() }, neuroscreen.Parkinsons, "age is missing"},
+		"sex missing":                 {func(f *Features) { f.Person.Sex = "" }, neuroscreen.Alzheimers, "sex is missing"},
+		"head size missing":           {func(f *Features) { f.Person.ICVMM3 = nil }, neuroscreen.Alzheimers, "head size"},
+		"head size in cm3":            {func(f *Features) { f.Person.ICVMM3 = &cm3 }, neuroscreen.Alzheimers, "cm3"},
+		"failed quality control":      {func(f *Features) { f.QC = neuroscreen.VerdictRefuse }, neuroscreen.Parkinsons, "quality"},
+		"a contrast agent":            {func(f *Features) { f.Withhold = "a contrast agent was given" }, neuroscreen.Alzheimers, "a contrast agent was given"},
+		"hippocampus missing":         {func(f *Features) { delete(f.Volumes, "Left-Hippocampus") }, neuroscreen.Alzheimers, "Left-Hippocampus has no volume"},
+		"nWBV of another unit":        {func(f *Features) { f.NWBV = &nwbv }, neuroscreen.Alzheimers, "nWBV 720"},
+		"doubtful image, clear score": {func(f *Features) { f.QC = neuroscreen.VerdictReview }, neuroscreen.MesialTemporalSclerosis, ""},
+		"doubtful image, flag within its error": {func(f *Features) {
+			*f = f.with("Left-Hippocampus", 2500).with("Right-Hippocampus", 2400)
+			f.QC = neuroscreen.VerdictReview
+		}, neuroscreen.Alzheimers, "could change the flag"},
+		"doubtful image, asymmetry near the limit": {func(f *Features) {
+			*f = f.with("Left-Hippocampus", 0.9*f.Volumes["Left-Hippocampus"].MM3)
+			f.QC = neuroscreen.VerdictReview
+		}, neuroscreen.MesialTemporalSclerosis, "could change the flag"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := base.with("CSF", 1) // a copy of the volumes
+			tc.change(&f)
+			got := abstention(first(t, Default().Score(f), tc.c))
+			if (tc.want == "") != (got == "") || !strings.Contains(got, tc.want) {
+				t.Errorf("abstained %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+// More measurement error widens the interval and moves nothing.
+func TestMeasurementErrorWidens(t *testing.T) {
+	f := healthy(t, 74, neuroscreen.Female, 1.45e6)
+	g := f.with("Left-Hippocampus", f.Volumes["Left-Hippocampus"].MM3)
+	g.Volumes["Left-Hippocampus"] = norm.Measured{MM3: f.Volumes["Left-Hippocampus"].MM3, SE: 400}
+	for _, c := range []neuroscreen.Condition{neuroscreen.Alzheimers, neuroscreen.MesialTemporalSclerosis} {
+		a, b := first(t, Default().Score(f), c), first(t, Default().Score(g), c)
+		if *a.LikelihoodRatio != *b.LikelihoodRatio || !(b.CI95[0] < a.CI95[0] && b.CI95[1] > a.CI95[1]) {
+			t.Errorf("%s: %g %v became %g %v", c, *a.LikelihoodRatio, *a.CI95, *b.LikelihoodRatio, *b.CI95)
+		}
+	}
+}
+
+func TestPriors(t *testing.T) {
+	site := []AgePrior{{50, 0.286}, {90, 0}}
+	for _, tc := range []struct {
+		priors []AgePrior
+		age    float64
+		want   float64 // 0: none
+	}{
+		{defaults.AlzheimersPriors, 64.9, 0}, {defaults.AlzheimersPriors, 65, 0.05}, {defaults.AlzheimersPriors, 75, 0.131}, {defaults.AlzheimersPriors, 96, 0.333},
+		{defaults.ParkinsonsPriors, 64, 0}, {defaults.ParkinsonsPriors, 80, 0.025}, {site, 60, 0.286}, {site, 91, 0}, {[]AgePrior{}, 80, 0},
+	} {
+		got := priorAt(tc.priors, tc.age)
+		if (got == nil) != (tc.want == 0) || got != nil && *got != tc.want {
+			t.Errorf("at %g of %v: %v, want %g", tc.age, tc.priors, got, tc.want)
+		}
+	}
+}
+
+func TestSettings(t *testing.T) {
+	if err := (Settings{}).Validate(); err != nil {
+		t.Errorf("the defaults are refused: %v", err)
+	}
+	for name, s := range map[string]Settings{
+		"alzheimers_review_lr":  {AlzheimersReviewLR: 0.5},
+		"alzheimers_flagged_lr": {AlzheimersReviewLR: 6},
+		"parkinsons_review_lr":  {ParkinsonsReviewLR: 1},
+		"sclerosis_review_sd":   {SclerosisReviewSD: -1},
+		"sclerosis_flagged_sd":  {SclerosisFlaggedSD: 1},
+		"sclerosis_flagged_z":   {SclerosisFlaggedZ: 1},
+		"alzheimers_priors":     {AlzheimersPriors: []AgePrior{{65, 5}}},
+		"parkinsons_priors":     {ParkinsonsPriors: []AgePrior{{65, 0.1}, {60, 0.2}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := neuroscreen.AsError(s.Validate())
+			if e == nil || e.Field != name {
+				t.Errorf("got %v", e)
+			}
+		})
+	}
+	// A site's own thresholds decide.
+	f := healthy(t, 74, neuroscreen.Female, 1.45e6)
+	f.Settings = Settings{AlzheimersReviewLR: 1.0001, AlzheimersFlaggedLR: 1.0001}
+	ill := f.with("Left-Hippocampus", 2900).with("Right-Hippocampus", 3000)
+	if s := first(t, Default().Score(ill), neuroscreen.Alzheimers); s.Flag != neuroscreen.FlagFlagged {
+		t.Errorf("LR %g is %s", *s.LikelihoodRatio, s.Flag)
+	}
+}
+
+func TestCards(t *testing.T) {
+	cards := Default().Cards()
+	if len(cards) != 6 {
+		t.Fatalf("%d cards", len(cards))
+	}
+	for _, c := range cards {
+		md := c.Markdown()
+		for _, want := range []string{"# " + c.Name, "## Purpose", "## Trained on", "## Performance", "## Must not be used for", c.SHA256} {
+			if !strings.Contains(md, want) {
+				t.Errorf("%s: the card lacks %q", c.Name, want)
+			}
+		}
+		if strings.Contains(md, "map[") || strings.Contains(md, "%!") {
+			t.Errorf("%s: badly rendered:\n%s", c.Name, md)
+		}
+		if strings.HasPrefix(c.Name, "alzheimers-") && c.Name != "alzheimers-effects" && !strings.Contains(md, "P50 AG05681") {
+			t.Errorf("%s: OASIS is not acknowledged", c.Name)
+		}
+	}
+}
+
+// What the cards claim of the trained models must not slip below what they are
+// meant to reach.
+func TestTrainedPerformance(t *testing.T) {
+	floor := map[string]float64{"alzheimers-scan": 0.78, "alzheimers-table": 0.80}
+	for _, c := range Default().Cards() {
+		min, ok := floor[c.Name]
+		if !ok {
+			continue
+		}
+		var body struct {
+			Performance struct {
+				AUC         float64
+				CI95        [2]float64
+				Calibration struct {
+					SlopeCI95     [2]float64 `json:"slope_ci95"`
+					InterceptCI95 [2]float64 `json:"intercept_ci95"`
+				}
+			}
+		}
+		if err := json.Unmarshal(c.Body, &body); err != nil {
+			t.Fatal(err)
+		}
+		p := body.Performance
+		if p.AUC < min || p.CI95[0] >= p.AUC || p.CI95[1] <= p.AUC {
+			t.Errorf("%s: AUC %g %v, want at least %g", c.Name, p.AUC, p.CI95, min)
+		}
+		if s := p.Calibration.SlopeCI95; s[0] > 1 || s[1] < 1 {
+			t.Errorf("%s: calibration slope %v excludes 1", c.Name, s)
+		}
+		if s := p.Calibration.InterceptCI95; s[0] > 0 || s[1] < 0 {
+			t.Errorf("%s: calibration intercept %v excludes 0", c.Name, s)
+		}
+	}
+}
+
+func ExampleModels_Score() {
+	icv := 1.45e6
+	scores := Default().Score(Features{
+		Person:      norm.Person{AgeYears: 71, Sex: neuroscreen.Female, ICVMM3: &icv},
+		Calibration: norm.Calibration{Segmenter: norm.FreeSurfer6},
+		Volumes:     map[string]norm.Measured{"Left-Hippocampus": {MM3: 1438}, "Right-Hippocampus": {MM3: 4848}},
+		QC:          neuroscreen.VerdictPass,
+	})
+	for _, s := range scores {
+		if s.Condition == neuroscreen.MesialTemporalSclerosis {
+			fmt.Println(s.Flag, *s.Side)
+		}
+	}
+	// Output: flagged left
+}

@@ -1,0 +1,120 @@
+package model
+
+import (
+	"fmt"
+	"math"
+
+	"neuroscreen"
+	"neuroscreen/internal/norm"
+)
+
+// asymmetry is the model of mesial temporal sclerosis: for the side that is
+// smaller than expected, ln(LR) = intercept + a x asymmetry + b x z of that
+// hippocampus, asymmetry in units of its spread in healthy people of that age.
+type asymmetry struct {
+	header
+	SD struct {
+		Under60 float64 `json:"under_60"`
+		From60  float64 `json:"from_60"`
+	} `json:"asymmetry_sd_percent"`
+	Sides      map[string]sideModel `json:"sides"` // left_under_60, ...
+	Thresholds []Threshold          `json:"thresholds"`
+}
+
+type sideModel struct {
+	Intercept  float64     `json:"intercept"`
+	Asymmetry  float64     `json:"asymmetry"`
+	SmallerZ   float64     `json:"smaller_side_z"`
+	Covariance [][]float64 `json:"covariance"` // of the three above
+}
+
+func (m *asymmetry) valid() error {
+	if err := m.header.valid(); err != nil {
+		return err
+	}
+	if !(m.SD.Under60 > 0 && m.SD.From60 > 0) {
+		return fmt.Errorf("asymmetry_sd_percent %+v", m.SD)
+	}
+	for _, k := range []string{"left_under_60", "left_from_60", "right_under_60", "right_from_60"} {
+		s, ok := m.Sides[k]
+		if !ok || len(s.Covariance) != 3 || len(s.Covariance[0]) != 3 {
+			return fmt.Errorf("sides: %s missing or without its covariance", k)
+		}
+	}
+	if intendedUse[m.Name] == "" {
+		return fmt.Errorf("no intended use for %q", m.Name)
+	}
+	return nil
+}
+
+// scoreSclerosis scores mesial temporal sclerosis on the side whose
+// hippocampus is smaller than the healthy asymmetry lets expect. The flag
+// follows asymmetry and z, not the likelihood ratio.
+func (m *Models) scoreSclerosis(f Features, s Settings) neuroscreen.Score {
+	sm := m.sclerosis
+	if why := sm.refusal(f); why != "" {
+		return sm.abstain(why)
+	}
+	left, right := f.Volumes["Left-Hippocampus"], f.Volumes["Right-Hippocampus"]
+	for _, h := range []struct {
+		name string
+		v    norm.Measured
+	}{{"Left-Hippocampus", left}, {"Right-Hippocampus", right}} {
+		if !(h.v.MM3 > 0) {
+			return sm.abstain(h.name + " has no volume")
+		}
+	}
+	percent, percentSE := norm.Asymmetry(left, right)
+
+	side, name, sign, own, other := "left", "Left-Hippocampus", 1.0, left, right
+	if percent < norm.AsymmetryMean {
+		side, name, sign, own, other = "right", "Right-Hippocampus", -1.0, right, left
+	}
+	z, err := m.norms.ZOf(name, own, f.Person, f.Calibration)
+	if err != nil {
+		return sm.abstain(name + " can't be compared with healthy people: " + err.Error())
+	}
+	band, sd := "_under_60", sm.SD.Under60
+	if f.Person.AgeYears >= 60 {
+		band, sd = "_from_60", sm.SD.From60
+	}
+	c := sm.Sides[side+band]
+	a := sign * (percent - norm.AsymmetryMean) / sd
+	healthyZ := (percent - norm.AsymmetryMean) / norm.AsymmetrySD
+	l := logLR{intercept: c.Intercept, contributions: []neuroscreen.Contribution{
+		{Feature: "hippocampal_asymmetry_percent", Value: percent, Z: &healthyZ, LogLR: c.Asymmetry * a},
+		{Feature: name, Value: own.MM3, Z: &z.Value, LogLR: c.SmallerZ * z.Value},
+	}}
+	x := []float64{1, a, z.Value}
+	for i := range x {
+		for j := range x {
+			l.coefficientVar += x[i] * c.Covariance[i][j] * x[j]
+		}
+	}
+	// A smaller volume raises asymmetry and lowers z at once, so the errors of
+	// the own side's noise add; the other side enters through asymmetry only.
+	perMM3 := 200 / ((own.MM3 + other.MM3) * (own.MM3 + other.MM3)) / sd * c.Asymmetry
+	ownNoise := perMM3*other.MM3*norm.NoiseMM3(name, own) + math.Abs(c.SmallerZ)*z.NoiseSE
+	otherNoise := perMM3 * own.MM3 * norm.NoiseMM3(name, other)
+	siteNoise := c.SmallerZ * z.SiteSE
+	l.measureVar = ownNoise*ownNoise + otherNoise*otherNoise + siteNoise*siteNoise
+
+	flag := s.sclerosisFlag(percent, z.Value)
+	if f.QC == neuroscreen.VerdictReview {
+		half := 1.959963984540054 * percentSE
+		if s.sclerosisFlag(percent-half, z.CI95[0]) != s.sclerosisFlag(percent+half, z.CI95[0]) ||
+			s.sclerosisFlag(percent-half, z.CI95[1]) != s.sclerosisFlag(percent+half, z.CI95[1]) ||
+			s.sclerosisFlag(percent-half, z.CI95[0]) != s.sclerosisFlag(percent-half, z.CI95[1]) {
+			return sm.abstain("the image quality is in doubt and its measurement error could change the flag")
+		}
+	}
+	out := sm.finish(l, beside, neuroscreen.VerdictPass)
+	if out.Abstained != nil {
+		return out
+	}
+	out.Flag = flag
+	if flag != neuroscreen.FlagNone {
+		out.Side = &side
+	}
+	return out
+}
