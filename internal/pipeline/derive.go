@@ -87,7 +87,7 @@ func shortCard(c model.Card) (report.Card, error) {
 		return report.Card{}, fmt.Errorf("card of %s: %w", c.Name, err)
 	}
 	on, p := body.TrainedOn, body.Performance
-	cohort := fmt.Sprintf("%s; %d with the condition, %d without", on.Cohort, on.Cases, on.Controls)
+	cohort := fmt.Sprintf("%s; %d with the condition, %d without", strings.TrimPrefix(on.Cohort, "none: "), on.Cases, on.Controls)
 	for _, more := range []string{on.Age, on.Country, on.Scanner} {
 		if more != "" {
 			cohort += "; " + more
@@ -100,5 +100,12 @@ func shortCard(c model.Card) (report.Card, error) {
 	case p.AUCIfNormal > 0:
 		performance = fmt.Sprintf("AUC %.2f; %s", p.AUCIfNormal, p.Validation)
 	}
-	return report.Card{Cohort: cohort, Performance: performance, Limits: strings.Join(body.Limits, "; ")}, nil
+	return report.Card{Cohort: sentence(cohort), Performance: sentence(performance), Limits: sentence("limits: " + strings.Join(body.Limits, "; "))}, nil
+}
+
+func sentence(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:] + "."
 }
