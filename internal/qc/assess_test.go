@@ -269,3 +269,13 @@ func TestLimits(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkAssess(b *testing.B) {
+	_, m := good()
+	b.SetBytes(int64(4 * len(m.Image.Data)))
+	for b.Loop() {
+		if _, err := Assess(m); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package qc
 
 import (
 	"math"
+	"slices"
 
 	"neuroscreen/internal/anatomy"
 	"neuroscreen/internal/volume"
@@ -271,7 +272,8 @@ func bias(img *volume.Volume, labels *volume.Labels, f frame, box [3]span, base 
 		if len(values) < minVoxels {
 			continue
 		}
-		m := float64(volume.Percentiles(values, 50)[0])
+		slices.Sort(values) // a few hundred: quicker than Percentiles
+		m := float64(values[len(values)/2])
 		n++
 		sum += m
 		squares += m * m

@@ -12,7 +12,7 @@ import (
 // Size of a curve's drawing, in CSS px of its own coordinates.
 const (
 	curveW, curveH              = 200, 152
-	plotLeft, plotRight         = 26, 194
+	plotLeft, plotRight         = 26, 188
 	plotTop, plotBottom float64 = 24, 126
 )
 

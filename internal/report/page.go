@@ -56,11 +56,12 @@ var page = template.Must(template.New("report").Funcs(template.FuncMap{
 	"fixed": func(digits int, v *float64) string {
 		return optional(v, func(x float64) string { return signed(x, digits) })
 	},
-	"plain":    func(digits int, v float64) string { return signed(v, digits) },
-	"outlying": func(v *neuroscreen.Volume) string { return Outlying(*v) },
-	"name":     plainName,
-	"ratio":    func(v any) string { return ratio(number(v)) },
-	"percent":  func(v any) string { return percent(number(v)) },
+	"plain":      func(digits int, v float64) string { return signed(v, digits) },
+	"percentile": func(v *float64) string { return optional(v, percentile) },
+	"outlying":   func(v *neuroscreen.Volume) string { return Outlying(*v) },
+	"name":       plainName,
+	"ratio":      func(v any) string { return ratio(number(v)) },
+	"percent":    func(v any) string { return percent(number(v)) },
 }).Parse(pageHTML))
 
 // HTML writes the report: one page that needs nothing else, on screen or on
@@ -127,7 +128,7 @@ func view(p Page) pageView {
 		v.Preview = template.URL("data:image/png;base64," + base64.StdEncoding.EncodeToString(p.Preview))
 	}
 	for _, reason := range r.QC.Reasons {
-		v.Quality = append(v.Quality, reason.Text)
+		v.Quality = append(v.Quality, sentence(reason.Text))
 	}
 	for _, s := range r.Scores {
 		first := slices.IndexFunc(v.Scores, func(o scoreView) bool { return o.Condition == s.Condition })
@@ -443,6 +444,17 @@ func ratio(v float64) string {
 		return grouped(v, 0)
 	}
 	return strconv.FormatFloat(v, 'g', 2, 64)
+}
+
+// percentile in whole numbers; none is 0 or 100.
+func percentile(v float64) string {
+	switch {
+	case v < 1:
+		return "<1"
+	case v > 99:
+		return ">99"
+	}
+	return strconv.FormatFloat(v, 'f', 0, 64)
 }
 
 // percent of a probability, with a decimal where it is small.
