@@ -51,15 +51,11 @@ func (c *analyzeCmd) Run(ctx context.Context) error {
 			return nil
 		},
 	}
-	if c.Settings != "" {
-		b, err := os.ReadFile(c.Settings)
-		if err != nil {
-			return err
-		}
-		if in.Settings, err = pipeline.ParseSettings(b); err != nil {
-			return fmt.Errorf("%s: %w", c.Settings, err)
-		}
+	settings, err := readSettings(c.Settings)
+	if err != nil {
+		return err
 	}
+	in.Settings = settings
 	header, image, err := nifti.Files(c.Scan)
 	if err != nil {
 		return refusal(err)
@@ -98,7 +94,7 @@ func (c *analyzeCmd) Run(ctx context.Context) error {
 	if err := c.write(out); err != nil {
 		return err
 	}
-	progress("%s: %s", neuroscreen.Scored, out.Result.QC.Verdict)
+	progress("%s; quality: %s; see %s", neuroscreen.Scored, out.Result.QC.Verdict, filepath.Join(c.Out, "report.html"))
 	return nil
 }
 
@@ -121,7 +117,8 @@ func (c *analyzeCmd) write(out *pipeline.Output) error {
 	for name, b := range map[string][]byte{
 		"result.json": append(doc, '\n'), "segmentation.nii.gz": out.Segmentation, "preview.png": out.Preview, "report.html": out.ReportHTML,
 	} {
-		if err := os.WriteFile(filepath.Join(c.Out, name), b, 0o644); err != nil {
+		write := func(w io.Writer) error { _, err := w.Write(b); return err }
+		if err := replaceFile(filepath.Join(c.Out, name), write); err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/signal"
 	"syscall"
@@ -14,14 +15,17 @@ import (
 	"github.com/alecthomas/kong"
 
 	"neuroscreen"
+	"neuroscreen/internal/config"
 	"neuroscreen/internal/qc"
 	"neuroscreen/internal/version"
 )
 
 type cli struct {
 	Analyze analyzeCmd `cmd:"" help:"Measure and score a scan; needs no server and no database."`
+	Score   scoreCmd   `cmd:"" help:"Score volumes that FreeSurfer measured; needs no server and no database."`
 	Submit  submitCmd  `cmd:"" help:"Hand a scan to a service; --wait prints its result."`
 	Keys    keysCmd    `cmd:"" help:"Make, list and revoke the keys of a site."`
+	Migrate migrateCmd `cmd:"" help:"Bring the database to this program's schema; the server does so itself when it starts."`
 	Ready   readyCmd   `cmd:"" help:"Say by the exit code whether a service is ready."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
@@ -41,7 +45,7 @@ Exit codes: 0 done, 1 fault, 2 wrong usage, 3 scan refused (the reason is printe
 
 func main() {
 	var c cli
-	parser := kong.Must(&c, kong.Name("neuroscreen"), kong.Description(description))
+	parser := kong.Must(&c, append(config.Options(), kong.Name("neuroscreen"), kong.Description(description))...)
 	k, err := parser.Parse(os.Args[1:])
 	if err != nil {
 		parser.Errorf("%s", err)
@@ -66,6 +70,10 @@ func fail(err error) int {
 		})
 		fmt.Fprintln(os.Stderr, "neuroscreen: refused:", e.Message)
 		return exitRefused
+	}
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		fmt.Fprintf(os.Stderr, "neuroscreen: the service does not answer (%v); is it running there? Name another with --server.\n", u)
+		return exitFault
 	}
 	fmt.Fprintln(os.Stderr, "neuroscreen:", err)
 	return exitFault

@@ -13,6 +13,7 @@ import (
 	"neuroscreen"
 	"neuroscreen/internal/client"
 	"neuroscreen/internal/nifti"
+	"neuroscreen/internal/qc"
 )
 
 type submitCmd struct {
@@ -53,10 +54,16 @@ func (c *submitCmd) Run(ctx context.Context) error {
 			return err
 		}
 	}
+	pause := api.Pause
 	if !c.Quiet {
 		u.Progress = progressBar()
+		api.Pause = func(ctx context.Context, d time.Duration) error {
+			fmt.Fprintf(os.Stderr, "  %s does not take it; trying again in %s\n", c.Server, d)
+			return pause(ctx, d)
+		}
 	}
 	scan, known, err := api.Submit(ctx, u)
+	api.Pause = pause
 	if err != nil {
 		return err
 	}
@@ -97,6 +104,9 @@ func progressBar() func(sent, total int64) {
 
 // print shows the end of a scan: its result in short, or why there is none.
 func (c *submitCmd) print(ctx context.Context, api *client.API, scan client.Scan) error {
+	if scan.State == neuroscreen.Refused && len(scan.Reasons) > 0 {
+		return qc.Refuse(scan.Reasons)
+	}
 	if scan.State != neuroscreen.Scored {
 		err := fmt.Errorf("scan %s ended as %s", scan.ID, scan.State)
 		for _, r := range scan.Reasons {

@@ -41,7 +41,7 @@ func Assess(m Measured) (neuroscreen.QC, error) {
 	}
 	f := frameOf(m.Image.Grid)
 	l := surveyLabels(m.Labels.Data, f)
-	if err := refuse(checkBrain(m, l)); err != nil {
+	if err := Refuse(checkBrain(m, l)); err != nil {
 		return neuroscreen.QC{}, err
 	}
 	metrics, inside := measure(m, f, l)
@@ -62,7 +62,7 @@ func Assess(m Measured) (neuroscreen.QC, error) {
 		q.Verdict = neuroscreen.VerdictReview
 	}
 	if len(grave) > 0 {
-		return neuroscreen.QC{}, refuse(grave)
+		return neuroscreen.QC{}, Refuse(grave)
 	}
 	for _, limit := range limits {
 		if r, verdict := limit.judge(metrics); verdict != neuroscreen.VerdictPass {

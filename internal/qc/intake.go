@@ -58,7 +58,7 @@ var minExtentMM = [3]float64{105, 130, 90}
 // say, before any voxel is decoded. It lists every fault at once. Missing
 // metadata is not its business.
 func CheckHeader(h *nifti.Header, meta neuroscreen.Metadata) error {
-	return refuse(append(checkMetadata(meta), checkGeometry(h)...))
+	return Refuse(append(checkMetadata(meta), checkGeometry(h)...))
 }
 
 func checkMetadata(m neuroscreen.Metadata) (rs []neuroscreen.Reason) {
@@ -132,23 +132,23 @@ func checkGeometry(h *nifti.Header) (rs []neuroscreen.Reason) {
 // header must have passed CheckHeader.
 func CheckVoxels(img *nifti.Image) error {
 	if share := float64(img.NonFinite) / float64(len(img.Data)); share > maxNonFinite {
-		return refuse([]neuroscreen.Reason{reason(NotFinite, fmt.Sprintf(
+		return Refuse([]neuroscreen.Reason{reason(NotFinite, fmt.Sprintf(
 			"%.3g %% of the voxels are not finite numbers; the limit is %.3g %%. If they stand for background, write 0 there.",
 			100*share, 100*maxNonFinite), share, maxNonFinite)})
 	}
 	f := foregroundOf(img.Data, img.Shape3())
 	if ml := float64(f.voxels) * (volume.Grid{Affine: img.Affine}).VoxelMM3() / 1000; ml < minForegroundML {
-		return refuse([]neuroscreen.Reason{reason(EmptyImage, fmt.Sprintf(
+		return Refuse([]neuroscreen.Reason{reason(EmptyImage, fmt.Sprintf(
 			"Only %.3g ml of the image are not background; an adult head has more than %d ml. Export the whole series again.", ml, minForegroundML),
 			ml, minForegroundML)})
 	}
 	if f.levels < minGreyLevels {
-		return refuse([]neuroscreen.Reason{reason(NotAnIntensityImage, fmt.Sprintf(
+		return Refuse([]neuroscreen.Reason{reason(NotAnIntensityImage, fmt.Sprintf(
 			"The image has %d grey levels besides its background; fewer than %d mean a mask or a label map. Send the T1-weighted image itself.",
 			f.levels, minGreyLevels), float64(f.levels), minGreyLevels)})
 	}
 	if f.flat > maxFlat {
-		return refuse([]neuroscreen.Reason{reason(NotAnIntensityImage, fmt.Sprintf(
+		return Refuse([]neuroscreen.Reason{reason(NotAnIntensityImage, fmt.Sprintf(
 			"%.2g %% of the voxels equal all their neighbours, as in a label map or a drawing; the limit is %.2g %%. Send the T1-weighted image itself.",
 			100*f.flat, 100*maxFlat), f.flat, maxFlat)})
 	}

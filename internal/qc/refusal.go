@@ -27,8 +27,8 @@ func (r refusal) Error() string {
 	return "refused for " + strings.Join(codes, ", ")
 }
 
-// refuse returns the error for reasons, the gravest first, and nil for none.
-func refuse(reasons []neuroscreen.Reason) error {
+// Refuse returns the error for reasons, the gravest first, and nil for none.
+func Refuse(reasons []neuroscreen.Reason) error {
 	if len(reasons) == 0 {
 		return nil
 	}

@@ -202,7 +202,7 @@ func facts(p Page) (f []fact) {
 func metrics(m map[string]float64) []fact {
 	var f []fact
 	for name, value := range m {
-		f = append(f, fact{Name: strings.ReplaceAll(name, "_", " "), Value: strconv.FormatFloat(value, 'g', 3, 64)})
+		f = append(f, fact{Name: strings.ReplaceAll(name, "_", " "), Value: strconv.FormatFloat(value, 'g', 4, 64)})
 	}
 	slices.SortFunc(f, func(a, b fact) int { return strings.Compare(a.Name, b.Name) })
 	return f

@@ -1,0 +1,439 @@
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/csv"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"image/png"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"neuroscreen"
+	"neuroscreen/internal/client"
+	"neuroscreen/internal/nifti"
+)
+
+// program is the built command that the tests run.
+var program string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "neuroscreen-cli-")
+	if err != nil {
+		panic(err)
+	}
+	program = filepath.Join(dir, "neuroscreen")
+	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
+		panic(fmt.Sprintf("%v\n%s", err, out))
+	}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// ran is how a run of the program ended.
+type ran struct {
+	code           int
+	stdout, stderr string
+}
+
+// run starts the program without the environment's settings.
+func run(t *testing.T, args ...string) ran {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), program, args...)
+	cmd.Env = []string{"HOME=" + t.TempDir(), "PATH=" + os.Getenv("PATH")}
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	if _, isExit := errors.AsType[*exec.ExitError](err); err != nil && !isExit {
+		t.Fatal(err)
+	}
+	return ran{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+}
+
+const head = "../../testdata/heads/healthy_45M.nii.gz"
+
+func TestAnalyze(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "made", "for", "it")
+	r := run(t, "analyze", head, "--age", "45", "--sex", "M", "--out", out, "--subject", "S-7")
+	if r.code != 0 {
+		t.Fatalf("exit %d: %s%s", r.code, r.stdout, r.stderr)
+	}
+	if r.stdout != "" {
+		t.Errorf("standard output is %q; it is for refusals", r.stdout)
+	}
+	for _, stage := range []string{"checked", "segmented", "measured", "scored"} {
+		if !strings.Contains(r.stderr, stage) {
+			t.Errorf("progress does not tell %q: %s", stage, r.stderr)
+		}
+	}
+	entries, err := os.ReadDir(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if want := []string{"preview.png", "report.html", "result.json", "segmentation.nii.gz"}; !slices.Equal(names, want) {
+		t.Fatalf("wrote %v, want %v", names, want)
+	}
+	read := func(name string) []byte {
+		b, err := os.ReadFile(filepath.Join(out, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+
+	var result neuroscreen.Result
+	d := json.NewDecoder(bytes.NewReader(read("result.json")))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&result); err != nil {
+		t.Fatal(err)
+	}
+	scan, err := os.ReadFile(head)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(scan)
+	if result.Schema != neuroscreen.ResultSchema || result.SubjectID != "S-7" || result.Input.SHA256 != hex.EncodeToString(sum[:]) {
+		t.Errorf("schema %q, subject %q, hash %q", result.Schema, result.SubjectID, result.Input.SHA256)
+	}
+	if len(result.Volumes) != 32 || len(result.Scores) < len(neuroscreen.Conditions) || result.IntracranialVolumeMM3 == nil {
+		t.Errorf("%d volumes, %d scores, head size %v", len(result.Volumes), len(result.Scores), result.IntracranialVolumeMM3)
+	}
+
+	in, err := nifti.ReadFile(head)
+	if err != nil {
+		t.Fatal(err)
+	}
+	labels, err := nifti.ReadFile(filepath.Join(out, "segmentation.nii.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(labels.Shape, in.Shape) {
+		t.Errorf("labels of shape %v for a scan of shape %v", labels.Shape, in.Shape)
+	}
+	for i := range 3 {
+		for j := range 4 {
+			if d := labels.Affine[i][j] - in.Affine[i][j]; d > 1e-4 || d < -1e-4 {
+				t.Errorf("affine[%d][%d] is %g, the scan's %g", i, j, labels.Affine[i][j], in.Affine[i][j])
+			}
+		}
+	}
+	if !slices.Contains(labels.Data, 17) || !slices.Contains(labels.Data, 53) {
+		t.Error("there are no hippocampi among the labels")
+	}
+	if _, err := png.Decode(bytes.NewReader(read("preview.png"))); err != nil {
+		t.Error(err)
+	}
+	if page := read("report.html"); !bytes.Contains(page, []byte("S-7")) || !bytes.Contains(page, []byte("data:image/png")) {
+		t.Error("the report lacks the subject or the picture")
+	}
+}
+
+// Refused scans end with exit code 3, a problem in JSON on standard output and
+// no files.
+func TestAnalyzeRefuses(t *testing.T) {
+	scan, err := os.ReadFile(head)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := gzip.NewReader(bytes.NewReader(scan))
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := io.ReadAll(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name, file string
+		content    []byte
+		args       []string
+		want       string // type of the problem, "" for any
+	}{
+		{"a child", "scan.nii.gz", scan, []string{"--age", "9"}, "under-18"},
+		{"contrast agent", "scan.nii.gz", scan, []string{"--contrast"}, "contrast-agent"},
+		{"empty", "scan.nii.gz", nil, nil, ""},
+		{"a text", "scan.nii", []byte(strings.Repeat("not a scan\n", 100)), nil, "not-nifti"},
+		{"cut short", "scan.nii.gz", scan[:len(scan)/2], nil, ""},
+		{"all zeros", "scan.nii", append(slices.Clone(raw[:352]), make([]byte, len(raw)-352)...), nil, "empty-image"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			path := filepath.Join(dir, test.file)
+			if err := os.WriteFile(path, test.content, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			out := filepath.Join(dir, "out")
+			args := []string{"analyze", path, "--sex", "F", "--out", out}
+			if !slices.Contains(test.args, "--age") {
+				args = append(args, "--age", "70")
+			}
+			r := run(t, append(args, test.args...)...)
+			if r.code != 3 {
+				t.Fatalf("exit %d, want 3: %s%s", r.code, r.stdout, r.stderr)
+			}
+			var p struct {
+				Type, Title, Detail string
+				Status              int
+				Reasons             []neuroscreen.Reason
+			}
+			if err := json.Unmarshal([]byte(r.stdout), &p); err != nil {
+				t.Fatalf("%v: %s", err, r.stdout)
+			}
+			if p.Status != 422 || p.Detail == "" || len(p.Reasons) == 0 || test.want != "" && p.Type != "/problems/"+test.want {
+				t.Errorf("problem %+v, want type %s", p, test.want)
+			}
+			if _, err := os.Stat(out); !errors.Is(err, os.ErrNotExist) {
+				t.Error("a refused scan must leave no folder behind")
+			}
+		})
+	}
+}
+
+func TestUsage(t *testing.T) {
+	tests := []struct {
+		name string
+		args []string
+		want string // on standard error
+	}{
+		{"no command", nil, "expected"},
+		{"unknown command", []string{"guess"}, "guess"},
+		{"no age", []string{"analyze", head, "--sex", "F", "--out", "x"}, "--age"},
+		{"no such sex", []string{"analyze", head, "--age", "70", "--sex", "X", "--out", "x"}, "--sex"},
+		{"no such file", []string{"analyze", "nowhere.nii.gz", "--age", "70", "--sex", "F", "--out", "x"}, "nowhere.nii.gz"},
+		{"functional", []string{"analyze", head, "--age", "70", "--sex", "F", "--out", "x", "--modality", "bold"}, "--modality"},
+		{"no table", []string{"score"}, "--table"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			if r := run(t, test.args...); r.code != 2 || !strings.Contains(r.stderr, test.want) {
+				t.Errorf("exit %d, want 2 and %q on standard error: %s", r.code, test.want, r.stderr)
+			}
+		})
+	}
+	t.Run("help", func(t *testing.T) {
+		if r := run(t, "--help"); r.code != 0 || !strings.Contains(r.stdout, "3 scan refused") {
+			t.Errorf("exit %d; the help must state the exit codes: %s", r.code, r.stdout)
+		}
+	})
+	t.Run("version", func(t *testing.T) {
+		if r := run(t, "version"); r.code != 0 || strings.TrimSpace(r.stdout) == "" {
+			t.Errorf("exit %d: %q", r.code, r.stdout)
+		}
+	})
+	t.Run("no key", func(t *testing.T) {
+		if r := run(t, "keys", "list"); r.code != 1 || !strings.Contains(r.stderr, "NEUROSCREEN_KEY") {
+			t.Errorf("exit %d, want 1 and how to give a key: %s", r.code, r.stderr)
+		}
+	})
+	t.Run("no service", func(t *testing.T) {
+		if r := run(t, "keys", "list", "--key", "k", "--server", "http://127.0.0.1:1"); r.code != 1 || !strings.Contains(r.stderr, "--server") {
+			t.Errorf("exit %d, want 1 and what to do: %s", r.code, r.stderr)
+		}
+	})
+}
+
+const volumes = `id,age,sex,EstimatedTotalIntraCranialVol,Left-Hippocampus,Right-Hippocampus
+small,75,F,1400000,2300,2400
+usual,75,F,1400000,3600,3700
+young,30,F,1400000,3600,3700
+`
+
+func TestScore(t *testing.T) {
+	dir := t.TempDir()
+	in, out := filepath.Join(dir, "volumes.csv"), filepath.Join(dir, "scores.csv")
+	if err := os.WriteFile(in, []byte(volumes), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if r := run(t, "score", "--table", in, "--out", out, "--segmenter", "fs6"); r.code != 0 {
+		t.Fatalf("exit %d: %s", r.code, r.stderr)
+	}
+	b, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := csv.NewReader(bytes.NewReader(b)).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(row int, column string) string { return rows[row][slices.Index(rows[0], column)] }
+	if len(rows) != 4 || at(1, "id") != "small" {
+		t.Fatalf("rows %v", rows)
+	}
+	if flag := at(1, "alzheimers_flag"); flag != "flagged" {
+		t.Errorf("small hippocampi are %q, want flagged", flag)
+	}
+	if flag := at(2, "alzheimers_flag"); flag != "none" {
+		t.Errorf("usual hippocampi are %q, want none", flag)
+	}
+	if at(3, "alzheimers_abstained") == "" || at(3, "alzheimers_lr") != "" {
+		t.Errorf("a person of 30 must not be scored for Alzheimer's disease: %v", rows[3])
+	}
+	if r := run(t, "score", "--table", in, "--segmenter", "fs6"); r.stdout != string(b) {
+		t.Errorf("standard output differs from the file: %s", r.stdout)
+	}
+
+	t.Run("a wrong row changes nothing", func(t *testing.T) {
+		if err := os.WriteFile(in, []byte(volumes+"broken,seventy,F,1,2,3\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		r := run(t, "score", "--table", in, "--out", out)
+		if r.code != 1 || !strings.Contains(r.stderr, "line 5") {
+			t.Errorf("exit %d, want 1 and the line: %s", r.code, r.stderr)
+		}
+		if now, err := os.ReadFile(out); err != nil || !bytes.Equal(now, b) {
+			t.Errorf("the old scores are gone (%v)", err)
+		}
+		if left, _ := filepath.Glob(filepath.Join(dir, ".neuroscreen-*")); len(left) > 0 {
+			t.Errorf("left behind: %v", left)
+		}
+	})
+}
+
+// fakeService answers as the real one does, after it has cut the first upload off.
+type fakeService struct {
+	t       *testing.T
+	id      uuid.UUID
+	end     neuroscreen.State
+	reasons []neuroscreen.Reason
+	posts   atomic.Int32
+	keys    [2]string // idempotency keys of the posts
+	scan    []byte
+}
+
+func (s *fakeService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Authorization") != "Bearer the-key" {
+		s.t.Errorf("%s %s without the key", r.Method, r.URL)
+	}
+	answer := func(status int, body any) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(status)
+		json.NewEncoder(w).Encode(body)
+	}
+	scan := client.Scan{ID: s.id, State: neuroscreen.Received, Reasons: []neuroscreen.Reason{}}
+	path := "/v1/scans/" + s.id.String()
+	switch r.Method + " " + r.URL.Path {
+	case "POST /v1/scans":
+		n := s.posts.Add(1)
+		s.keys[min(n, 2)-1] = r.Header.Get("Idempotency-Key")
+		if n == 1 {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				s.t.Error(err)
+				return
+			}
+			conn.Close()
+			return
+		}
+		parts, err := r.MultipartReader()
+		if err != nil {
+			s.t.Error(err)
+			return
+		}
+		for _, want := range []string{"metadata", "scan"} {
+			p, err := parts.NextPart()
+			if err != nil || p.FormName() != want {
+				s.t.Errorf("part %v (%v), want %s", p, err, want)
+				return
+			}
+			b, err := io.ReadAll(p)
+			if err != nil {
+				s.t.Error(err)
+			}
+			if want == "scan" {
+				s.scan = b
+				sum := sha256.Sum256(b)
+				if got, want := p.Header.Get("Content-Digest"), "sha-256=:"+base64.StdEncoding.EncodeToString(sum[:])+":"; got != want {
+					s.t.Errorf("digest %s, want %s", got, want)
+				}
+			} else if !bytes.Contains(b, []byte(`"subject_id":"S-7"`)) {
+				s.t.Errorf("metadata %s", b)
+			}
+		}
+		answer(http.StatusAccepted, scan)
+	case "GET " + path + "/events":
+		w.Header().Set("Content-Type", "text/event-stream")
+		for n, state := range []neuroscreen.State{neuroscreen.Received, neuroscreen.Checked, s.end} {
+			fmt.Fprintf(w, "id: %d\nevent: state\ndata: {\"state\":%q,\"at\":%q}\n\n", n+1, state, time.Unix(0, 0).UTC().Format(time.RFC3339))
+		}
+	case "GET " + path:
+		scan.State, scan.Reasons = s.end, s.reasons
+		answer(http.StatusOK, scan)
+	case "GET " + path + "/result":
+		lr := 3.2
+		answer(http.StatusOK, neuroscreen.Result{Schema: neuroscreen.ResultSchema, ScanID: s.id.String(), SubjectID: "S-7",
+			QC: neuroscreen.QC{Verdict: neuroscreen.VerdictPass},
+			Scores: []neuroscreen.Score{{Condition: neuroscreen.Alzheimers, Evidence: neuroscreen.ExternalCohort, LikelihoodRatio: &lr,
+				CI95: &[2]float64{1.1, 9.4}, Flag: neuroscreen.FlagReview}}})
+	default:
+		s.t.Errorf("unexpected %s %s", r.Method, r.URL)
+		http.NotFound(w, r)
+	}
+}
+
+func TestSubmit(t *testing.T) {
+	limit, value := 3.0, 6.0
+	tests := []struct {
+		name           string
+		end            neuroscreen.State
+		reasons        []neuroscreen.Reason
+		code           int
+		stdout, stderr string
+	}{
+		{"scored", neuroscreen.Scored, nil, 0, "review, likelihood ratio 3.2 (95 % interval 1.1 to 9.4)", "checked"},
+		{"refused", neuroscreen.Refused, []neuroscreen.Reason{{Code: "thick-slices", Text: "Slices of 6 mm.", Value: &value, Limit: &limit}}, 3, "/problems/thick-slices", "Slices of 6 mm."},
+		{"failed", neuroscreen.Failed, []neuroscreen.Reason{{Code: "internal", Text: "A worker broke."}}, 1, "", "A worker broke."},
+	}
+	scan, err := os.ReadFile(head)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := &fakeService{t: t, id: uuid.New(), end: test.end, reasons: test.reasons}
+			server := httptest.NewServer(s)
+			defer server.Close()
+			keyFile := filepath.Join(t.TempDir(), "key")
+			if err := os.WriteFile(keyFile, []byte("the-key\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			r := run(t, "submit", head, "--subject", "S-7", "--age", "45", "--sex", "M", "--wait", "--server", server.URL, "--key-file", keyFile)
+			if r.code != test.code || !strings.Contains(r.stdout, test.stdout) || !strings.Contains(r.stderr, test.stderr) {
+				t.Errorf("exit %d, want %d; standard output %q, want %q; standard error %q, want %q", r.code, test.code, r.stdout, test.stdout, r.stderr, test.stderr)
+			}
+			if !strings.Contains(r.stderr, "100 %") || !strings.Contains(r.stderr, "trying again") {
+				t.Errorf("no progress or no word about the second attempt: %q", r.stderr)
+			}
+			if n := s.posts.Load(); n != 2 || s.keys[0] == "" || s.keys[0] != s.keys[1] {
+				t.Errorf("%d posts under the keys %q; want two under one key", n, s.keys)
+			}
+			if !bytes.Equal(s.scan, scan) {
+				t.Error("other bytes arrived")
+			}
+		})
+	}
+}
