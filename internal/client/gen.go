@@ -308,7 +308,7 @@ type Scan struct {
 	// MetadataDiffers Only in the answer to a repeated post: metadata fields that differ from what is stored and were not taken over
 	MetadataDiffers []string `json:"metadata_differs,omitempty"`
 
-	// Reasons Why it was refused or failed
+	// Reasons Why it was refused, failed or was cancelled, or what it waits for
 	Reasons    []Reason  `json:"reasons"`
 	ReceivedAt time.Time `json:"received_at"`
 
@@ -624,7 +624,7 @@ type ClientInterface interface {
 	// ListCases The worklist
 	//
 	// Every scan is a case, refused and failed ones too. The default order is: flagged, review, failed and refused, in progress, nothing found,
-	// cancelled; within each the oldest first. The order is stable: following `next_cursor` shows each case that was there at the start exactly
+	// abstained, cancelled; within each the oldest first. The order is stable: following `next_cursor` shows each case that was there at the start exactly
 	// once, whatever arrives meanwhile, unless its own rank changes. With `condition`, flag and order are those of that condition's score, and
 	// only scored scans are listed.
 	//
@@ -884,7 +884,7 @@ func (c *Client) ListAudit(ctx context.Context, params *ListAuditParams, reqEdit
 // ListCases The worklist
 //
 // Every scan is a case, refused and failed ones too. The default order is: flagged, review, failed and refused, in progress, nothing found,
-// cancelled; within each the oldest first. The order is stable: following `next_cursor` shows each case that was there at the start exactly
+// abstained, cancelled; within each the oldest first. The order is stable: following `next_cursor` shows each case that was there at the start exactly
 // once, whatever arrives meanwhile, unless its own rank changes. With `condition`, flag and order are those of that condition's score, and
 // only scored scans are listed.
 //
@@ -2727,7 +2727,7 @@ type ClientWithResponsesInterface interface {
 	// ListCasesWithResponse The worklist
 	//
 	// Every scan is a case, refused and failed ones too. The default order is: flagged, review, failed and refused, in progress, nothing found,
-	// cancelled; within each the oldest first. The order is stable: following `next_cursor` shows each case that was there at the start exactly
+	// abstained, cancelled; within each the oldest first. The order is stable: following `next_cursor` shows each case that was there at the start exactly
 	// once, whatever arrives meanwhile, unless its own rank changes. With `condition`, flag and order are those of that condition's score, and
 	// only scored scans are listed.
 	//
@@ -3067,13 +3067,13 @@ type GetContractResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// YAML200 the response for an HTTP 200 `application/yaml` response
-	YAML200 *string
+	YAML200 *interface{}
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
 }
 
 // GetYAML200 returns the response for an HTTP 200 `application/yaml` response
-func (r GetContractResponse) GetYAML200() *string {
+func (r GetContractResponse) GetYAML200() *interface{} {
 	return r.YAML200
 }
 
@@ -4181,7 +4181,7 @@ func (c *ClientWithResponses) ListAuditWithResponse(ctx context.Context, params 
 // ListCasesWithResponse The worklist
 //
 // Every scan is a case, refused and failed ones too. The default order is: flagged, review, failed and refused, in progress, nothing found,
-// cancelled; within each the oldest first. The order is stable: following `next_cursor` shows each case that was there at the start exactly
+// abstained, cancelled; within each the oldest first. The order is stable: following `next_cursor` shows each case that was there at the start exactly
 // once, whatever arrives meanwhile, unless its own rank changes. With `condition`, flag and order are those of that condition's score, and
 // only scored scans are listed.
 //
@@ -4585,7 +4585,7 @@ func ParseGetContractResponse(rsp *http.Response) (*GetContractResponse, error) 
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "yaml") && rsp.StatusCode == 200:
-		var dest string
+		var dest interface{}
 		if err := yaml.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

@@ -60,7 +60,7 @@ func (s *Server) ListAudit(ctx context.Context, req ListAuditRequestObject) (Lis
 	if p.Cursor != nil {
 		seq, err := strconv.ParseInt(*p.Cursor, 36, 64)
 		if err != nil || seq < 1 {
-			return nil, neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "bad-cursor", "cursor", "take next_cursor from the page before, unchanged")
+			return nil, neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "invalid-value", "cursor", "take next_cursor from the page before, unchanged")
 		}
 		f.Before = seq
 	}

@@ -222,10 +222,16 @@ func (s *Server) checkParameters(r *http.Request, route *routers.Route, pathPara
 			}
 		}
 	}
+	// The validator closes the body even when it is told to leave it alone, and
+	// closing reads it.
+	bare := new(http.Request)
+	*bare = *r
+	bare.Body, bare.ContentLength = http.NoBody, 0
 	err = openapi3filter.ValidateRequest(r.Context(), &openapi3filter.RequestValidationInput{
-		Request: r, PathParams: pathParams, QueryParams: query, Route: route,
+		Request: bare, PathParams: pathParams, QueryParams: query, Route: route,
 		Options: &openapi3filter.Options{
 			ExcludeRequestBody: true, SkipSettingDefaults: true,
+			SchemaValidationOptions: []openapi3.SchemaValidationOption{openapi3.WithStringFormatValidator("uuid", uuidFormat)},
 			// The key was checked before; this fails for an operation that needs
 			// one by the contract and came here without.
 			AuthenticationFunc: func(ctx context.Context, _ *openapi3filter.AuthenticationInput) error {
@@ -238,6 +244,15 @@ func (s *Server) checkParameters(r *http.Request, route *routers.Route, pathPara
 	})
 	return contractError(err)
 }
+
+// uuidFormat is checked here and not in the generated code, so that an id in a
+// path that can't exist is not found, like one that doesn't.
+var uuidFormat = openapi3.NewCallbackValidator(func(s string) error {
+	if uuid.Validate(s) != nil || len(s) != 36 {
+		return errors.New("not an id")
+	}
+	return nil
+})
 
 // checkBody reads a small JSON body, checks it and puts it back for the
 // handler. A body where the contract has none is left unread.
@@ -437,7 +452,10 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	b.n += int64(n)
 	if err != nil {
 		b.done = true
-		// A deadline left behind would end the request's context.
+	}
+	if err == io.EOF {
+		// Left behind, the deadline would end the request's context; after an
+		// error it keeps the server from waiting for the rest of the body.
 		b.rc.SetReadDeadline(time.Time{})
 	}
 	return n, err

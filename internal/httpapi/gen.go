@@ -306,7 +306,7 @@ type Scan struct {
 	// MetadataDiffers Only in the answer to a repeated post: metadata fields that differ from what is stored and were not taken over
 	MetadataDiffers []string `json:"metadata_differs,omitempty"`
 
-	// Reasons Why it was refused or failed
+	// Reasons Why it was refused, failed or was cancelled, or what it waits for
 	Reasons    []Reason  `json:"reasons"`
 	ReceivedAt time.Time `json:"received_at"`
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"neuroscreen"
+	"neuroscreen/internal/store"
 )
 
 // decodeMetadata reads the metadata part of an upload.
@@ -121,9 +122,11 @@ func badDate(field, message string) error {
 	return neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "invalid-date", field, "%s", message)
 }
 
-// metadataDiff names the fields in which two metadata differ.
+// metadataDiff names the fields in which two metadata of one subject differ.
+// Identifiers do not count: those of a repeated post are added to the scan's.
 func metadataDiff(a, b neuroscreen.Metadata) []string {
 	fields := func(m neuroscreen.Metadata) map[string]json.RawMessage {
+		m = identified(m, "", store.Identity{})
 		var out map[string]json.RawMessage
 		data, err := json.Marshal(m)
 		if err == nil {

@@ -79,7 +79,7 @@ func TestBirthDateCannotBeHadBack(t *testing.T) {
 
 func TestMetadataDiff(t *testing.T) {
 	age, other := 70.0, 71.0
-	a := neuroscreen.Metadata{SubjectID: "S", Sex: "F", AgeYears: &age, Scanner: "X"}
+	a := neuroscreen.Metadata{SubjectID: "S", Sex: "F", AgeYears: &age, Scanner: "X", AccessionNumber: "1"}
 	b := neuroscreen.Metadata{SubjectID: "S", Sex: "M", AgeYears: &other, Manufacturer: "Y"}
 	got := metadataDiff(a, b)
 	want := []string{"age_years", "manufacturer", "scanner", "sex"}

@@ -131,7 +131,7 @@ func (s *Server) scans(ctx context.Context, recs []store.ScanRecord) ([]Scan, er
 		}
 		m := identified(rec.Metadata, rec.Pseudonym, who[rec.ID])
 		out = append(out, Scan{
-			ID: rec.ID, SubjectID: m.SubjectID, State: rec.State, Stages: utc(stages), Reasons: orEmpty(rec.Reasons),
+			ID: rec.ID, SubjectID: m.SubjectID, State: rec.State, Stages: until(rec.Updated, stages), Reasons: orEmpty(rec.Reasons),
 			Metadata: m, Sha256: rec.SHA256, Bytes: rec.Size, Run: rec.Run, Attempt: rec.Attempt,
 			ResultVersion: rec.ResultVersion, ReceivedAt: rec.Created.UTC(), UpdatedAt: rec.Updated.UTC(),
 		})
@@ -202,10 +202,13 @@ func orEmpty[T any](list []T) []T {
 	return list
 }
 
-func utc(stages []neuroscreen.StageTime) []neuroscreen.StageTime {
-	out := make([]neuroscreen.StageTime, len(stages))
-	for n, st := range stages {
-		out[n] = neuroscreen.StageTime{State: st.State, At: st.At.UTC()}
+// until leaves out stages that were reached after the row was read.
+func until(updated time.Time, stages []neuroscreen.StageTime) []neuroscreen.StageTime {
+	out := make([]neuroscreen.StageTime, 0, len(stages))
+	for _, st := range stages {
+		if !st.At.After(updated) {
+			out = append(out, neuroscreen.StageTime{State: st.State, At: st.At.UTC()})
+		}
 	}
 	return out
 }
