@@ -201,7 +201,6 @@ CREATE TABLE cases (
 );
 CREATE INDEX cases_worst     ON cases (site_id, condition, severity, received_at, scan_id);
 CREATE INDEX cases_time      ON cases (site_id, condition, received_at, scan_id);
-CREATE INDEX cases_flag      ON cases (site_id, condition, flag, received_at, scan_id);
 CREATE INDEX cases_state     ON cases (site_id, condition, state, severity, received_at, scan_id);
 CREATE INDEX cases_scanner   ON cases (site_id, condition, scanner, severity, received_at, scan_id);
 CREATE INDEX cases_pseudonym ON cases (site_id, pseudonym, condition);

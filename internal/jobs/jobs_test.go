@@ -602,3 +602,20 @@ func TestSweepSparesWhatIsUsed(t *testing.T) {
 		}
 	}
 }
+
+// TestConnectionsCutWhileWorking: Postgres restarts under a running analysis.
+func TestConnectionsCutWhileWorking(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	scan := b.post(t, "bytes")
+	b.start(t, func(ctx context.Context, in Input) (Output, error) {
+		_, err := b.pool.Exec(ctx, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+		return output(in), err
+	}, func(c *Config) { c.LeaseTTL = 10 * time.Second })
+	if rec := b.await(t, scan, neuroscreen.Scored); rec.Attempt != 1 {
+		t.Errorf("%+v", rec)
+	}
+	if n := b.count(t, "SELECT count(*) FROM results"); n != 1 {
+		t.Errorf("%d results", n)
+	}
+}

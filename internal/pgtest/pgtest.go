@@ -98,11 +98,16 @@ var settings = map[string]string{
 	"max_connections":    "300",
 }
 
+// cluster is kept for the process's life: collected as garbage, it would lose
+// its share, and the reaper would stop the server under the tests.
+var cluster *pgembed.Cluster
+
 func startCluster(ctx context.Context) (string, error) {
 	dir := filepath.Join(os.TempDir(), fmt.Sprintf("neuroscreen-pgtest-%d", os.Getuid()))
 	// Not stopped here: the process's end releases its share, and the reaper
 	// stops a cluster that nobody shares.
-	cluster, err := pgembed.Start(ctx, pgembed.Options{Dir: dir, Settings: settings, Detached: true, StartTimeout: time.Minute})
+	var err error
+	cluster, err = pgembed.Start(ctx, pgembed.Options{Dir: dir, Settings: settings, Detached: true, StartTimeout: time.Minute})
 	if err != nil {
 		return "", err
 	}

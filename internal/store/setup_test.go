@@ -38,7 +38,7 @@ type bundle struct {
 
 const actor = store.Actor("key-1")
 
-func setup(t *testing.T) *bundle {
+func setup(t testing.TB) *bundle {
 	t.Helper()
 	keys, err := deid.New(strings.Repeat("5a", 32))
 	if err != nil {
