@@ -163,7 +163,7 @@ func (b *bundle) await(t *testing.T, scan store.ScanRecord, want neuroscreen.Sta
 	defer tick.Stop()
 	for {
 		rec, err := b.Scan(t.Context(), b.site, scan.ID)
-		if err != nil {
+		if e := neuroscreen.AsError(err); e != nil && e.Code != neuroscreen.CodeUnavailable {
 			t.Fatal(err)
 		}
 		if rec.State == want {
