@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
@@ -26,23 +27,16 @@ const lockKey = 0x6e6575726f736372 // "neuroscr"
 // Up migrates our schema and river's. Any number of processes may call it at
 // once: one works, the others wait and find nothing to do. One advisory lock
 // covers both, because river's migrator takes none.
-func Up(ctx context.Context, pool *pgxpool.Pool) (err error) {
-	conn, err := pool.Acquire(ctx)
+func Up(ctx context.Context, pool *pgxpool.Pool) error {
+	// A connection of its own: a pool of one would wait for itself.
+	conn, err := pgx.ConnectConfig(ctx, pool.Config().ConnConfig)
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
-	defer conn.Release()
+	defer conn.Close(context.WithoutCancel(ctx)) // and with it the lock
 	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1)", int64(lockKey)); err != nil {
 		return fmt.Errorf("migrate: lock: %w", err)
 	}
-	defer func() {
-		// The lock must not outlive the call in a pooled connection, even
-		// when ctx has ended.
-		_, unlockErr := conn.Exec(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock($1)", int64(lockKey))
-		if err == nil && unlockErr != nil {
-			err = fmt.Errorf("migrate: unlock: %w", unlockErr)
-		}
-	}()
 
 	db := stdlib.OpenDB(*pool.Config().ConnConfig)
 	defer db.Close()

@@ -48,12 +48,23 @@ func New(t testing.TB) *pgxpool.Pool {
 // opens its own connections.
 func ConnString(t testing.TB) string {
 	t.Helper()
+	return create(t, func(s *testServer) string { return s.template })
+}
+
+// Empty makes a database without any table, for tests of the migrations.
+func Empty(t testing.TB) string {
+	t.Helper()
+	return create(t, func(*testServer) string { return "template0" })
+}
+
+func create(t testing.TB, template func(*testServer) string) string {
+	t.Helper()
 	srv, err := server()
 	if err != nil {
 		t.Fatal("pgtest: ", err)
 	}
 	name := "ns_test_" + strings.ToLower(rand.Text()[:16])
-	if err := srv.exec(t.Context(), "CREATE DATABASE "+name+" TEMPLATE "+srv.template); err != nil {
+	if err := srv.exec(t.Context(), "CREATE DATABASE "+name+" TEMPLATE "+template(srv)); err != nil {
 		t.Fatal("pgtest: ", err)
 	}
 	t.Cleanup(func() {
