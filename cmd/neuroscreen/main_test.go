@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/csv"
@@ -24,10 +25,12 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"neuroscreen"
 	"neuroscreen/internal/client"
 	"neuroscreen/internal/nifti"
+	"neuroscreen/internal/pgtest"
 )
 
 // program is the built command that the tests run.
@@ -254,6 +257,28 @@ func TestUsage(t *testing.T) {
 			t.Errorf("exit %d, want 1 and what to do: %s", r.code, r.stderr)
 		}
 	})
+}
+
+func TestMigrate(t *testing.T) {
+	url := pgtest.ConnString(t)
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(t.Context(), "DROP SCHEMA public CASCADE; CREATE SCHEMA public"); err != nil {
+		t.Fatal(err)
+	}
+	for _, state := range []string{"empty", "migrated"} {
+		r := run(t, "migrate", "--database-url", url, "--data", t.TempDir())
+		if r.code != 0 || !strings.Contains(r.stdout, "schema version") {
+			t.Fatalf("%s database: exit %d: %s%s", state, r.code, r.stdout, r.stderr)
+		}
+		var scans int
+		if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM scans").Scan(&scans); err != nil {
+			t.Errorf("%s database: %v", state, err)
+		}
+	}
 }
 
 const volumes = `id,age,sex,EstimatedTotalIntraCranialVol,Left-Hippocampus,Right-Hippocampus

@@ -46,7 +46,7 @@ func Assess(m Measured) (neuroscreen.QC, error) {
 	}
 	metrics, inside := measure(m, f, l)
 
-	findings := checkContrast(inside)
+	findings := checkContrast(inside, metrics[CJV], metrics[NoiseToContrast])
 	findings = append(findings, checkEdge(metrics[EdgeMM2])...)
 	findings = append(findings, checkVolumes(m)...)
 	findings = append(findings, checkSides(m, l, f)...)

@@ -62,6 +62,14 @@ func TestAssess(t *testing.T) {
 		{"FLAIR", signals([kinds]float64{0, 60, 10, 25, 110, 90}), "", []string{NotT1}},
 		{"anisotropy", signals([kinds]float64{0, 5, 5, 20, 40, 120}), "", []string{NotT1}},
 		{"bright ventricles", signals([kinds]float64{0, 160, 15, 100, 80, 110}), "", []string{NotT1}},
+		{"patches instead of tissue contrast", func(p phantom, m *Measured) {
+			for o := range m.Image.Data {
+				i, j, k := o%m.Image.Shape[0], o/m.Image.Shape[0]%m.Image.Shape[1], o/m.Image.Shape[0]/m.Image.Shape[1]
+				if p.kind[o] >= greyKind {
+					m.Image.Data[o] += float32((i/6*7+j/6*5+k/6*3)%13-6) * 10
+				}
+			}
+		}, "", []string{NotT1}},
 		{"no signal at all", func(_ phantom, m *Measured) { m.Image = volume.New(m.Image.Grid) }, "", []string{NotT1}},
 		{"little contrast", signals([kinds]float64{0, 160, 15, 30, 103, 106.6}), neuroscreen.VerdictRefuse, []string{LowContrast, "noise", "blurred-tissues"}},
 

@@ -37,6 +37,11 @@ const (
 	// And over the cortex's, which CSF dilutes: 1.3 to 2.0 in the same heads.
 	minWhiteToGrey, maxWhiteToGrey = 1.03, 2.6
 	maxCSFToGrey                   = 0.95
+	// Without T1 contrast the labels follow nothing in the image, and white and
+	// grey matter overlap for other reasons than noise: CJV 2.9 in FLAIR and
+	// 6 in T2, .3 to .6 in the T1-weighted heads. Noise alone that brings it to
+	// 2 makes up as much as the contrast.
+	maxQuietCJV, quietNoise = 2.0, 0.5
 
 	// Area of brain on one face of the image. A stripped image cropped to its
 	// brain has one layer of voxels there, some 400 mm2 of the vertex (a
@@ -85,7 +90,7 @@ func checkBrain(m Measured, l labelled) []neuroscreen.Reason {
 // checkContrast tells the kind of scan by the order of the tissues' signals:
 // T1 has CSF < grey < white, T2 and proton density CSF > grey > white, FLAIR
 // and CT CSF < white < grey.
-func checkContrast(inside [white + 1]signal) []finding {
+func checkContrast(inside [white + 1]signal, cjv, noise float64) []finding {
 	c, g, s, w := inside[csf], inside[grey], inside[striatum], inside[white]
 	if w.n < minSample || g.n < minSample || s.n < minSample || !(g.median > 0 && s.median > 0 && w.median > 0) {
 		return []finding{{neuroscreen.Reason{Code: NotT1, Text: "White and grey matter have no signal of their own. Send the T1-weighted scan."}, true}}
@@ -118,6 +123,11 @@ func checkContrast(inside [white + 1]signal) []finding {
 		return []finding{{reason(NotT1, fmt.Sprintf(
 			"The ventricles have %.0f %% of the cortex's signal; on a T1-weighted scan they are darker (limit %.0f %%). Send the T1-weighted scan.",
 			100*csfToGrey, 100*maxCSFToGrey), csfToGrey, maxCSFToGrey), true}}
+	}
+	if cjv > maxQuietCJV && noise < quietNoise {
+		return []finding{{reason(NotT1, fmt.Sprintf(
+			"White and grey matter hardly differ (joint variation %.1f, limit %.1f) although the image has little noise: this is no T1-weighted scan, or a spoilt one. Send the T1-weighted scan.",
+			cjv, maxQuietCJV), cjv, maxQuietCJV), true}}
 	}
 	if ratio := w.median / s.median; ratio < reviewWhiteToStriatum {
 		return []finding{{reason(LowContrast, fmt.Sprintf(
