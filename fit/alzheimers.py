@@ -6,9 +6,10 @@ Hippocampi enter as z, the place among healthy people of the same age and head
 size, as the program computes it for a site that is not calibrated. Everything
 is cross-validated in two layers: the inner one chooses the penalty, the outer
 one is reported. A person has one scan here (the OASIS_0xxx_MR2 of the
-reliability set is not in the table), and that is checked.
+reliability set is not in the table), and that is checked. With --quick only the coefficients are computed.
 """
 import os
+import sys
 import warnings
 
 import numpy as np
@@ -84,7 +85,11 @@ def lnlr_parameters(b, prior_logit, refs):
     return np.r_[b[0] + (b[1:] * refs).sum() - prior_logit, b[1:]]
 
 
-def main():
+def as_features(columns, refs, coef):
+    return [{"name": f, "reference": float(refs[i]), "coefficient": float(coef[i + 1])} for i, f in enumerate(columns)]
+
+
+def main(quick):
     d, x_all, y_all = load()
     for name, columns in MODELS.items():
         keep = x_all[columns].notna().all(axis=1).values
@@ -92,11 +97,6 @@ def main():
         rng = np.random.default_rng(SEED)
         prior = np.log(y.mean() / (1 - y.mean()))
         refs = np.array([{"Left-Hippocampus": 0.0, "Right-Hippocampus": 0.0}.get(c, round(float(x[:, i].mean()), 4)) for i, c in enumerate(columns)])
-
-        oof = nested(x, y, estimator)
-        aucs = [roc_auc_score(y, o) for o in oof]
-        s = oof.mean(axis=0)  # one score per person: the mean over the repeats
-        p = 1 / (1 + np.exp(-(s + prior)))
 
         final = estimator(SEED).fit(x, y)
         c = final.best_params_["logisticregression__C"]
@@ -110,6 +110,14 @@ def main():
                                for c in columns] for q in people])
         common.write_oracle("alzheimers-" + name, people, final.decision_function(synthetic) - prior)
 
+        if quick:
+            common.write("alzheimers_%s.json" % name, {"intercept": float(coef[0]), "features": as_features(columns, refs, coef)})
+            continue
+
+        oof = nested(x, y, estimator)
+        aucs = [roc_auc_score(y, o) for o in oof]
+        s = oof.mean(axis=0)  # one score per person: the mean over the repeats
+        p = 1 / (1 + np.exp(-(s + prior)))
         boot = []
         for _ in range(1000):
             i = rng.integers(0, len(y), len(y))
@@ -141,6 +149,7 @@ def main():
                 "random forest, AUC": rnd(np.mean([roc_auc_score(y, o) for o in nested(x, y, lambda seed: RandomForestClassifier(
                     300, min_samples_leaf=5, random_state=seed), 3)])),
             }
+        sets = common.conformal(y, s, groups)
         thresholds = []
         for flag, lr in THRESHOLDS.items():
             hit = s >= np.log(lr)
@@ -162,9 +171,10 @@ def main():
             "schema": "neuroscreen.model/1", "name": "alzheimers-" + name, "version": "1", "condition": "alzheimers", "evidence": "external-cohort",
             "kind": "linear", "age_years": [60, int(dd.Age.max())], "segmenter": "oasis1", "log_lr_cap": float(np.log(LR_CAP)),
             "intercept": float(coef[0]),
-            "features": [{"name": f, "reference": float(refs[i]), "coefficient": float(coef[i + 1])} for i, f in enumerate(columns)],
+            "features": as_features(columns, refs, coef),
             "covariance": [[float(v) for v in row] for row in cov],
             "thresholds": thresholds,
+            "conformal": [{k: c[k] for k in ("error_rate", "control_at_most_ln_lr", "case_at_least_ln_lr")} for c in sets],
             "card": {
                 "purpose": purpose,
                 "trained_on": {
@@ -175,6 +185,7 @@ def main():
                 },
                 "method": "L2-regularised logistic regression, C = %g chosen by cross-validation; hippocampi as z against NOMIS; ln(LR) = log-odds less the training prior's log-odds, so age and sex act only as the training sample has them; ln(LR) capped at +-ln 50; interval from %d bootstrap refits and the measurement's error" % (c, len(boot)),
                 "performance": perf,
+                "conformal_sets": {"meaning": "which of case and control the score can't exclude at an error rate, by class; valid for FreeSurfer volumes, not validated on the network's", "at": sets},
                 "limits": ["one scanner at one site", "FreeSurfer volumes; volumes of another segmenter arrive through its shift and this is not validated", "nearly half of the sample are cases: the posterior needs a prior"],
                 "must_not_be_used_for": must_not,
                 "source": "shared tables/oasis1_merged.csv through fit/alzheimers.py", "licence": "OASIS data use agreement; coefficients and summary statistics only", "acknowledgement": ACKNOWLEDGEMENT,
@@ -185,4 +196,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main("--quick" in sys.argv[1:])

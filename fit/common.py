@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 import nomis
 
-MODELS = os.path.join(nomis.ROOT, "internal", "model", "data")
+MODELS = os.path.join(nomis.OUT, "internal", "model", "data")
 
 
 def _site_ratios():
@@ -66,6 +66,40 @@ def ece(y, p, bins=10):
     """Expected calibration error in bins of equal width."""
     b = np.minimum((p * bins).astype(int), bins - 1)
     return sum(abs(y[b == i].mean() - p[b == i].mean()) * (b == i).mean() for i in range(bins) if (b == i).any())
+
+
+def conformal(y, s, groups, rates=(0.05, 0.1, 0.2, 0.3)):
+    """Cross-conformal sets by class from out-of-fold scores s = ln(LR).
+
+    At error rate e a person may be a control if s lies at or below the controls'
+    upper bound, a case if at or above the cases' lower bound: the bounds are the
+    scores whose rank leaves at most e of the class, one more person counted,
+    outside. Coverage is counted with every person's bounds taken from the others.
+    """
+    def bounds(y, s, e):
+        out = {}
+        for k, sign in ((0, 1.0), (1, -1.0)):
+            strange = np.sort(sign * s[y == k])
+            rank = int(np.ceil((1 - e) * (len(strange) + 1)))  # p-value = share of the class at least as strange, > e
+            out[k] = sign * (strange[rank - 1] if rank <= len(strange) else np.inf)
+        return out
+
+    result = []
+    for e in rates:
+        b = bounds(y, s, e)
+        inside, control, case = np.zeros(len(y), bool), np.zeros(len(y), bool), np.zeros(len(y), bool)
+        for i in range(len(y)):
+            others = np.arange(len(y)) != i
+            bi = bounds(y[others], s[others], e)
+            control[i], case[i] = s[i] <= bi[0], s[i] >= bi[1]
+            inside[i] = case[i] if y[i] else control[i]
+        count = lambda m: {"covered": int(inside[m].sum()), "people": int(m.sum()), "ci95": wilson(int(inside[m].sum()), int(m.sum()))}
+        result.append({
+            "error_rate": e, "control_at_most_ln_lr": rnd(b[0]), "case_at_least_ln_lr": rnd(b[1]),
+            "sets": {"both": int((control & case).sum()), "one": int((control ^ case).sum()), "neither": int((~control & ~case).sum())},
+            "coverage": dict({"controls": count(y == 0), "cases": count(y == 1)}, **{g: count(m) for g, m in groups.items()}),
+        })
+    return result
 
 
 def newton_logistic(x, y, offset=0.0):
@@ -125,7 +159,7 @@ def synthetic_people(n, rng):
 
 def write_oracle(model, people, scores):
     """Scores of synthetic people, for the Go tests to agree with."""
-    path = os.path.join(nomis.ROOT, "internal", "model", "testdata")
+    path = os.path.join(nomis.OUT, "internal", "model", "testdata")
     os.makedirs(path, exist_ok=True)
     with open(os.path.join(path, "oracle_%s.json" % model), "w") as f:
         json.dump({"model": model, "people": [dict(p, ln_lr=float(s)) for p, s in zip(people, scores)]}, f, indent=1)

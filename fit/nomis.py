@@ -10,6 +10,7 @@ import os
 import numpy as np
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+OUT = os.environ.get("FIT_OUT", ROOT)  # where files are written, with the repository's folders below it
 SHARED = os.environ.get("NEUROSCREEN_SHARED_DATA", os.path.join(ROOT, "..", "shared", "data"))
 
 MEAN_AGE, MEAN_TIV = 54.960257498335615, 1523160.5903620527

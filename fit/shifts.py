@@ -14,10 +14,11 @@ import pandas as pd
 
 import nomis
 
-OUT = os.path.join(nomis.ROOT, "internal", "norm", "data")
+OUT = os.path.join(nomis.OUT, "internal", "norm", "data")
 
 
 def write(name, doc):
+    os.makedirs(OUT, exist_ok=True)
     with open(os.path.join(OUT, name), "w") as f:
         json.dump(doc, f, indent=1, sort_keys=True)
         f.write("\n")

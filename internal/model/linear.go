@@ -12,11 +12,12 @@ import (
 // coefficient x (feature - reference).
 type linear struct {
 	header
-	Segmenter  norm.Segmenter `json:"segmenter"` // whose volumes the model was made on
-	Intercept  float64        `json:"intercept"`
-	Features   []feature      `json:"features"`
-	Covariance [][]float64    `json:"covariance"` // of (intercept, coefficients), at the references
-	Thresholds []Threshold    `json:"thresholds"`
+	Segmenter  norm.Segmenter    `json:"segmenter"` // whose volumes the model was made on
+	Intercept  float64           `json:"intercept"`
+	Features   []feature         `json:"features"`
+	Covariance [][]float64       `json:"covariance"` // of (intercept, coefficients), at the references
+	Conformal  []conformalBounds `json:"conformal"`
+	Thresholds []Threshold       `json:"thresholds"`
 }
 
 // feature is one term. Its name is a structure, which enters as z, or a key of

@@ -196,7 +196,7 @@ func (n *Norms) locate(structure string, p Person, cal Calibration, bare bool) (
 		l.mu += mean * l.sd
 		l.sd *= sd
 	}
-	if mom, ok := cal.SiteShift.moments(structure); ok && mom.N >= minForSite {
+	if mom, ok := n.siteShift(cal).moments(structure); ok && mom.N >= minForSite {
 		mean, sd := mom.applied()
 		l.mu += mean * l.sd
 		l.sd *= sd
@@ -217,6 +217,14 @@ func (n *Norms) segmenterShift(cal Calibration) *Shift {
 		return cal.SegmenterShift
 	}
 	return n.shifts[cal.Segmenter]
+}
+
+// siteShift returns the site's shift if it belongs on top of the segmenter's.
+func (n *Norms) siteShift(cal Calibration) *Shift {
+	if s := cal.SiteShift; s != nil && s.Segmenter == cal.Segmenter && s.After == n.segmenterShift(cal).id() {
+		return s
+	}
+	return nil
 }
 
 // Reference is what healthy people of one age, sex and head size have.
@@ -401,8 +409,12 @@ func (n *Norms) notes(p Person, cal Calibration, vols map[string]Measured) []neu
 	if cal.Segmenter != FreeSurfer6 && n.segmenterShift(cal) == nil {
 		out = append(out, neuroscreen.Reason{Code: "segmenter-not-calibrated", Text: "the norm was made with FreeSurfer 6.0 and no shift for this segmenter is stored: its own offset is still in every z"})
 	}
+	site := n.siteShift(cal)
+	if cal.SiteShift != nil && site == nil {
+		out = append(out, neuroscreen.Reason{Code: "site-shift-not-applicable", Text: "the site's shift was measured with another segmenter or another version of its shift and is not applied: measure the controls again"})
+	}
 	for name := range vols {
-		if m, ok := cal.SiteShift.moments(name); !ok || m.N < minForSite {
+		if m, ok := site.moments(name); !ok || m.N < minForSite {
 			if _, normed := n.models[name]; normed {
 				out = append(out, neuroscreen.Reason{Code: "site-not-calibrated", Text: "fewer than 20 local controls are stored for some structures: the spread between sites widens their intervals"})
 				break

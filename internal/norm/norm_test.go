@@ -297,6 +297,15 @@ func TestShiftApplied(t *testing.T) {
 	}
 }
 
+func mustReference(t *testing.T, structure string, p Person, cal Calibration) Reference {
+	t.Helper()
+	r, err := Default().Reference(structure, p, cal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
 // A site whose controls all measure 8 % larger is brought back by its shift,
 // and its band narrows to within-site width.
 func TestSiteCalibration(t *testing.T) {
@@ -327,6 +336,12 @@ func TestSiteCalibration(t *testing.T) {
 	}
 	m.N = 19
 	s.Structures["Left-Hippocampus"] = m
+	if other, _ := n.Reference("Left-Hippocampus", p, Calibration{Segmenter: FreeSurfer7, SiteShift: s}); other != mustReference(t, "Left-Hippocampus", p, Calibration{Segmenter: FreeSurfer7}) {
+		t.Error("a shift measured with FreeSurfer 6 is applied to 7")
+	}
+	if _, _, reasons := n.Compare(map[string]Measured{"Left-Hippocampus": {MM3: 3500}}, p, Calibration{Segmenter: FreeSurfer7, SiteShift: s}); len(reasons) == 0 || reasons[0].Code != "site-shift-not-applicable" {
+		t.Errorf("reasons %+v", reasons)
+	}
 	few, _ := n.Reference("Left-Hippocampus", p, Calibration{Segmenter: FreeSurfer6, SiteShift: s})
 	if few != before {
 		t.Error("19 controls changed the reference")
@@ -356,6 +371,7 @@ func TestLoadShiftRefuses(t *testing.T) {
 		"no version":          strings.Replace(head, `"version":"1"`, `"version":""`, 1) + `"structures":{}}`,
 		"unknown layer":       strings.Replace(head, `"site"`, `"scanner"`, 1) + `"structures":{}}`,
 		"unknown structure":   head + `"structures":{"Hippocampus":{"n":20,"mean_z":0,"sd_z":1}}}`,
+		"an older name":       head + `"structures":{"Left-Thalamus-Proper":{"n":20,"mean_z":0,"sd_z":1}}}`,
 		"shift beyond reason": head + `"structures":{"Left-Hippocampus":{"n":20,"mean_z":-11,"sd_z":1}}}`,
 		"negative count":      head + `"structures":{"Left-Hippocampus":{"n":-1,"mean_z":0,"sd_z":1}}}`,
 		"unknown field":       head + `"structures":{},"mean":3}`,

@@ -56,6 +56,7 @@ type Shift struct {
 	Version    string             `json:"version"`
 	Layer      string             `json:"layer"` // LayerSegmenter or LayerSite
 	Segmenter  Segmenter          `json:"segmenter"`
+	After      string             `json:"after,omitempty"` // for a site: name@version of the segmenter shift that it was measured on top of
 	Source     string             `json:"source"`
 	Structures map[string]Moments `json:"structures"` // by FreeSurfer name
 }
@@ -88,31 +89,49 @@ func LoadShift(r io.Reader) (*Shift, error) {
 	if err := d.Decode(&s); err != nil {
 		return nil, neuroscreen.Errorf(neuroscreen.CodeInvalid, "invalid-shift", "the shift is not the JSON it should be: %v", err)
 	}
+	if err := s.Validate(); err != nil {
+		return nil, err
+	}
+	return &s, nil
+}
+
+// Validate refuses a shift that can't be meant. The error names the field.
+func (s *Shift) Validate() error {
 	bad := func(field, format string, a ...any) error {
 		return neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "invalid-shift", field, format, a...)
 	}
 	switch {
 	case s.Schema != ShiftSchema:
-		return nil, bad("schema", "want %q, got %q", ShiftSchema, s.Schema)
+		return bad("schema", "want %q, got %q", ShiftSchema, s.Schema)
 	case s.Name == "" || s.Version == "":
-		return nil, bad("name", "a shift needs a name and a version, so that a result can say which one it used")
+		return bad("name", "a shift needs a name and a version, so that a result can say which one it used")
 	case s.Layer != LayerSegmenter && s.Layer != LayerSite:
-		return nil, bad("layer", "want %q or %q, got %q", LayerSegmenter, LayerSite, s.Layer)
+		return bad("layer", "want %q or %q, got %q", LayerSegmenter, LayerSite, s.Layer)
 	}
 	known := Default().models
 	for name, m := range s.Structures {
 		switch {
+		case normName(name) != name:
+			return bad("structures", "write %q as %q", name, normName(name))
 		case known[normName(name)] == nil && surfaceBased[normName(name)] == "":
-			return nil, bad("structures", "the norm holds no structure %q; use FreeSurfer's names", name)
+			return bad("structures", "the norm holds no structure %q; use FreeSurfer's names", name)
 		case m.N < 0 || m.NSD < 0:
-			return nil, bad("structures", "%s: a negative number of controls", name)
+			return bad("structures", "%s: a negative number of controls", name)
 		case !finite(m.MeanZ) || math.Abs(m.MeanZ) > maxAbsMeanZ:
-			return nil, bad("structures", "%s: mean_z %g is no plausible shift: check units (mm3) and names", name, m.MeanZ)
+			return bad("structures", "%s: mean_z %g is no plausible shift: check units (mm3) and names", name, m.MeanZ)
 		case !finite(m.SDZ) || m.SDZ < 0:
-			return nil, bad("structures", "%s: sd_z %g", name, m.SDZ)
+			return bad("structures", "%s: sd_z %g", name, m.SDZ)
 		}
 	}
-	return &s, nil
+	return nil
+}
+
+// id is the name with the version, "" for no shift.
+func (s *Shift) id() string {
+	if s == nil {
+		return ""
+	}
+	return s.Name + "@" + s.Version
 }
 
 // Asset returns the shift's name with version and the SHA-256 of its canonical
@@ -123,7 +142,7 @@ func (s *Shift) Asset() neuroscreen.Asset {
 		panic(err) // only a NaN could do this, and LoadShift and FitShift let none in
 	}
 	sum := sha256.Sum256(b)
-	return neuroscreen.Asset{Name: s.Name + "@" + s.Version, SHA256: hex.EncodeToString(sum[:])}
+	return neuroscreen.Asset{Name: s.id(), SHA256: hex.EncodeToString(sum[:])}
 }
 
 func (s *Shift) moments(structure string) (Moments, bool) {
@@ -141,7 +160,8 @@ type Calibration struct {
 	// SegmenterShift replaces the shift shipped for Segmenter; nil keeps it.
 	SegmenterShift *Shift
 	// SiteShift is measured on the site's own controls; structures with fewer
-	// than 20 of them count as not calibrated.
+	// than 20 of them count as not calibrated, and so does a shift that was
+	// measured with another segmenter or on top of another segmenter shift.
 	SiteShift *Shift
 }
 
@@ -175,6 +195,9 @@ func (n *Norms) FitShift(name, version, layer, source string, base Calibration, 
 		}
 	}
 	out := &Shift{Schema: ShiftSchema, Name: name, Version: version, Layer: layer, Segmenter: base.Segmenter, Source: source, Structures: map[string]Moments{}}
+	if layer == LayerSite {
+		out.After = n.segmenterShift(from).id()
+	}
 	for s, z := range zs {
 		mean, sd := meanSD(z)
 		out.Structures[s] = Moments{N: len(z), MeanZ: mean, SDZ: sd}

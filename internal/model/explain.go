@@ -1,0 +1,210 @@
+package model
+
+import (
+	"fmt"
+	"math"
+	"sort"
+	"strings"
+
+	"neuroscreen"
+	"neuroscreen/internal/norm"
+)
+
+// Explanation is a score in words, for a clinician.
+type Explanation struct {
+	Reasons     []string // what each feature did, strongest first, then all together
+	WouldChange []string // the smallest single change that would move the flag
+	Uncertain   []string // what is missing, doubtful or out of sight
+}
+
+// Explain words a score that Score made of the same features.
+func (m *Models) Explain(f Features, s neuroscreen.Score) Explanation {
+	var e Explanation
+	if s.Abstained != nil {
+		e.Uncertain = append(e.Uncertain, "No score: "+*s.Abstained+".")
+		return e
+	}
+	for _, c := range strongest(s.Contributions) {
+		if math.Abs(c.LogLR) >= 0.05 { // a likelihood ratio within 5 % of 1 is no reason
+			e.Reasons = append(e.Reasons, fmt.Sprintf("%s: likelihood ratio %s.", m.describe(f, c), ratio(math.Exp(c.LogLR))))
+		}
+	}
+	e.Reasons = append(e.Reasons, fmt.Sprintf("Together, starting from %s for average volumes: likelihood ratio %s, 95 %% interval %s to %s.",
+		ratio(math.Exp(s.Intercept)), ratio(*s.LikelihoodRatio), ratio(s.CI95[0]), ratio(s.CI95[1])))
+	if s.Prior != nil && s.Posterior != nil {
+		e.Reasons = append(e.Reasons, fmt.Sprintf("With a prior of %s the posterior is %s; where the condition is more or less frequent than that, it is another.", percent(*s.Prior), percent(*s.Posterior)))
+	} else if s.Condition != neuroscreen.MesialTemporalSclerosis && s.Flag != neuroscreen.FlagNone {
+		e.Reasons = append(e.Reasons, "No prior is set for this age, so no probability is given.")
+	}
+
+	settings := f.Settings.withDefaults()
+	switch s.Condition {
+	case neuroscreen.MesialTemporalSclerosis:
+		e.WouldChange = m.sclerosisChange(s, settings)
+		e.Uncertain = append(e.Uncertain, m.sclerosisDoubts(f, s)...)
+	default:
+		if lm := m.linearOf(s.Model); lm != nil {
+			e.WouldChange = linearChange(lm, s, settings)
+		}
+	}
+	if s.CI95[0] < 1 && s.CI95[1] > 1 {
+		e.Uncertain = append(e.Uncertain, "The interval includes 1: coefficients and measurement together leave open whether these volumes speak for or against.")
+	}
+	if lm := m.linearOf(s.Model); lm != nil && math.Abs(math.Log(*s.LikelihoodRatio)) > lm.LogLRCap-1e-9 {
+		e.Uncertain = append(e.Uncertain, fmt.Sprintf("The likelihood ratio is held at %s: the people behind the model say nothing of rarer values.", ratio(*s.LikelihoodRatio)))
+	}
+	if f.Calibration.Segmenter != norm.FreeSurfer6 && s.Condition == neuroscreen.Alzheimers && s.Evidence == neuroscreen.ExternalCohort {
+		e.Uncertain = append(e.Uncertain, "The model was trained on FreeSurfer's volumes; on another segmenter's it is not validated.")
+	}
+	return e
+}
+
+func strongest(c []neuroscreen.Contribution) []neuroscreen.Contribution {
+	out := append([]neuroscreen.Contribution(nil), c...)
+	sort.SliceStable(out, func(i, j int) bool { return math.Abs(out[i].LogLR) > math.Abs(out[j].LogLR) })
+	return out
+}
+
+// plainWords of features that are no structure.
+var plainWords = map[string]func(f Features, v float64) string{
+	"age_years": func(_ Features, v float64) string { return fmt.Sprintf("Age %.3g years", v) },
+	"male": func(_ Features, v float64) string {
+		if v == 1 {
+			return "Male sex"
+		}
+		return "Female sex"
+	},
+	"intracranial_volume_l": func(_ Features, v float64) string { return fmt.Sprintf("Head size %.2f l", v) },
+	"nWBV": func(_ Features, v float64) string {
+		return fmt.Sprintf("Whole-brain volume %.1f %% of the head", 100*v)
+	},
+	"MMSE": func(_ Features, v float64) string { return fmt.Sprintf("MMSE %.3g", v) },
+	"hippocampal_asymmetry_percent": func(_ Features, v float64) string {
+		return fmt.Sprintf("Hippocampal asymmetry %+.1f %% (healthy people: %+.1f +- %.1f %%)", v, norm.AsymmetryMean, norm.AsymmetrySD)
+	},
+}
+
+// describe says where one feature lies: "Left hippocampus 2.1 SD below peers
+// of her age and head size".
+func (m *Models) describe(f Features, c neuroscreen.Contribution) string {
+	if w, ok := plainWords[c.Feature]; ok {
+		return w(f, c.Value)
+	}
+	where := "as in"
+	if z := *c.Z; math.Abs(z) >= 0.05 {
+		where = fmt.Sprintf("%.1f SD above", z)
+		if z < 0 {
+			where = fmt.Sprintf("%.1f SD below", -z)
+		}
+	}
+	whose := "her"
+	if f.Person.Sex == neuroscreen.Male {
+		whose = "his"
+	}
+	peers := "age and head size"
+	if m.norms.AdjustsForSex(c.Feature) {
+		peers = "age, sex and head size"
+	}
+	return fmt.Sprintf("%s %s peers of %s %s", structureWords(c.Feature), where, whose, peers)
+}
+
+// structureWords turns "Left-Inf-Lat-Vent" into "Left inferior lateral ventricle".
+func structureWords(name string) string {
+	s := strings.NewReplacer("Inf-Lat-Vent", "inferior lateral ventricle", "Accumbens-area", "accumbens", "-", " ").Replace(name)
+	return s[:1] + strings.ToLower(s[1:])
+}
+
+// linearOf returns the linear model of a name, nil for none.
+func (m *Models) linearOf(name string) *linear {
+	for _, lm := range []*linear{m.alzheimersScan, m.alzheimersTable, m.alzheimersMMSE, m.alzheimersEffects, m.parkinsons} {
+		if lm.Name == name {
+			return lm
+		}
+	}
+	return nil
+}
+
+// linearChange says how much one structure, the one that needs to move least,
+// would have to differ for another flag. A model that sets no flag has none.
+func linearChange(lm *linear, s neuroscreen.Score, settings Settings) []string {
+	flag, limits := settings.alzheimersFlag, []float64{settings.AlzheimersReviewLR, settings.AlzheimersFlaggedLR}
+	if s.Condition == neuroscreen.Parkinsons {
+		flag, limits = settings.parkinsonsFlag, []float64{settings.ParkinsonsReviewLR}
+	}
+	if len(lm.Thresholds) == 0 || s.Model == "alzheimers-mmse" {
+		return nil
+	}
+	var steepest feature
+	for i, t := range lm.Features {
+		if s.Contributions[i].Z != nil && math.Abs(t.Coefficient) > math.Abs(steepest.Coefficient) {
+			steepest = t
+		}
+	}
+	ln := math.Log(*s.LikelihoodRatio)
+	var out []string
+	for _, limit := range limits {
+		at := math.Log(limit)
+		if at > lm.LogLRCap || math.Abs(ln) > lm.LogLRCap-1e-9 { // out of reach, or distances distorted by the cap
+			continue
+		}
+		to, dz, reach := flag(limit), (at-ln)/steepest.Coefficient, "reaches"
+		if ln >= at {
+			to, reach = flag(math.Exp(at-1e-9)), "falls below"
+		}
+		direction := "larger"
+		if dz < 0 {
+			direction = "smaller"
+		}
+		out = append(out, fmt.Sprintf("The flag would be %q if the %s were %.1f SD %s and all else the same (the likelihood ratio %s %s there).",
+			to, lowerFirst(structureWords(steepest.Name)), math.Abs(dz), direction, reach, ratio(limit)))
+	}
+	return out
+}
+
+func lowerFirst(s string) string { return strings.ToLower(s[:1]) + s[1:] }
+
+// sclerosisChange says where the limits of asymmetry lie beside this person's.
+func (m *Models) sclerosisChange(s neuroscreen.Score, settings Settings) []string {
+	percent := s.Contributions[0].Value
+	limits := func(sd float64) (lo, hi float64) {
+		return norm.AsymmetryMean - sd*norm.AsymmetrySD, norm.AsymmetryMean + sd*norm.AsymmetrySD
+	}
+	lo2, hi2 := limits(settings.SclerosisReviewSD)
+	lo3, hi3 := limits(settings.SclerosisFlaggedSD)
+	return []string{fmt.Sprintf("Asymmetry is %+.1f %%: below %+.1f or above %+.1f %% it is %q; below %+.1f or above %+.1f %%, with the smaller side's z below %.2f (here %.2f), it is %q.",
+		percent, lo2, hi2, neuroscreen.FlagReview, lo3, hi3, settings.SclerosisFlaggedZ, *s.Contributions[1].Z, neuroscreen.FlagFlagged)}
+}
+
+func (m *Models) sclerosisDoubts(f Features, s neuroscreen.Score) []string {
+	out := []string{"T2 and FLAIR were not seen: sclerosis without loss of volume is missed."}
+	small := 0
+	for _, side := range []string{"Left-Hippocampus", "Right-Hippocampus"} {
+		if z, err := m.norms.ZOf(side, f.Volumes[side], f.Person, f.Calibration); err == nil && z.Value < f.Settings.withDefaults().SclerosisFlaggedZ {
+			small++
+		}
+	}
+	if small == 2 {
+		out = append(out, "Both hippocampi are small: bilateral disease leaves no asymmetry, and this score can't see it.")
+	}
+	if f.Person.AgeYears >= 60 && s.Flag != neuroscreen.FlagNone {
+		out = append(out, "From 60 on, asymmetry is wider in healthy people and in neurodegeneration; neither is sclerosis.")
+	}
+	return out
+}
+
+func ratio(v float64) string {
+	switch {
+	case v >= 9.95:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 0.095:
+		return fmt.Sprintf("%.2g", v)
+	}
+	return fmt.Sprintf("%.1g", v)
+}
+
+func percent(p float64) string {
+	if p < 0.01 {
+		return fmt.Sprintf("%.1g %%", 100*p)
+	}
+	return fmt.Sprintf("%.2g %%", 100*p)
+}
