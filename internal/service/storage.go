@@ -11,8 +11,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"neuroscreen"
@@ -76,22 +74,15 @@ func OpenStorage(ctx context.Context, cfg config.Storage, log *slog.Logger) (_ *
 	return s, nil
 }
 
-// connectFor is how long a database may take to come up beside us.
-const connectFor = 30 * time.Second
+const (
+	connectFor     = 30 * time.Second // how long a database may take to come up beside us
+	maxConnections = 20
+)
 
 func connect(ctx context.Context, url string, log *slog.Logger) (*pgxpool.Pool, error) {
-	cfg, err := pgxpool.ParseConfig(url)
+	pool, err := store.OpenPool(ctx, url, maxConnections)
 	if err != nil {
-		return nil, errors.New("DATABASE_URL cannot be read; write postgres://user:password@host:5432/name") // err may hold the password
-	}
-	cfg.ConnConfig.RuntimeParams["application_name"] = "neuroscreen"
-	cfg.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
-		conn.TypeMap().RegisterType(&pgtype.Type{Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC}})
-		return nil
-	}
-	pool, err := pgxpool.NewWithConfig(ctx, cfg)
-	if err != nil {
-		return nil, fmt.Errorf("database: %w", err)
+		return nil, fmt.Errorf("%w; write DATABASE_URL as postgres://user:password@host:5432/name", err)
 	}
 	deadline := time.Now().Add(connectFor)
 	for {

@@ -1,0 +1,77 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"neuroscreen"
+	"neuroscreen/internal/jobs"
+	"neuroscreen/internal/nifti"
+	"neuroscreen/internal/pipeline"
+	"neuroscreen/internal/qc"
+	"neuroscreen/internal/store"
+	"neuroscreen/internal/version"
+)
+
+// newAnalyser connects the queue with the pipeline.
+func newAnalyser(limits nifti.Limits) (jobs.Analyse, error) {
+	engine, err := pipeline.New(version.String(), limits)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, in jobs.Input) (jobs.Output, error) {
+		settings, err := pipeline.ParseSettings(in.Settings)
+		if err != nil {
+			return jobs.Output{}, err
+		}
+		image, err := in.Image(ctx)
+		if err != nil {
+			return jobs.Output{}, err
+		}
+		defer image.Close()
+		job := pipeline.Input{ScanID: in.ScanID.String(), Metadata: in.Metadata, Settings: settings, SHA256: in.SHA256, Image: image, Stage: in.Stage}
+		if in.Header != nil {
+			header, err := in.Header(ctx)
+			if err != nil {
+				return jobs.Output{}, err
+			}
+			defer header.Close()
+			job.Header = header
+		}
+		out, err := engine.Analyze(ctx, job)
+		if e, ok := errors.AsType[*neuroscreen.Error](err); ok && e.Code == neuroscreen.CodeUnprocessable {
+			return jobs.Output{}, &jobs.RefusedError{Reasons: qc.Reasons(err)}
+		}
+		if err != nil {
+			return jobs.Output{}, err
+		}
+		return jobs.Output{Result: out.Result, Files: []jobs.File{
+			{Kind: store.KindSegmentation, MediaType: "application/gzip", Bytes: out.Segmentation},
+			{Kind: store.KindPreview, MediaType: "image/png", Bytes: out.Preview},
+			{Kind: store.KindReportHTML, MediaType: "text/html; charset=utf-8", Bytes: out.ReportHTML},
+		}}, nil
+	}, nil
+}
+
+// measured counts analyses and their time.
+func measured(reg prometheus.Registerer, analyse jobs.Analyse) jobs.Analyse {
+	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "neuroscreen_analysis_seconds", Help: "Time of an analysis, by how it ended.",
+		Buckets: []float64{.1, .5, 1, 2, 3, 5, 10, 20, 60, 300}}, []string{"end"})
+	reg.MustRegister(seconds)
+	return func(ctx context.Context, in jobs.Input) (jobs.Output, error) {
+		start := time.Now()
+		out, err := analyse(ctx, in)
+		end := "scored"
+		if _, refused := errors.AsType[*jobs.RefusedError](err); refused {
+			end = "refused"
+		} else if err != nil {
+			end = "failed"
+		}
+		seconds.WithLabelValues(end).Observe(time.Since(start).Seconds())
+		return out, err
+	}
+}

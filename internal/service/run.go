@@ -1,0 +1,199 @@
+package service
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"neuroscreen/internal/config"
+	"neuroscreen/internal/httpapi"
+	"neuroscreen/internal/jobs"
+	"neuroscreen/internal/model"
+	"neuroscreen/internal/nifti"
+	"neuroscreen/internal/store"
+	"neuroscreen/internal/version"
+)
+
+// Parts are what a caller may replace; zero fields are the real thing.
+type Parts struct {
+	Analyse jobs.Analyse
+	Out     io.Writer           // for the operator, once: address and first key
+	Err     io.Writer           // log
+	Serving func(addr net.Addr) // told when requests are answered
+}
+
+// Run serves until ctx ends and then stops gracefully: no new work, StopAfter
+// for what is under way, then everything is let go of. Errors say what to do.
+func Run(ctx context.Context, cfg config.Server, parts Parts) (err error) {
+	log := newLog(cfg, parts.Err)
+	serves, works := cfg.Role != "worker", cfg.Role != "api"
+	out := parts.Out
+	if out == nil {
+		out = io.Discard
+	}
+
+	// The address first: a port that is taken should not wait for a database.
+	var listener net.Listener
+	if serves {
+		if listener, err = net.Listen("tcp", cfg.Listen); err != nil {
+			return fmt.Errorf("%w; choose another address with --listen", err)
+		}
+		defer listener.Close()
+	}
+	storage, err := OpenStorage(ctx, cfg.Storage, log)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+		err = errors.Join(err, storage.Close(closing))
+	}()
+	queue, err := jobs.NewEnqueuer(storage.Pool)
+	if err != nil {
+		return err
+	}
+	st := store.New(store.Config{Pool: storage.Pool, Keys: storage.Keys, Jobs: queue, Blobs: storage.Blobs})
+	if err := st.CheckSecret(ctx); err != nil {
+		return err
+	}
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	limits := nifti.Limits{MaxBytes: int64(cfg.MaxImage)}
+
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	group, running := errgroup.WithContext(running)
+	if works {
+		analyse := parts.Analyse
+		if analyse == nil {
+			if analyse, err = newAnalyser(limits); err != nil {
+				return err
+			}
+		}
+		runner, err := jobs.NewRunner(jobs.Config{
+			Pool: storage.Pool, Store: st, Blobs: storage.Blobs, Logger: log, Workers: cfg.Workers, Analyse: measured(metrics, analyse),
+		})
+		if err != nil {
+			return err
+		}
+		if err := runner.Start(ctx); err != nil {
+			return err
+		}
+		group.Go(func() error {
+			<-running.Done()
+			return within(running, cfg.StopAfter, runner.Stop)
+		})
+		log.Info("analysing scans", "workers", cfg.Workers)
+	}
+	if serves {
+		api, err := httpapi.New(httpapi.Config{
+			Store: st, Blobs: storage.Blobs, Models: modelCards, Metrics: metrics, Log: log, Version: version.String(),
+			Limits: httpapi.Limits{MaxUpload: int64(cfg.MaxUpload), BodyIdle: cfg.BodyIdle, Image: limits},
+			Checks: []httpapi.Check{{Name: "storage", Do: storage.checkFiles}},
+		})
+		if err != nil {
+			return errors.Join(err, stopAndWait(stop, group))
+		}
+		secret, file, err := FirstKey(ctx, st, cfg.Storage)
+		if secret != "" {
+			fmt.Fprintf(out, "The admin key of site %s, shown this once:\n\n    %s\n\n", cfg.Site, secret)
+		}
+		if file != "" {
+			fmt.Fprintf(out, "It is kept in %s, which only this user can read.\n", file)
+		}
+		if err != nil {
+			return errors.Join(err, stopAndWait(stop, group))
+		}
+		server := newServer(api, log)
+		serve := server.Serve
+		scheme := "http"
+		if cfg.TLSCert != "" {
+			scheme = "https"
+			serve = func(l net.Listener) error { return server.ServeTLS(l, cfg.TLSCert, cfg.TLSKey) }
+		}
+		group.Go(func() error {
+			if err := serve(listener); !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("serve: %w", err)
+			}
+			return nil
+		})
+		group.Go(func() error {
+			<-running.Done()
+			log.Info("stopping")
+			return within(running, cfg.StopAfter, func(ctx context.Context) error {
+				if server.Shutdown(ctx) != nil {
+					return server.Close() // the rest had its time; uploads cut short are sent again
+				}
+				return nil
+			})
+		})
+		fmt.Fprintf(out, "NeuroScreen %s serves at %s://%s (contract: /docs)\n", version.String(), scheme, listener.Addr())
+		if parts.Serving != nil {
+			parts.Serving(listener.Addr())
+		}
+	}
+	return group.Wait()
+}
+
+func stopAndWait(stop func(), group *errgroup.Group) error {
+	stop()
+	return group.Wait()
+}
+
+// within gives f some time after ctx has ended.
+func within(ctx context.Context, d time.Duration, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d)
+	defer cancel()
+	return f(ctx)
+}
+
+func newServer(api *httpapi.Server, log *slog.Logger) *http.Server {
+	s := &http.Server{
+		Handler: api,
+		// Bodies and answers have deadlines of their own in httpapi.
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS12},
+	}
+	s.RegisterOnShutdown(api.Close)
+	return s
+}
+
+func newLog(cfg config.Server, w io.Writer) *slog.Logger {
+	if w == nil {
+		w = io.Discard
+	}
+	options := &slog.HandlerOptions{Level: cfg.LogLevel}
+	if cfg.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// checkFiles asks the blob store for something that is not there.
+func (s *Storage) checkFiles(ctx context.Context) error {
+	const nothing = "0000000000000000000000000000000000000000000000000000000000000000"
+	_, err := s.Blobs.Has(ctx, nothing)
+	return err
+}
+
+func modelCards() []httpapi.ModelCard {
+	var cards []httpapi.ModelCard
+	for _, c := range model.Default().Cards() {
+		cards = append(cards, httpapi.ModelCard{Name: c.Name, Sha256: c.SHA256, Card: c.Markdown()})
+	}
+	return cards
+}

@@ -1,0 +1,342 @@
+package service
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"neuroscreen"
+	"neuroscreen/internal/client"
+	"neuroscreen/internal/config"
+	"neuroscreen/internal/deid"
+	"neuroscreen/internal/jobs"
+	"neuroscreen/internal/nifti"
+	"neuroscreen/internal/pgtest"
+	"neuroscreen/internal/store"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// running is a service under test.
+type running struct {
+	url  string
+	out  *buffer
+	log  *buffer
+	stop func() error
+}
+
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *buffer) Write(p []byte) (int, error) { l.mu.Lock(); defer l.mu.Unlock(); return l.b.Write(p) }
+func (l *buffer) String() string              { l.mu.Lock(); defer l.mu.Unlock(); return l.b.String() }
+
+func settings(t *testing.T) config.Server {
+	return config.Server{
+		Storage: config.Storage{Data: t.TempDir(), DatabaseURL: config.Secret(pgtest.ConnString(t)), Site: "default"},
+		Role:    "both", Listen: "127.0.0.1:0", MaxUpload: 1 << 20, MaxImage: 1 << 20, BodyIdle: 5 * time.Second, Workers: 1, StopAfter: 10 * time.Second,
+	}
+}
+
+func start(t *testing.T, cfg config.Server, analyse jobs.Analyse) *running {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	r := &running{out: &buffer{}, log: &buffer{}}
+	serving := make(chan net.Addr, 1)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- Run(ctx, cfg, Parts{Analyse: analyse, Out: r.out, Err: r.log, Serving: func(a net.Addr) { serving <- a }})
+	}()
+	r.stop = sync.OnceValue(func() error { cancel(); return <-ended })
+	t.Cleanup(func() {
+		if err := r.stop(); err != nil {
+			t.Errorf("stop: %v\n%s", err, r.log)
+		}
+	})
+	if cfg.Role == "worker" {
+		return r
+	}
+	select {
+	case a := <-serving:
+		r.url = "http://" + a.String()
+	case err := <-ended:
+		ended <- nil
+		t.Fatalf("did not start: %v\n%s", err, r.log)
+	}
+	return r
+}
+
+func api(t *testing.T, r *running, data string) *client.API {
+	t.Helper()
+	key, err := os.ReadFile(filepath.Join(data, "admin.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
+	c, err := client.New(r.url, strings.TrimSpace(string(key)), &http.Client{Transport: transport})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Pause = func(ctx context.Context, _ time.Duration) error { return ctx.Err() }
+	return c
+}
+
+func upload(t *testing.T, seed int16) client.Upload {
+	t.Helper()
+	data := make([]int16, 4*5*6)
+	for n := range data {
+		data[n] = int16(n) * seed
+	}
+	var buf bytes.Buffer
+	g := nifti.Geometry{Shape: []int{4, 5, 6}, Affine: nifti.Affine{{1, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}, {0, 0, 0, 1}}}
+	if err := nifti.Write(&buf, g, data); err != nil {
+		t.Fatal(err)
+	}
+	age := 71.0
+	return client.Upload{Scan: bytes.NewReader(buf.Bytes()), Name: "scan.nii.gz",
+		Metadata: neuroscreen.Metadata{SubjectID: fmt.Sprint("S-", seed), AgeYears: &age, Sex: "F", Modality: "T1w"}}
+}
+
+// fake reads the image and gives a small result, so that these tests are of
+// the ways between the parts and not of the parts.
+func fake(ctx context.Context, in jobs.Input) (jobs.Output, error) {
+	r, err := in.Image(ctx)
+	if err != nil {
+		return jobs.Output{}, err
+	}
+	defer r.Close()
+	if _, err := nifti.Decode(r, nifti.Limits{}); err != nil {
+		return jobs.Output{}, err
+	}
+	for _, s := range []neuroscreen.State{neuroscreen.Checked, neuroscreen.Segmented, neuroscreen.Measured} {
+		if err := in.Stage(ctx, s); err != nil {
+			return jobs.Output{}, err
+		}
+	}
+	return jobs.Output{
+		Result: &neuroscreen.Result{Schema: neuroscreen.ResultSchema, ScanID: in.ScanID.String(), SubjectID: in.Metadata.SubjectID,
+			Modality: in.Metadata.Modality, Input: neuroscreen.Input{SHA256: in.SHA256}, QC: neuroscreen.QC{Verdict: neuroscreen.VerdictPass}},
+		Files: []jobs.File{{Kind: store.KindPreview, MediaType: "image/png", Bytes: []byte("png")}},
+	}, nil
+}
+
+func TestPostedScanComesBack(t *testing.T) {
+	t.Parallel()
+	cfg := settings(t)
+	r := start(t, cfg, fake)
+	c := api(t, r, cfg.Data)
+
+	var last, total int64
+	u := upload(t, 1)
+	u.Progress = func(sent, of int64) { last, total = sent, of }
+	scan, known, err := c.Submit(t.Context(), u)
+	if err != nil || known {
+		t.Fatalf("submit: %v, known %v", err, known)
+	}
+	if last != total || total != scan.Bytes {
+		t.Errorf("progress ended at %d of %d", last, total)
+	}
+	var seen []neuroscreen.State
+	scan, err = c.Wait(t.Context(), scan.ID, func(e client.ScanEvent) { seen = append(seen, e.State) })
+	if err != nil || scan.State != neuroscreen.Scored {
+		t.Fatalf("wait: %v, %s", err, scan.State)
+	}
+	if got := fmt.Sprint(seen); got != "[received checked segmented measured scored]" {
+		t.Errorf("events %s", got)
+	}
+	res, err := c.GetResultWithResponse(t.Context(), scan.ID, nil)
+	if err != nil || res.JSON200 == nil {
+		t.Fatalf("result: %v %s", err, res.Body)
+	}
+	if res.JSON200.SubjectID != "S-1" || res.JSON200.Input.SHA256 != scan.Sha256 {
+		t.Errorf("result: %s", res.Body)
+	}
+	if _, known, err = c.Submit(t.Context(), upload(t, 1)); err != nil || !known {
+		t.Errorf("again: %v, known %v", err, known)
+	}
+
+	// What the service refuses, the client says as a problem, and once.
+	bad := upload(t, 2)
+	bad.Scan = strings.NewReader("not an image")
+	_, _, err = c.Submit(t.Context(), bad)
+	if p, ok := errors.AsType[*client.ProblemError](err); !ok || p.Name() != "not-nifti" || p.Status != 422 {
+		t.Errorf("a text was refused with %v", err)
+	}
+}
+
+func TestFirstKeyIsMadeOnce(t *testing.T) {
+	t.Parallel()
+	cfg := settings(t)
+	r := start(t, cfg, fake)
+	file := filepath.Join(cfg.Data, "admin.key")
+	info, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v", info.Mode())
+	}
+	key, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Count(r.out.String(), strings.TrimSpace(string(key))) != 1 || strings.Contains(r.log.String(), strings.TrimSpace(string(key))) {
+		t.Errorf("the key is shown wrongly:\n%s\n%s", r.out, r.log)
+	}
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+
+	again := start(t, cfg, fake)
+	if strings.Contains(again.out.String(), "nsk_") {
+		t.Errorf("another key at the second start:\n%s", again.out)
+	}
+	res, err := api(t, again, cfg.Data).ListKeysWithResponse(t.Context())
+	if err != nil || res.JSON200 == nil || len(res.JSON200.Keys) != 1 {
+		t.Errorf("%v %s", err, res.Body)
+	}
+}
+
+// TestWorkerElsewhere: one process answers, another analyses.
+func TestWorkerElsewhere(t *testing.T) {
+	t.Parallel()
+	cfg := settings(t)
+	cfg.Role = "api"
+	r := start(t, cfg, func(context.Context, jobs.Input) (jobs.Output, error) {
+		t.Error("the api analyses")
+		return jobs.Output{}, errors.New("no")
+	})
+	worker := cfg
+	worker.Role, worker.Listen = "worker", "not an address, and not used"
+	start(t, worker, fake)
+	c := api(t, r, cfg.Data)
+	scan, _, err := c.Submit(t.Context(), upload(t, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if scan, err = c.Wait(t.Context(), scan.ID, nil); err != nil || scan.State != neuroscreen.Scored {
+		t.Fatalf("%v, %s", err, scan.State)
+	}
+}
+
+// TestStopInTheMiddle: a stopping service gives the scan back, and the next
+// one finishes it.
+func TestStopInTheMiddle(t *testing.T) {
+	t.Parallel()
+	cfg := settings(t)
+	cfg.StopAfter = 10 * time.Millisecond
+	begun := make(chan struct{})
+	r := start(t, cfg, func(ctx context.Context, in jobs.Input) (jobs.Output, error) {
+		close(begun)
+		<-ctx.Done()
+		return jobs.Output{}, ctx.Err()
+	})
+	c := api(t, r, cfg.Data)
+	scan, _, err := c.Submit(t.Context(), upload(t, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-begun
+	if err := r.stop(); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+	r = start(t, cfg, fake)
+	c = api(t, r, cfg.Data)
+	if scan, err = c.Wait(t.Context(), scan.ID, nil); err != nil || scan.State != neuroscreen.Scored || scan.ResultVersion != 1 {
+		t.Fatalf("%v, %+v", err, scan)
+	}
+}
+
+func TestDoesNotStart(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for name, tt := range map[string]struct {
+		change func(*config.Server)
+		says   string
+	}{
+		"port taken":       {func(c *config.Server) { c.Listen = l.Addr().String() }, "--listen"},
+		"bad address":      {func(c *config.Server) { c.DatabaseURL = "postgres://u:hunter2@h:x/db" }, "DATABASE_URL"},
+		"bad secret":       {func(c *config.Server) { c.Secret = "abc" }, "64 hex digits"},
+		"data is a file":   {func(c *config.Server) { c.Data = filepath.Join(c.Data, "file", "x") }, "--data"},
+		"bad site":         {func(c *config.Server) { c.Site = "My Site" }, "lower case"},
+		"no certificate":   {func(c *config.Server) { c.TLSCert, c.TLSKey = "none.pem", "none.key" }, "none.pem"},
+		"another's secret": {func(c *config.Server) { c.Secret = config.Secret(strings.Repeat("ab", deid.SecretSize)) }, "another identity secret"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := settings(t)
+			if err := os.WriteFile(filepath.Join(cfg.Data, "file"), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if name == "another's secret" {
+				if err := start(t, cfg, fake).stop(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			tt.change(&cfg)
+			err := Run(t.Context(), cfg, Parts{Analyse: fake, Err: io.Discard})
+			if err == nil || !strings.Contains(err.Error(), tt.says) {
+				t.Fatalf("%v; should name %q", err, tt.says)
+			}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("the password shows: %v", err)
+			}
+		})
+	}
+}
+
+// TestSubmitTriesAgain: a connection that breaks after the scan was stored
+// costs nothing, and the scan is there once.
+func TestSubmitTriesAgain(t *testing.T) {
+	t.Parallel()
+	cfg := settings(t)
+	r := start(t, cfg, fake)
+	c := api(t, r, cfg.Data)
+	flaky := &flakyTransport{next: &http.Transport{}}
+	t.Cleanup(flaky.next.CloseIdleConnections)
+	c.ClientInterface.(*client.Client).Client = &http.Client{Transport: flaky}
+	scan, known, err := c.Submit(t.Context(), upload(t, 1))
+	if err != nil || !known || flaky.calls != 3 {
+		t.Fatalf("%v, known %v, %d calls", err, known, flaky.calls)
+	}
+	found, err := c.FindScansWithResponse(t.Context(), &client.FindScansParams{SubjectID: ptr("S-1")})
+	if err != nil || found.JSON200 == nil || len(found.JSON200.Scans) != 1 || found.JSON200.Scans[0].ID != scan.ID {
+		t.Errorf("%v %s", err, found.Body)
+	}
+}
+
+// flakyTransport loses the first answers.
+type flakyTransport struct {
+	next  *http.Transport
+	calls int
+}
+
+func (f *flakyTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	f.calls++
+	res, err := f.next.RoundTrip(r)
+	if err == nil && f.calls <= 2 && r.Method == "POST" {
+		res.Body.Close()
+		return nil, errors.New("connection reset by peer")
+	}
+	return res, err
+}
+
+func ptr[T any](v T) *T { return &v }
