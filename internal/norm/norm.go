@@ -21,6 +21,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math"
+	"path"
 	"sync"
 
 	"gonum.org/v1/gonum/stat/distuv"
@@ -68,6 +69,9 @@ func load() (*Norms, error) {
 		return nil, err
 	}
 	for _, e := range entries {
+		if ext := path.Ext(e.Name()); ext != ".csv" && ext != ".json" { // licence and sources
+			continue
+		}
 		b, err := files.ReadFile("data/" + e.Name())
 		if err != nil {
 			return nil, err

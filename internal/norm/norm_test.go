@@ -457,3 +457,16 @@ func TestCurve(t *testing.T) {
 		t.Error("ventricles do not grow with age")
 	}
 }
+
+func TestAssets(t *testing.T) {
+	got := ""
+	for _, a := range Default().Assets() {
+		got += a.Name + " "
+		if len(a.SHA256) != 64 {
+			t.Errorf("%+v", a)
+		}
+	}
+	if got != "between_site_sd.csv nomis_aseg_bigregions_coefficients.csv nomis_aseg_coefficients.csv segmenter_fs7.json segmenter_oasis1.json " {
+		t.Errorf("assets %s", got)
+	}
+}
