@@ -1,8 +1,6 @@
 package segment
 
 import (
-	"math"
-
 	"neuroscreen/internal/anatomy"
 	"neuroscreen/internal/volume"
 )
@@ -103,29 +101,18 @@ func mirrored(image []float32, nx int) []float32 {
 	return out
 }
 
-func massByClass(p []float32) (m [anatomy.NumClasses]float64) {
-	for o := 0; o < len(p); o += Logits {
-		for k, v := range p[o : o+Logits] {
-			m[k+1] += float64(v)
-		}
-	}
-	return m
-}
-
 // average replaces p by the mean of p and the posteriors of the mirror image,
-// brought back, and returns the Dice overlap of the two labellings over all
-// structures.
-func (n *Network) average() float64 {
+// brought back, and compares the labels of the two.
+func (n *Network) average() mirrorCounts {
 	shape := n.model.Architecture.Shape
 	nx := shape[0]
 	var mirror [Logits]int
 	for k := range mirror {
 		mirror[k] = int(anatomy.Structures[k+1].Mirror) - 1
 	}
-	type count struct{ same, all int }
-	counts := make([]count, shape[2])
+	perSlice := make([]mirrorCounts, shape[2])
 	parallel(shape[2], func(z int) {
-		c := &counts[z]
+		c := &perSlice[z]
 		for y := range shape[1] {
 			row := (z*shape[1] + y) * nx
 			for x := range nx {
@@ -133,14 +120,10 @@ func (n *Network) average() float64 {
 				q := n.q[(row+nx-1-x)*Logits:][:Logits]
 				a := MostLikely(p)
 				b := anatomy.Structures[MostLikely(q)].Mirror
-				if a != 0 {
-					c.all++
-				}
-				if b != 0 {
-					c.all++
-				}
-				if a == b && a != 0 {
-					c.same++
+				c.own[a]++
+				c.mirror[b]++
+				if a == b {
+					c.both[a]++
 				}
 				for k := range p {
 					p[k] = (p[k] + q[mirror[k]]) / 2
@@ -148,12 +131,31 @@ func (n *Network) average() float64 {
 			}
 		}
 	})
-	same, all := 0, 0
-	for _, c := range counts {
-		same += c.same
-		all += c.all
+	var sum mirrorCounts
+	for _, c := range perSlice {
+		for k := range c.both {
+			sum.own[k] += c.own[k]
+			sum.mirror[k] += c.mirror[k]
+			sum.both[k] += c.both[k]
+		}
 	}
-	return 2 * float64(same) / math.Max(1, float64(all))
+	return sum
+}
+
+// mirrorCounts are the voxels, by class, that the network labels in a head, in
+// its mirror image, and alike in both.
+type mirrorCounts struct {
+	own, mirror, both [anatomy.NumClasses]int
+}
+
+// dice is the overlap over all structures.
+func (c *mirrorCounts) dice() float64 {
+	same, all := 0, 0
+	for k := 1; k < anatomy.NumClasses; k++ {
+		same += c.both[k]
+		all += c.own[k] + c.mirror[k]
+	}
+	return 2 * float64(same) / float64(max(1, all))
 }
 
 // Normalise brings an image into the range that the network learnt: negative

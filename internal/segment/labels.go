@@ -130,61 +130,73 @@ func strays(values []uint8, shape [3]int, skip func(uint8) bool) []int {
 	return out
 }
 
-// measure sums posteriors within one voxel of each structure's label, so that
-// far-off doubt does not add up, and the mean confidence.
+// measure takes the volumes within the surfaces of the labels, and how sure the
+// labels are.
+//
+// Sums of posteriors are another measure; where a structure is as thin as a
+// voxel (cortex, inferior horns) they differ from the labels by 10 to 50 %, and
+// they are no closer to the truth on synthetic heads.
 func (s *Segmentation) measure(p []float32, labels []uint8, arch Architecture) {
-	shape := arch.Shape
-	nx, ny, nz := shape[0], shape[1], shape[2]
 	type sums struct {
-		mass       [anatomy.NumClasses]float64
-		confidence float64
-		labelled   int
+		confidence [anatomy.NumClasses]float64
+		voxels     [anatomy.NumClasses]int
+		eighths    [anatomy.NumClasses]int
 	}
-	perSlice := make([]sums, nz)
-	parallel(nz, func(z int) {
+	shape := arch.Shape
+	perSlice := make([]sums, shape[2])
+	parallel(shape[2], func(z int) {
 		t := &perSlice[z]
-		for y := range ny {
-			for x := range nx {
-				o := (z*ny+y)*nx + x
-				var near [anatomy.NumClasses]bool
-				any := false
-				for dz := max(z-1, 0); dz <= min(z+1, nz-1); dz++ {
-					for dy := max(y-1, 0); dy <= min(y+1, ny-1); dy++ {
-						row := (dz*ny + dy) * nx
-						for dx := max(x-1, 0); dx <= min(x+1, nx-1); dx++ {
-							l := labels[row+dx]
-							near[l] = true
-							any = any || l != 0
-						}
+		for o := z * shape[0] * shape[1]; o < (z+1)*shape[0]*shape[1]; o++ {
+			if l := labels[o]; l != 0 {
+				t.confidence[l] += float64(p[o*Logits+int(l)-1])
+				t.voxels[l]++
+			}
+		}
+		if z+1 < shape[2] {
+			countEighths(&t.eighths, p, labels, shape, z)
+		}
+	})
+	var all sums
+	for _, t := range perSlice {
+		for k := range t.voxels {
+			all.confidence[k] += t.confidence[k]
+			all.voxels[k] += t.voxels[k]
+			all.eighths[k] += t.eighths[k]
+		}
+	}
+	labelled := 0
+	for k := 1; k < anatomy.NumClasses; k++ {
+		s.MM3[k] = float64(all.eighths[k]) / 8 * cube(arch.VoxelMM)
+		s.ICVMM3 += s.MM3[k]
+		s.Confidence += all.confidence[k]
+		labelled += all.voxels[k]
+		s.Signs[k].Doubt = 1 - all.confidence[k]/float64(max(all.voxels[k], 1))
+	}
+	s.Confidence /= float64(max(labelled, 1))
+}
+
+// countEighths labels the middle of each eighth of the voxels, as toGrid does,
+// between slices z and z+1.
+func countEighths(count *[anatomy.NumClasses]int, p []float32, labels []uint8, shape [3]int, z int) {
+	nx, nxy := shape[0], shape[0]*shape[1]
+	quarters := [2]tap{{0, .25, true}, {0, .75, true}}
+	for y := range shape[1] - 1 {
+		for x := range nx - 1 {
+			o := z*nxy + y*nx + x
+			l := labels[o]
+			if l == labels[o+1] && l == labels[o+nx] && l == labels[o+nx+1] &&
+				l == labels[o+nxy] && l == labels[o+nxy+1] && l == labels[o+nxy+nx] && l == labels[o+nxy+nx+1] {
+				count[l] += 8
+				continue
+			}
+			for _, tz := range quarters {
+				for _, ty := range quarters {
+					for _, tx := range quarters {
+						count[between(p, labels, o, tx, ty, tz, nx, nxy)]++
 					}
-				}
-				if !any {
-					continue
-				}
-				q := p[o*Logits:][:Logits]
-				for k, v := range q {
-					if near[k+1] {
-						t.mass[k+1] += float64(v)
-					}
-				}
-				if l := labels[o]; l != 0 {
-					t.confidence += float64(q[l-1])
-					t.labelled++
 				}
 			}
 		}
-	})
-	labelled := 0
-	for _, t := range perSlice {
-		for k, v := range t.mass {
-			s.MM3[k] += v * cube(arch.VoxelMM)
-		}
-		s.Confidence += t.confidence
-		labelled += t.labelled
-	}
-	s.Confidence /= float64(max(labelled, 1))
-	for _, v := range s.MM3 {
-		s.ICVMM3 += v
 	}
 }
 

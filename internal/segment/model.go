@@ -105,8 +105,10 @@ type Provenance struct {
 	HeldOut    []string           `json:"held_out_maps"`
 	Evaluation map[string]float64 `json:"evaluation"` // on the held-out maps, with these very weights
 	// RelativeError is the RMS error of the volume, by structure, over the true
-	// volume, on held-out heads.
-	RelativeError map[string]float64 `json:"relative_error"`
+	// volume, on held-out heads; Errors predicts it for one head, from degraded
+	// ones.
+	RelativeError map[string]float64    `json:"relative_error"`
+	Errors        map[string]ErrorModel `json:"errors,omitempty"`
 }
 
 // Model is an architecture with its weights, normalisation folded in.

@@ -51,9 +51,10 @@ func (n *Network) Model() *Model { return n.model }
 type Segmentation struct {
 	// Labels holds FreeSurfer label values on the input's own grid.
 	Labels *volume.Labels
-	// MM3 is the volume of each class from the posteriors near its label;
-	// StandardErrorMM3 is the error expected of it (see StandardError).
+	// MM3 is the volume of each class within the surface of its label;
+	// StandardErrorMM3 is the error expected of it, by its Signs.
 	MM3, StandardErrorMM3 [anatomy.NumClasses]float64
+	Signs                 [anatomy.NumClasses]Signs
 	// ICVMM3 is everything but background.
 	ICVMM3 float64
 	// Confidence is the mean greatest posterior over the labelled voxels.
@@ -104,19 +105,48 @@ func (n *Network) Segment(ctx context.Context, v *volume.Volume) (*Segmentation,
 			centre[a] += c[a]
 		}
 	}
-	if err := n.net.Posteriors(ctx, mirrored(image, arch.Shape[0]), n.q); err != nil {
+	labels, s, err := n.finish(ctx, image)
+	if err != nil {
 		return nil, err
-	}
-	s := &Segmentation{}
-	own, flipped := massByClass(n.p), massByClass(n.q)
-	s.FlipDice = n.average()
-	labels := labelBox(n.p, arch.Shape)
-	s.measure(n.p, labels, arch)
-	for k := range s.MM3 {
-		s.StandardErrorMM3[k] = n.standardError(anatomy.Class(k), s.MM3[k], own[k], flipped[anatomy.Structures[k].Mirror])
 	}
 	s.Labels = reoriented.Inverse().Labels(toGrid(n.p, labels, arch, centre, can.Grid))
 	return s, nil
+}
+
+// SegmentBox measures an image of the architecture's shape, normalised as
+// Normalise does, without labels on any grid: what the network's errors are
+// measured on.
+func (n *Network) SegmentBox(ctx context.Context, image []float32) (*Segmentation, error) {
+	select {
+	case <-n.turn:
+		defer func() { n.turn <- struct{}{} }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if err := n.net.Posteriors(ctx, image, n.p); err != nil {
+		return nil, err
+	}
+	_, s, err := n.finish(ctx, image)
+	return s, err
+}
+
+// finish joins the posteriors of a box, in n.p, with those of its mirror image
+// and measures them. It also returns the class of each voxel of the box.
+func (n *Network) finish(ctx context.Context, image []float32) ([]uint8, *Segmentation, error) {
+	arch := n.model.Architecture
+	if err := n.net.Posteriors(ctx, mirrored(image, arch.Shape[0]), n.q); err != nil {
+		return nil, nil, err
+	}
+	s := &Segmentation{}
+	counts := n.average()
+	s.FlipDice = counts.dice()
+	labels := labelBox(n.p, arch.Shape)
+	s.measure(n.p, labels, arch)
+	for k := range s.MM3 {
+		s.Signs[k].compareMirror(&counts, k)
+		s.StandardErrorMM3[k] = n.model.Provenance.relativeError(anatomy.Class(k), s.Signs[k]) * s.MM3[k]
+	}
+	return labels, s, nil
 }
 
 // ErrNoBrain says that the network labelled next to nothing.
@@ -126,17 +156,3 @@ var ErrNoBrain = fmt.Errorf("segment: no brain found")
 const minBrainMM3 = 200_000
 
 func cube(x float64) float64 { return x * x * x }
-
-// relativeErrorFloor stands in for a structure whose error was not measured.
-const relativeErrorFloor = 0.05
-
-// standardError joins the relative error that the structure showed on
-// held-out heads with how far this head and its mirror image disagree.
-func (n *Network) standardError(k anatomy.Class, mm3, own, flipped float64) float64 {
-	rel, ok := n.model.Provenance.RelativeError[anatomy.Structures[k].Name]
-	if !ok {
-		rel = relativeErrorFloor
-	}
-	disagree := math.Abs(own-flipped) / 2 * cube(n.model.Architecture.VoxelMM)
-	return math.Hypot(rel*mm3, disagree)
-}

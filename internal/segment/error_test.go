@@ -1,0 +1,117 @@
+package segment
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"neuroscreen/internal/anatomy"
+)
+
+// observed draws heads whose errors have a bias and a scatter that grows with
+// two of the signs; some are lost.
+func observed(r *rand.Rand, heads int, lost float64) []Observed {
+	seen := make([]Observed, heads)
+	for i := range seen {
+		s := Signs{Doubt: .05 + .3*r.Float64(), FlipOverlap: .05 + .4*r.Float64(), FlipVolume: .1 * r.Float64()}
+		seen[i] = Observed{Signs: s, Error: .03 + s.Doubt*s.FlipOverlap*r.NormFloat64()}
+		if r.Float64() < lost {
+			seen[i].Error = -4
+		}
+	}
+	return seen
+}
+
+func TestFittedErrors(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		lost float64
+	}{{"every head found", 0}, {"one head in fifty lost", .02}} {
+		t.Run(c.name, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(1, 2))
+			m := FitErrors(observed(r, 400, c.lost))
+			fresh := observed(r, 2000, 0)
+			square, calm, worrying := 0.0, 0.0, 0.0
+			for _, o := range fresh {
+				p := m.Predict(o.Signs)
+				square += o.Error * o.Error / (p * p) / float64(len(fresh))
+				if o.Signs.Doubt*o.Signs.FlipOverlap < .02 {
+					calm = max(calm, p)
+				}
+				if o.Signs.Doubt*o.Signs.FlipOverlap > .1 {
+					worrying += p / float64(len(fresh))
+					if p < .06 {
+						t.Errorf("signs %+v: %.3f predicted, .1 and more is true", o.Signs, p)
+					}
+				}
+			}
+			if s := math.Sqrt(square); s < .8 || s > 1.15 {
+				t.Errorf("standardised errors spread by %.2f, want 1", s)
+			}
+			if calm > .08 || worrying == 0 {
+				t.Errorf("%.3f predicted for calm heads", calm)
+			}
+			for i, v := range m.Slopes {
+				if v < 0 {
+					t.Errorf("slope %d is %.2f: worse signs would predict less", i, v)
+				}
+			}
+			if m.Slopes[0] < .4 || m.Slopes[1] < .4 || m.Slopes[2] > .3 {
+				t.Errorf("slopes %.2f, want about 1, 1 and 0", m.Slopes)
+			}
+		})
+	}
+}
+
+func TestPredictedErrorHasBounds(t *testing.T) {
+	m := ErrorModel{Bias: 0, Base: 0, Slopes: [numSigns]float64{1, 1, 1}, Least: .02}
+	if got := m.Predict(Signs{}); got != .02 {
+		t.Errorf("without doubt %.3f, want the least, .02", got)
+	}
+	if got := m.Predict(Signs{1, 1, 9}); got != 1 {
+		t.Errorf("without hope %.3f, want 1", got)
+	}
+}
+
+func TestRelativeErrorFallsBack(t *testing.T) {
+	s := Signs{Doubt: .1}
+	p := Provenance{
+		RelativeError: map[string]float64{"Left-Hippocampus": .07, "Left-Amygdala": .09},
+		Errors:        map[string]ErrorModel{"Left-Hippocampus": {Bias: .03, Base: math.Log(.04)}},
+	}
+	for _, c := range []struct {
+		name string
+		k    int
+		want float64
+	}{{"predicted", 14, .05}, {"measured on held-out heads", 15, .09}, {"unknown", 9, unknownError}} {
+		if got := p.relativeError(anatomy.Class(c.k), s); math.Abs(got-c.want) > 1e-9 {
+			t.Errorf("%s: %.3f, want %.3f", c.name, got, c.want)
+		}
+	}
+}
+
+// TestVolumesWithinSurfaces: the volume of a smooth ball of posteriors is that
+// within its surface, whatever the sharpness of its edge.
+func TestVolumesWithinSurfaces(t *testing.T) {
+	arch := Architecture{Shape: [3]int{24, 24, 24}, VoxelMM: 2}
+	for _, edge := range []float64{.3, 1, 2} { // mm
+		p := make([]float32, arch.Voxels()*Logits)
+		const radius = 11
+		for o := range arch.Voxels() {
+			d := 0.0
+			for _, i := range [3]int{o % 24, o / 24 % 24, o / 576} {
+				d = math.Hypot(d, 2*(float64(i)-11.3))
+			}
+			p[o*Logits+13] = float32(1 / (1 + math.Exp((d-radius)/edge)))
+		}
+		labels := labelBox(p, arch.Shape)
+		var s Segmentation
+		s.measure(p, labels, arch)
+		if want := 4. / 3 * math.Pi * radius * radius * radius; math.Abs(s.MM3[14]/want-1) > .03 {
+			t.Errorf("edge of %.1f mm: %.0f mm3, want %.0f", edge, s.MM3[14], want)
+		}
+		if s.ICVMM3 != s.MM3[14] {
+			t.Errorf("edge of %.1f mm: intracranial %.0f, the only structure %.0f", edge, s.ICVMM3, s.MM3[14])
+		}
+	}
+}
