@@ -4,6 +4,7 @@
 package pipeline
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -61,12 +62,24 @@ type Settings struct {
 	Model     model.Settings `json:"model"`
 }
 
-// ParseSettings reads the settings stored for a site; none are the default.
+// ParseSettings reads and validates the settings stored for a site; none are
+// the default. Errors: CodeInvalid, naming the field.
 func ParseSettings(b json.RawMessage) (s Settings, err error) {
-	if len(b) > 0 {
-		err = json.Unmarshal(b, &s)
+	if len(b) == 0 {
+		return s, nil
 	}
-	return s, err
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&s); err != nil {
+		return s, neuroscreen.Errorf(neuroscreen.CodeInvalid, "invalid-settings", "the site settings are not the JSON they should be: %v", err)
+	}
+	if err := s.Model.Validate(); err != nil {
+		return s, err
+	}
+	if s.SiteShift != nil {
+		return s, s.SiteShift.Validate()
+	}
+	return s, nil
 }
 
 // Output of one analysis.
@@ -116,6 +129,9 @@ func (e *Engine) Analyze(ctx context.Context, in Input) (*Output, error) {
 	quality, err := qc.Assess(qc.Measured{Image: scan, Labels: seg.Labels, MM3: seg.MM3, Confidence: seg.Confidence, FlipDice: seg.FlipDice})
 	if err != nil {
 		return nil, err
+	}
+	if quality.Verdict == neuroscreen.VerdictRefuse {
+		return nil, qc.Refuse(quality.Reasons)
 	}
 	clock.lap("quality")
 	if err := reached(neuroscreen.Segmented); err != nil {

@@ -222,6 +222,25 @@ func TestAnalyzeRefuses(t *testing.T) {
 	}
 }
 
+func TestParseSettings(t *testing.T) {
+	for _, c := range []struct {
+		name, json string
+		ok         bool
+	}{
+		{"none", "", true},
+		{"empty", "{}", true},
+		{"a threshold", `{"model":{"alzheimers_review_lr":3}}`, true},
+		{"misspelt", `{"modle":{}}`, false},
+		{"a ratio below 1", `{"model":{"alzheimers_review_lr":0.5}}`, false},
+		{"a shift of nothing", `{"site_shift":{"schema":"neuroscreen.shift/1"}}`, false},
+		{"no JSON", `{`, false},
+	} {
+		if _, err := ParseSettings([]byte(c.json)); (err == nil) != c.ok {
+			t.Errorf("%s: error %v", c.name, err)
+		}
+	}
+}
+
 // TestCorpora: every real head passes or is reviewed; whatever must not be
 // measured is refused, and nothing panics.
 func TestCorpora(t *testing.T) {
@@ -245,7 +264,7 @@ func TestCorpora(t *testing.T) {
 				switch {
 				case err == nil && c.head:
 					checkResult(t, out.Result)
-				case err == nil && out.Result.QC.Verdict == neuroscreen.VerdictPass:
+				case err == nil && out.Result.QC.Verdict != neuroscreen.VerdictReview:
 					t.Errorf("passed without a word; want it refused or flagged")
 				case err == nil:
 					t.Logf("verdict %s %v", out.Result.QC.Verdict, codes(out.Result.QC.Reasons))
