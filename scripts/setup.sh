@@ -33,8 +33,8 @@ apt() {
 
 command -v go >/dev/null || die "Go is missing; install Go $(sed -n 's/^go //p' go.mod) or newer and put it on the PATH"
 
-postgres() {
-	if ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null; then
+install_postgres() {
+	if ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 ; then
 		return
 	fi
 	# Debian would otherwise start a cluster of its own on port 5432.
@@ -47,17 +47,17 @@ postgres() {
 	apt postgresql
 }
 
-sample() {
+install_sample() {
 	[ -e /usr/share/mricron/templates/ch2.nii.gz ] || apt mricron-data
 }
 
-chromium() {
-	command -v chromium >/dev/null || apt chromium
+install_chromium() {
+	[ -x /usr/bin/chromium ] || apt chromium
 }
 
 for part in "${@:-postgres}"; do
 	case $part in
-	postgres | sample | chromium) "$part" ;;
+	postgres | sample | chromium) "install_$part" ;;
 	*) die "unknown part $part" ;;
 	esac
 done
