@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the machine lacks: Go stays the user's business, PostgreSQL's
 # server comes from the distribution, the sample scan from Debian's package
-# mricron-data. Usage: scripts/setup.sh [postgres] [sample] [chromium]
+# mricron-data. Usage: scripts/setup.sh [postgres] [sample]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -34,7 +34,7 @@ apt() {
 command -v go >/dev/null || die "Go is missing; install Go $(sed -n 's/^go //p' go.mod) or newer and put it on the PATH"
 
 install_postgres() {
-	if ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 ; then
+	if ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; then
 		return
 	fi
 	# Debian would otherwise start a cluster of its own on port 5432.
@@ -51,13 +51,9 @@ install_sample() {
 	[ -e /usr/share/mricron/templates/ch2.nii.gz ] || apt mricron-data
 }
 
-install_chromium() {
-	[ -x /usr/bin/chromium ] || apt chromium
-}
-
 for part in "${@:-postgres}"; do
 	case $part in
-	postgres | sample | chromium) "install_$part" ;;
+	postgres | sample) "install_$part" ;;
 	*) die "unknown part $part" ;;
 	esac
 done
