@@ -153,6 +153,11 @@ func TestDocsShowEverything(t *testing.T) {
 			t.Errorf("schema %s is not on the page", name)
 		}
 	}
+	for _, m := range regexp.MustCompile(`href="#([^"]+)"`).FindAllStringSubmatch(page, -1) {
+		if !strings.Contains(page, `id="`+m[1]+`"`) {
+			t.Errorf("a link leads to %s, which is not there", m[1])
+		}
+	}
 	for _, bad := range []string{"<script", "http://", "https://", "src="} {
 		if i := strings.Index(page, bad); i >= 0 {
 			t.Errorf("the page holds %q: %s", bad, page[i:min(len(page), i+80)])

@@ -127,3 +127,34 @@ func TestParseDigest(t *testing.T) {
 		})
 	}
 }
+
+// FuzzMetadata: whatever is sent, what is accepted has an age and a subject,
+// and no birth date; what is refused names a type that has a page.
+func FuzzMetadata(f *testing.F) {
+	s, err := New(Config{Now: func() time.Time { return today }})
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, seed := range []string{
+		string(metadata(nil)), `{}`, `null`, `[{}]`, `{"subject_id":1}`, `{"subject_id":"x","sex":"F","modality":"T1w","age_years":1e400}`,
+		string(metadata(map[string]any{"age_years": nil, "birth_date": "1950-02-28", "scan_date": "2020-02-29"})),
+		`{"subject_id":"x","subject_id":"","sex":"F","modality":"T1w","age_years":50}`, "{\"subject_id\":\"\u0000\"}", `{"a":{"b":[1,{"c":"\u0001"}]}}`,
+		`{"SUBJECT_ID":"x"}`, `{"subject_id":"x","sex":"F","modality":"T1w","age_years":50,"Age_Years":3}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		m, err := s.decodeMetadata(data)
+		if err != nil {
+			e := asError(err)
+			if _, ok := problemDocs[e.Type]; !ok || e.Code != neuroscreen.CodeInvalid {
+				t.Errorf("%v", err)
+			}
+			return
+		}
+		if m.AgeYears == nil || !(*m.AgeYears >= 0 && *m.AgeYears <= 130) || m.SubjectID == "" || m.BirthDate != "" ||
+			(m.Sex != neuroscreen.Female && m.Sex != neuroscreen.Male) || (m.Modality != neuroscreen.T1w && m.Modality != neuroscreen.BOLD) {
+			t.Errorf("accepted: %+v", m)
+		}
+	})
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -22,8 +23,8 @@ const pageHead = `<!doctype html>
  h1 { font-size: 1.7rem } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccd3db } h3 { margin: 2rem 0 .3rem; font-size: 1rem }
  code, pre { font: 14px/1.45 ui-monospace, monospace } pre { background: #f4f6f8; padding: .8rem; overflow-x: auto }
  table { border-collapse: collapse; width: 100%; margin: .4rem 0 } td, th { text-align: left; vertical-align: top; padding: .2rem .6rem .2rem 0; border-bottom: 1px solid #e6eaee; font-size: 14px }
- .method { display: inline-block; min-width: 4.2em; font-weight: 700; color: #0b5c8f } .who { color: #5b6673; font-size: 14px } a { color: #0b5c8f }
- @media (prefers-color-scheme: dark) { body { background: #12171d; color: #dde4ec } pre { background: #1c232b } a, .method { color: #6fb8e8 } td, th, h2 { border-color: #313b46 } .who { color: #93a0ae } }
+ td p { margin: 0 } .method { display: inline-block; min-width: 4.2em; font-weight: 700; color: #0b5c8f } .who { color: #5b6673; font-size: 14px } a { color: #0b5c8f }
+ @media (prefers-color-scheme: dark) { body { background: #12171d; color: #dde4ec } pre { background: #1c232b } a, td p { margin: 0 } .method { color: #6fb8e8 } td, th, h2 { border-color: #313b46 } .who { color: #93a0ae } }
 </style>
 `
 
@@ -239,7 +240,7 @@ func sorted[V any](m map[string]V) []string {
 	return keys
 }
 
-var docsPage = template.Must(template.New("docs").Funcs(template.FuncMap{"prose": prose}).Parse(pageHead + `
+var docsPage = template.Must(template.New("docs").Funcs(template.FuncMap{"prose": prose, "kind": kind}).Parse(pageHead + `
 <title>{{.Title}} API</title>
 <h1>{{.Title}} API v{{.Version}}</h1>
 <p><a href="/openapi.yaml">openapi.yaml</a> &middot; <a href="#schemas">Documents</a> &middot; <a href="#problems">Problems</a></p>
@@ -248,18 +249,27 @@ var docsPage = template.Must(template.New("docs").Funcs(template.FuncMap{"prose"
 {{range .Operations}}<h3 id="{{.ID}}"><span class="method">{{.Method}}</span> <code>{{.Path}}</code></h3>
 <div>{{.Summary}} <span class="who">({{.Who}})</span></div>
 {{prose .Description}}
-{{if .Parameters}}<table>{{range .Parameters}}<tr><td><code>{{.Name}}</code></td><td>{{.In}}{{if .Required}}, required{{end}}</td><td>{{.Type}}</td><td>{{prose .Description}}</td></tr>{{end}}</table>{{end}}
-{{if .Body}}<div>Body: <code>{{.Body}}</code></div>{{end}}
-<table>{{range .Responses}}<tr><td><code>{{.Name}}</code></td><td>{{.Description}}</td><td>{{.Type}}</td></tr>{{end}}</table>
+{{if .Parameters}}<table>{{range .Parameters}}<tr><td><code>{{.Name}}</code></td><td>{{.In}}{{if .Required}}, required{{end}}</td><td>{{kind .Type}}</td><td>{{prose .Description}}</td></tr>{{end}}</table>{{end}}
+{{if .Body}}<div>Body: {{kind .Body}}</div>{{end}}
+<table>{{range .Responses}}<tr><td><code>{{.Name}}</code></td><td>{{.Description}}</td><td>{{kind .Type}}</td></tr>{{end}}</table>
 {{end}}{{end}}
 <h2 id="schemas">Documents</h2>
-{{range .Schemas}}<h3 id="schema-{{.Name}}">{{.Name}}{{with .Type}} <span class="who">{{.}}</span>{{end}}</h3>
+{{range .Schemas}}<h3 id="schema-{{.Name}}">{{.Name}}{{with .Type}} <span class="who">{{kind .}}</span>{{end}}</h3>
 {{prose .Description}}
-{{if .Fields}}<table>{{range .Fields}}<tr><td><code>{{.Name}}</code></td><td>{{if .Required}}always{{end}}</td><td>{{.Type}}</td><td>{{prose .Description}}</td></tr>{{end}}</table>{{end}}
+{{if .Fields}}<table>{{range .Fields}}<tr><td><code>{{.Name}}</code></td><td>{{if .Required}}always{{end}}</td><td>{{kind .Type}}</td><td>{{prose .Description}}</td></tr>{{end}}</table>{{end}}
 {{end}}
 <h2 id="problems">Problems</h2>
 <table>{{range .Problems}}<tr><td><a href="/problems/{{.Name}}"><code>{{.Name}}</code></a></td><td>{{.Title}}</td></tr>{{end}}</table>
 `))
+
+// schemaName finds the schemas in a type: they alone are capitalised words of
+// letters.
+var schemaName = regexp.MustCompile(`\b[A-Z][A-Za-z]+\b`)
+
+// kind is a type in which schemas are links.
+func kind(t string) template.HTML {
+	return template.HTML(schemaName.ReplaceAllString(template.HTMLEscapeString(t), `<a href="#schema-$0">$0</a>`))
+}
 
 // prose shows the little markup that the contract uses: paragraphs, **strong**
 // and backquoted code.
