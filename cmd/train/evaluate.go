@@ -19,25 +19,14 @@ type evaluateCmd struct {
 	Weights  string `help:"Weights file; without it, the weights built into the program." type:"existingfile"`
 	Real     string `help:"Folder of real labelled heads." default:"../shared/data/scans/t1"`
 	Validate int    `help:"Held-out synthetic heads." default:"64"`
-	Out      string `help:"Write the weights here with this evaluation in their header."`
+	Out      string `help:"Write the weights here with this evaluation and the predicted errors of volumes in their header."`
+	Errors   int    `help:"Synthetic heads on which predicted errors are calibrated, with --out." default:"300"`
 }
 
 func (c *evaluateCmd) Run(ctx context.Context) error {
-	var m *segment.Model
-	if c.Weights == "" {
-		n, err := segment.Default()
-		if err != nil {
-			return err
-		}
-		m = n.Model()
-	} else {
-		file, err := os.ReadFile(c.Weights)
-		if err != nil {
-			return err
-		}
-		if m, err = segment.ReadModel(file); err != nil {
-			return err
-		}
+	m, err := readModel(c.Weights)
+	if err != nil {
+		return err
 	}
 	threads := runtime.NumCPU()
 	held, err := c.samplers(1, heldOut, m.Architecture, synth.Evaluation, 2)
@@ -77,6 +66,9 @@ func (c *evaluateCmd) Run(ctx context.Context) error {
 		if k > 0 {
 			m.Provenance.RelativeError[s.Name] = sc.RelativeError[k]
 		}
+	}
+	if err := c.calibrate(ctx, m, c.Errors, w); err != nil {
+		return err
 	}
 	return writeModel(c.Out, m)
 }

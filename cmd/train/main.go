@@ -2,6 +2,7 @@
 //
 //	train run      start or resume training from label maps
 //	train evaluate print the accuracy of weights on held-out maps and real heads
+//	train stability print how volumes change when a head is scanned or stored otherwise
 package main
 
 import (
@@ -25,8 +26,9 @@ import (
 )
 
 type cli struct {
-	Run      runCmd      `cmd:"" help:"Start or resume training."`
-	Evaluate evaluateCmd `cmd:"" help:"Print the accuracy of weights on held-out maps and, where present, on real labelled heads."`
+	Run       runCmd       `cmd:"" help:"Start or resume training."`
+	Evaluate  evaluateCmd  `cmd:"" help:"Print the accuracy of weights on held-out maps and, where present, on real labelled heads."`
+	Stability stabilityCmd `cmd:"" help:"Print how volumes change when a head is scanned or stored otherwise."`
 }
 
 func main() {

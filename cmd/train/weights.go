@@ -27,3 +27,19 @@ func writeModel(path string, m *segment.Model) error {
 	}
 	return os.Rename(tmp, path)
 }
+
+// readModel reads a weights file; "" is the one built into the program.
+func readModel(path string) (*segment.Model, error) {
+	if path == "" {
+		n, err := segment.Default()
+		if err != nil {
+			return nil, err
+		}
+		return n.Model(), nil
+	}
+	file, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return segment.ReadModel(file)
+}

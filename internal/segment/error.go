@@ -74,8 +74,9 @@ func (p *Provenance) relativeError(k anatomy.Class, s Signs) float64 {
 
 // Observed is one structure of one head whose true volume is known.
 type Observed struct {
-	Signs Signs
-	Error float64 // ln(measured/true)
+	Signs   Signs
+	TrueMM3 float64
+	Error   float64 // ln(measured/true)
 }
 
 const (

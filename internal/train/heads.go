@@ -71,6 +71,14 @@ func RealHeads(dir string) ([]RealHead, error) {
 	return heads, nil
 }
 
+// ReadScan reads one scan of any format that the heads come in.
+func ReadScan(path string) (*volume.Volume, error) {
+	if strings.HasSuffix(path, ".mgz") {
+		return readMGZ(path)
+	}
+	return readVolume(path)
+}
+
 func readVolume(path string) (*volume.Volume, error) {
 	img, err := nifti.ReadFile(path)
 	if err != nil {

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
+
+	"neuroscreen/internal/anatomy"
+	"neuroscreen/internal/segment"
+	"neuroscreen/internal/train"
+	"neuroscreen/internal/train/synth"
+	"neuroscreen/internal/volume"
+)
+
+type stabilityCmd struct {
+	data
+	Weights string `help:"Weights file; without it, the weights built into the program." type:"existingfile"`
+	Real    string `help:"Folder of real heads." default:"../shared/data/scans/t1"`
+	Heads   int    `help:"Real heads, and synthetic ones, at most; 0 is all." default:"0"`
+	Seed    uint64 `help:"Of synthetic heads, bias fields and noise." default:"1"`
+	Threads int    `help:"Threads; 0 uses every core." default:"0"`
+}
+
+// realHeads are whole and stripped heads of four studies; bert, of a fifth, is
+// FreeSurfer's.
+var realHeads = []string{
+	"chris_t1.nii.gz", "t1_crop.nii.gz", "bert_brain.mgz",
+	"ds000011_sub-01_T1w.nii.gz", "ds000011_sub-02_T1w.nii.gz", "ds002748_sub-01_T1w.nii.gz", "ds002748_sub-03_T1w.nii.gz",
+}
+
+func (c *stabilityCmd) Run(ctx context.Context) error {
+	m, err := readModel(c.Weights)
+	if err != nil {
+		return err
+	}
+	maps, err := synth.LoadMaps(c.Maps, heldOut...)
+	if err != nil {
+		return err
+	}
+	n := segment.New(m, c.Threads)
+	var heads []*train.HeadStability
+	for _, name := range c.limited(realHeads) {
+		v, err := train.ReadScan(filepath.Join(c.Real, name))
+		if errors.Is(err, os.ErrNotExist) {
+			fmt.Fprintf(os.Stderr, "%s is not there\n", name)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		h, err := train.Perturb(ctx, n, name, v, nil, c.Seed)
+		if err != nil {
+			return err
+		}
+		heads = append(heads, h)
+		fmt.Fprintf(os.Stderr, "%s done\n", name)
+	}
+	var shrunk []*train.Atrophy
+	for _, name := range c.limited(heldOut) {
+		o := synth.HeadOptions{Map: name, Seed: c.Seed, BendMM: 2, NoiseSD: 3, BiasSD: .1}
+		redraw := func(change func(*synth.HeadOptions)) (*volume.Volume, error) {
+			other := o
+			change(&other)
+			v, _, err := maps.Head(other)
+			return v, err
+		}
+		v, err := redraw(func(*synth.HeadOptions) {})
+		if err != nil {
+			return err
+		}
+		h, err := train.Perturb(ctx, n, "map "+name, v, redraw, c.Seed)
+		if err != nil {
+			return err
+		}
+		heads = append(heads, h)
+		a, err := train.MeasureAtrophy(ctx, n, maps, o)
+		if err != nil {
+			return err
+		}
+		shrunk = append(shrunk, a)
+		fmt.Fprintf(os.Stderr, "map %s done\n", name)
+	}
+	return report(m, heads, shrunk)
+}
+
+func (c *stabilityCmd) limited(names []string) []string {
+	if c.Heads > 0 && c.Heads < len(names) {
+		return names[:c.Heads]
+	}
+	return names
+}
+
+func report(m *segment.Model, heads []*train.HeadStability, shrunk []*train.Atrophy) error {
+	w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(w, "weights after %d steps; changes of volumes in per cent, median and worst\n", m.Provenance.Steps)
+	fmt.Fprintf(w, "perturbation\theads\thippocampus\t\tmean of 31\t\tintracranial\t\taim\t\n")
+	wrong := 0
+	for _, h := range heads {
+		wrong += h.WrongSide
+	}
+	for _, p := range train.Perturbations {
+		var hippocampus, structures, icv []float64
+		for _, h := range heads {
+			for _, c := range h.Changes {
+				if c.Perturbation == p.Name {
+					hippocampus = append(hippocampus, c.Hippocampus[:]...)
+					structures = append(structures, c.Structures)
+					icv = append(icv, c.ICV)
+					wrong += c.WrongSide
+				}
+			}
+		}
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\n", p.Name, len(structures), spread(hippocampus), spread(structures), spread(icv),
+			aims([]aim{{"hippocampus", p.Hippocampus, hippocampus}, {"intracranial", p.ICV, icv}}))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	fmt.Printf("pairs of structures with left and right exchanged: %d\n\n", wrong)
+	slopes(w, shrunk)
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "\nvolume over the count of labelled voxels, less 1, in per cent\nstructure\tmedian\tworst\n")
+	for k, s := range anatomy.Structures {
+		var ratios []float64
+		for _, h := range heads {
+			ratios = append(ratios, h.Voxels[k])
+		}
+		if k > 0 {
+			fmt.Fprintf(w, "%s\t%s\n", s.Name, spread(ratios))
+		}
+	}
+	return w.Flush()
+}
+
+func spread(values []float64) string {
+	if len(values) == 0 {
+		return "\t"
+	}
+	median, worst := train.Spread(values)
+	return fmt.Sprintf("%.1f\t%.1f", 100*median, 100*worst)
+}
+
+// aim is a largest change that is aimed at, with the changes that were seen.
+type aim struct {
+	what  string
+	limit float64
+	seen  []float64
+}
+
+func aims(list []aim) string {
+	out := ""
+	for _, a := range list {
+		if math.IsNaN(a.limit) || len(a.seen) == 0 {
+			continue
+		}
+		median, worst := train.Spread(a.seen)
+		verdict := "missed"
+		switch {
+		case worst <= a.limit:
+			verdict = "met by all"
+		case median <= a.limit:
+			verdict = "met by the median"
+		}
+		out += fmt.Sprintf("%s %.0f: %s  ", a.what, 100*a.limit, verdict)
+	}
+	return out
+}
+
+func slopes(w *tabwriter.Writer, shrunk []*train.Atrophy) {
+	fmt.Fprintf(w, "hippocampi shrunk: measured loss of volume, left and right, in per cent\nmap\t")
+	if len(shrunk) == 0 {
+		return
+	}
+	for _, x := range shrunk[0].Taken[0] {
+		fmt.Fprintf(w, "of %.0f\t", 100*x)
+	}
+	fmt.Fprintf(w, "slope (aim 0.9 to 1.1)\n")
+	for _, a := range shrunk {
+		fmt.Fprintf(w, "%s\t", a.Head)
+		for i := range a.Taken[0] {
+			fmt.Fprintf(w, "%.1f, %.1f\t", 100*a.Measured[0][i], 100*a.Measured[1][i])
+		}
+		fmt.Fprintf(w, "%.2f, %.2f\n", a.Slope(0), a.Slope(1))
+	}
+}
