@@ -442,16 +442,18 @@ func TestReleaseWaitsForCreate(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	inside, goOn := make(chan struct{}), make(chan struct{})
+	resume := sync.OnceFunc(func() { close(goOn) })
+	t.Cleanup(resume) // after a failure too, or the pool waits for the transaction
 	slow := store.New(store.Config{Pool: b.pool, Keys: b.keys, Blobs: b.blobs, Jobs: enqueueFunc(func() {
 		close(inside)
 		<-goOn
 	})})
-	created := make(chan error)
+	created := make(chan error, 1)
 	go func() {
 		created <- second(slow.CreateScan(context.Background(), b.site, actor, post("MRN-1", "bytes")))
 	}()
 	<-inside
-	released := make(chan int)
+	released := make(chan int, 1)
 	go func() {
 		n, err := b.ReleaseBlobs(context.Background(), []string{hash("bytes")}, b.blobs.remove)
 		if err != nil {
@@ -462,7 +464,7 @@ func TestReleaseWaitsForCreate(t *testing.T) {
 	waitFor(t, "the release to wait for the lock", func() bool {
 		return b.scalar(t, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())") == "1"
 	})
-	close(goOn)
+	resume()
 	if err := <-created; err != nil {
 		t.Fatal(err)
 	}
