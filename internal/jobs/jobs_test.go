@@ -250,6 +250,7 @@ func TestWhatErrorsMean(t *testing.T) {
 	}{
 		"refused, with its reason": {err: neuroscreen.Errorf(neuroscreen.CodeUnprocessable, "not-a-brain", "no"), state: neuroscreen.Refused, reason: "not-a-brain", calls: 1},
 		"refused for several":      {err: &RefusedError{Reasons: []neuroscreen.Reason{{Code: "thick-slices"}, {Code: "not-t1"}}}, state: neuroscreen.Refused, reason: "thick-slices not-t1", calls: 1},
+		"refused without a word":   {err: &RefusedError{}, state: neuroscreen.Refused, reason: "refused", calls: 1},
 		"a file that is no NIfTI":  {err: neuroscreen.Errorf(neuroscreen.CodeInvalid, "bad-magic", "no"), state: neuroscreen.Refused, reason: "bad-magic", calls: 1},
 		"our fault, three times":   {err: errors.New("index out of range"), state: neuroscreen.Failed, reason: "internal", calls: 3},
 		"our fault, twice":         {err: errors.New("index out of range"), goodFrom: 3, state: neuroscreen.Scored, calls: 3},

@@ -272,7 +272,10 @@ func (r *Runner) giveBack(ctx context.Context, log *slog.Logger, siteID uuid.UUI
 	case errors.Is(ctx.Err(), context.Canceled):
 		return r.release(ctx, log, siteID, lease, false, 0,
 			neuroscreen.Reason{Code: "worker-stopped", Text: "The worker was stopped; another goes on."})
-	case errors.As(err, &refused) && len(refused.Reasons) > 0:
+	case errors.As(err, &refused):
+		if len(refused.Reasons) == 0 {
+			refused.Reasons = []neuroscreen.Reason{{Code: "refused", Text: "The scan cannot be analysed."}}
+		}
 		return r.finish(ctx, log, siteID, lease, store.Outcome{State: neuroscreen.Refused, Reasons: refused.Reasons})
 	case refusals[problem.Code]:
 		return r.finish(ctx, log, siteID, lease, store.Outcome{State: neuroscreen.Refused,
