@@ -30,7 +30,9 @@ make -s build
 
 log=$(mktemp -t neuroscreen-server.XXXXXX)
 say "run: starting the service; its log is $log"
-bin/neuroscreen-server >"$log" 2>&1 &
+# In a session of its own: Ctrl-C reaches this script alone, which then stops
+# the service once. A second signal would make it drop everything.
+setsid bin/neuroscreen-server >"$log" 2>&1 &
 server=$!
 trap 'kill "$server" 2>/dev/null; wait "$server" 2>/dev/null' EXIT
 trap 'exit 130' INT
