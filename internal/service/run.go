@@ -143,6 +143,14 @@ func Run(ctx context.Context, cfg config.Server, parts Parts) (err error) {
 			parts.Serving(listener.Addr())
 		}
 	}
+	group.Go(func() error {
+		select {
+		case <-running.Done():
+			return nil
+		case <-storage.databaseGone():
+			return errors.New("the private database stopped by itself; its log is in the data folder, postgres/log. Start the service again")
+		}
+	})
 	return group.Wait()
 }
 

@@ -155,3 +155,12 @@ func FirstKey(ctx context.Context, st *store.Store, cfg config.Storage) (secret,
 }
 
 const firstStart store.Actor = "system:first-start"
+
+// databaseGone is closed when a private cluster that this process started is
+// gone; nil, which never is, for any other database.
+func (s *Storage) databaseGone() <-chan struct{} {
+	if s.cluster == nil {
+		return nil
+	}
+	return s.cluster.Exited()
+}
