@@ -148,7 +148,7 @@ func Run(ctx context.Context, cfg config.Server, parts Parts) (err error) {
 		case <-running.Done():
 			return nil
 		case <-storage.databaseGone():
-			return errors.New("the private database stopped by itself; its log is in the data folder, postgres/log. Start the service again")
+			return errors.New("the private database stopped by itself; its log is postgres/postgres.log in the data folder. Start the service again")
 		}
 	})
 	return group.Wait()
