@@ -18,9 +18,9 @@ run: ## Install what is missing, start the service, analyse a sample, keep servi
 .PHONY: build
 build: ## Build the programs into bin/
 	@mkdir -p bin
-	go build -trimpath -o bin/neuroscreen ./cmd/neuroscreen
-	go build -trimpath -o bin/neuroscreen-server ./cmd/api
-	go build -trimpath -o bin/train ./cmd/train
+	go build -o bin/neuroscreen ./cmd/neuroscreen
+	go build -o bin/neuroscreen-server ./cmd/api
+	go build -o bin/train ./cmd/train
 
 .PHONY: test
 test: ## Install what the tests need and run them all
