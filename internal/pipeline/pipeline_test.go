@@ -19,6 +19,7 @@ import (
 	"neuroscreen"
 	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/testdata"
+	"neuroscreen/internal/train"
 )
 
 func engine(t testing.TB) *Engine {
@@ -75,8 +76,16 @@ func TestAnalyze(t *testing.T) {
 	}
 	checkResult(t, out.Result)
 
-	// The label map lies on the scan's own grid.
-	scan, err := nifti.Decode(scanOf(t, atrophied, 74, neuroscreen.Female).Image, nifti.Limits{})
+	checkGrid(t, scanOf(t, atrophied, 74, neuroscreen.Female), out)
+	if !bytes.HasPrefix(out.Preview, []byte("\x89PNG")) || !bytes.Contains(out.ReportHTML, []byte("</html>")) {
+		t.Error("preview or report is missing")
+	}
+}
+
+// checkGrid holds the label map to the scan's own grid.
+func checkGrid(t *testing.T, in Input, out *Output) {
+	t.Helper()
+	scan, err := nifti.Decode(in.Image, nifti.Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,9 +102,6 @@ func TestAnalyze(t *testing.T) {
 				t.Fatalf("segmentation's affine %v, the scan's %v", labels.Affine, scan.Affine)
 			}
 		}
-	}
-	if !bytes.HasPrefix(out.Preview, []byte("\x89PNG")) || !bytes.Contains(out.ReportHTML, []byte("</html>")) {
-		t.Error("preview or report is missing")
 	}
 }
 
@@ -264,6 +270,7 @@ func TestCorpora(t *testing.T) {
 				switch {
 				case err == nil && c.head:
 					checkResult(t, out.Result)
+					checkGrid(t, scanOf(t, path, 40, neuroscreen.Female), out)
 				case err == nil && out.Result.QC.Verdict != neuroscreen.VerdictReview:
 					t.Errorf("passed without a word; want it refused or flagged")
 				case err == nil:
@@ -285,6 +292,29 @@ func TestCorpora(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// TestFreeSurferHead analyses FreeSurfer's example brain, converted from .mgz.
+func TestFreeSurferHead(t *testing.T) {
+	heads, err := train.RealHeads(testdata.Shared(t, "scans", "t1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file bytes.Buffer
+	bert := heads[0].Image
+	if err := nifti.Write(&file, nifti.Geometry{Shape: bert.Shape[:], Affine: nifti.Affine(bert.Affine), Code: 1}, bert.Data); err != nil {
+		t.Fatal(err)
+	}
+	age := 40.0
+	in := Input{Metadata: neuroscreen.Metadata{AgeYears: &age, Sex: neuroscreen.Female, Modality: neuroscreen.T1w}, SHA256: strings.Repeat("0", 64)}
+	in.Image = bytes.NewReader(file.Bytes())
+	out, err := engine(t).Analyze(context.Background(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkResult(t, out.Result)
+	in.Image = bytes.NewReader(file.Bytes())
+	checkGrid(t, in, out)
 }
 
 func codes(rs []neuroscreen.Reason) (c []string) {
