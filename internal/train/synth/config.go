@@ -87,8 +87,8 @@ func Default(shape [3]int, voxelMM float64) Config {
 		CoarseKnots:  Range{35, 60},
 		FineKnots:    Range{16, 28},
 
-		Medial: .4, MedialOneSide: .3,
-		MedialVolume: Range{.6, 1.1},
+		Medial: .6, MedialOneSide: .4,
+		MedialVolume: Range{.55, 1.15},
 		Ventricle:    .4, VentricleVolume: Range{.5, 2.2},
 		Sulci: .4, BrainVolume: Range{.93, 1.03},
 
