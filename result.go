@@ -17,6 +17,7 @@ type Result struct {
 	Modality              Modality           `json:"modality"`
 	Input                 Input              `json:"input"`
 	Software              Software           `json:"software"`
+	Settings              any                `json:"settings"` // of the site, with defaults filled in: thresholds and priors behind flags and posteriors
 	QC                    QC                 `json:"qc"`
 	IntracranialVolumeMM3 *float64           `json:"intracranial_volume_mm3"`
 	Volumes               []Volume           `json:"volumes"`

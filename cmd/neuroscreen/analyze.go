@@ -34,6 +34,20 @@ type analyzeCmd struct {
 	Quiet         bool     `short:"q" help:"No progress on standard error."`
 }
 
+// Validate is called by kong.
+func (c *analyzeCmd) Validate() error { return validPerson(c.Age, c.MMSE) }
+
+// validPerson refuses numbers that no person has, NaN among them.
+func validPerson(age float64, mmse *float64) error {
+	if !(age >= 0 && age <= 120) {
+		return fmt.Errorf("--age %g: want years, 0 to 120", age)
+	}
+	if mmse != nil && !(*mmse >= 0 && *mmse <= 30) {
+		return fmt.Errorf("--mmse %g: want 0 to 30", *mmse)
+	}
+	return nil
+}
+
 func (c *analyzeCmd) Run(ctx context.Context) error {
 	started := time.Now()
 	progress := func(format string, args ...any) {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -30,6 +31,9 @@ type submitCmd struct {
 	Wait      bool     `help:"Wait for the result and print it as a table."`
 	Quiet     bool     `short:"q" help:"No progress on standard error."`
 }
+
+// Validate is called by kong.
+func (c *submitCmd) Validate() error { return validPerson(c.Age, c.MMSE) }
 
 func (c *submitCmd) Run(ctx context.Context) error {
 	api, err := c.open()
@@ -66,6 +70,10 @@ func (c *submitCmd) Run(ctx context.Context) error {
 	api.Pause = pause
 	if err != nil {
 		return err
+	}
+	if len(scan.MetadataDiffers) > 0 {
+		return fmt.Errorf("the service has this scan already, as %s, with another %s; correct it there (PATCH /v1/scans/%s) or submit what is right",
+			scan.ID, strings.Join(scan.MetadataDiffers, ", "), scan.ID)
 	}
 	if known && !c.Quiet {
 		fmt.Fprintln(os.Stderr, "the service has this scan already")
@@ -121,14 +129,20 @@ func (c *submitCmd) print(ctx context.Context, api *client.API, scan client.Scan
 	if res.JSON200 == nil {
 		return client.ProblemOf(res.HTTPResponse, res.Body)
 	}
-	return printResult(res.JSON200, c.Age, c.Sex)
+	return printResult(os.Stdout, res.JSON200, scan.Metadata)
 }
 
-// printResult is a result on a few lines: quality, head size, hippocampi, and
-// each score with what stands behind it.
-func printResult(r *neuroscreen.Result, age float64, sex string) error {
-	w := newTable()
-	fmt.Fprintf(w, "\nsubject %s, %g years, %s\tscan %s\n", r.SubjectID, age, sex, r.ScanID)
+// printResult is a result on a few lines: who it was computed for (as the
+// service has it, not as this call said it), quality, head size, hippocampi,
+// and each score. Probabilities stand in the report, where their prior, cohort
+// and limits have room.
+func printResult(out io.Writer, r *neuroscreen.Result, m client.Metadata) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(w, "\nsubject %s", r.SubjectID)
+	if m.AgeYears != nil {
+		fmt.Fprintf(w, ", %g years", *m.AgeYears)
+	}
+	fmt.Fprintf(w, ", %s\tscan %s\n", m.Sex, r.ScanID)
 	fmt.Fprintf(w, "quality\t%s%s\n", r.QC.Verdict, codes(r.QC.Reasons))
 	if r.IntracranialVolumeMM3 != nil {
 		fmt.Fprintf(w, "intracranial volume\t%.0f ml\n", *r.IntracranialVolumeMM3/1000)
@@ -144,7 +158,7 @@ func printResult(r *neuroscreen.Result, age float64, sex string) error {
 		fmt.Fprintln(w)
 	}
 	for _, s := range r.Scores {
-		fmt.Fprintf(w, "%s\t", strings.ReplaceAll(string(s.Condition), "_", " "))
+		fmt.Fprintf(w, "%s [%s]\t", strings.ReplaceAll(string(s.Condition), "_", " "), s.Evidence)
 		switch {
 		case s.Abstained != nil:
 			fmt.Fprintf(w, "no answer: %s\n", *s.Abstained)
@@ -153,13 +167,10 @@ func printResult(r *neuroscreen.Result, age float64, sex string) error {
 			if s.CI95 != nil {
 				fmt.Fprintf(w, " (95 %% interval %.2g to %.2g)", s.CI95[0], s.CI95[1])
 			}
-			if s.Posterior != nil {
-				fmt.Fprintf(w, ", with a prior of %.1f %%: %.1f %%", 100**s.Prior, 100**s.Posterior)
-			}
 			if s.Side != nil {
 				fmt.Fprintf(w, ", %s side", *s.Side)
 			}
-			fmt.Fprintf(w, " [%s]\n", s.Evidence)
+			fmt.Fprintln(w)
 		}
 	}
 	return w.Flush()

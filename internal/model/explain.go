@@ -37,7 +37,7 @@ func (m *Models) Explain(f Features, s neuroscreen.Score) Explanation {
 		e.Reasons = append(e.Reasons, "No prior is set for this age, so no probability is given.")
 	}
 
-	settings := f.Settings.withDefaults()
+	settings := f.Settings.WithDefaults()
 	switch s.Condition {
 	case neuroscreen.MesialTemporalSclerosis:
 		e.WouldChange = m.sclerosisChange(s, settings)
@@ -179,7 +179,7 @@ func (m *Models) sclerosisDoubts(f Features, s neuroscreen.Score) []string {
 	out := []string{"T2 and FLAIR were not seen: sclerosis without loss of volume is missed."}
 	small := 0
 	for _, side := range []string{"Left-Hippocampus", "Right-Hippocampus"} {
-		if z, err := m.norms.ZOf(side, f.Volumes[side], f.Person, f.Calibration); err == nil && z.Value < f.Settings.withDefaults().SclerosisFlaggedZ {
+		if z, err := m.norms.ZOf(side, f.Volumes[side], f.Person, f.Calibration); err == nil && z.Value < f.Settings.WithDefaults().SclerosisFlaggedZ {
 			small++
 		}
 	}

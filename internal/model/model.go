@@ -136,7 +136,7 @@ func (m *Models) Score(f Features) []neuroscreen.Score {
 	if f.NWBV != nil {
 		alzheimers = m.alzheimersTable
 	}
-	s := f.Settings.withDefaults()
+	s := f.Settings.WithDefaults()
 	out := []neuroscreen.Score{
 		m.scoreLinear(alzheimers, f, decision{prior: priorAt(s.AlzheimersPriors, f.Person.AgeYears), flag: s.alzheimersFlag}),
 	}

@@ -44,8 +44,8 @@ var defaults = Settings{
 	ParkinsonsPriors:    []AgePrior{{65, 0.025}},
 }
 
-// withDefaults fills what a site has not set.
-func (s Settings) withDefaults() Settings {
+// WithDefaults fills what a site has not set: what scores are made with.
+func (s Settings) WithDefaults() Settings {
 	fill := func(v *float64, d float64) {
 		if *v == 0 {
 			*v = d
@@ -68,7 +68,7 @@ func (s Settings) withDefaults() Settings {
 
 // Validate refuses settings that can't be meant. The error names the field.
 func (s Settings) Validate() error {
-	s = s.withDefaults()
+	s = s.WithDefaults()
 	bad := func(field, format string, a ...any) error {
 		return neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "invalid-settings", field, format, a...)
 	}

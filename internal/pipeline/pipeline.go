@@ -163,6 +163,7 @@ func (e *Engine) Analyze(ctx context.Context, in Input) (*Output, error) {
 			SHA256: in.SHA256, Shape: img.Shape, VoxelMM: scan.VoxelSize(), Orientation: scan.Orientation(), DType: img.Datatype.String(),
 		},
 		Software:              e.software(in.Settings),
+		Settings:              in.Settings.Model.WithDefaults(),
 		QC:                    quality,
 		IntracranialVolumeMM3: &seg.ICVMM3,
 		Volumes:               rows,

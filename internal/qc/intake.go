@@ -27,6 +27,7 @@ const (
 	NotT1                   = "not-t1"
 	NotABrain               = "not-a-brain"
 	ImplausibleSegmentation = "implausible-segmentation"
+	TooManyVoxels           = "too-many-voxels"
 )
 
 // Limits of the intake gates.
@@ -41,6 +42,10 @@ const (
 	// differ, relatively. Rounding stays far below; beyond, one of the two is
 	// wrong, and every volume with it.
 	maxVoxelVolume = 0.05
+
+	// maxVoxels keeps an analysis below 2 GiB: image, its copy in canonical
+	// order and labels take 13 bytes a voxel. A head at 0.6 mm has 70 million.
+	maxVoxels = 100e6
 
 	maxExtentMM     = 500   // no head coil is longer
 	maxNonFinite    = 0.001 // share of voxels; a few come from a division in some reconstruction
@@ -66,7 +71,7 @@ func checkMetadata(m neuroscreen.Metadata) (rs []neuroscreen.Reason) {
 		rs = append(rs, neuroscreen.Reason{Code: UnsupportedModality, Text: fmt.Sprintf(
 			"The modality is %q; only T1w is analysed. Send the T1-weighted scan.", m.Modality)})
 	}
-	if m.AgeYears != nil && *m.AgeYears < minAgeYears {
+	if m.AgeYears != nil && !(*m.AgeYears >= minAgeYears) { // NaN too
 		rs = append(rs, reason(Under18, fmt.Sprintf(
 			"The age is %.4g years; reference values and models hold adults of %d and over only.", *m.AgeYears, minAgeYears),
 			*m.AgeYears, minAgeYears))
@@ -84,6 +89,10 @@ func checkGeometry(h *nifti.Header) (rs []neuroscreen.Reason) {
 		return []neuroscreen.Reason{{Code: Not3D, Text: fmt.Sprintf(
 			"The image's shape is %v; one three-dimensional volume is needed. Of a series over time or of several echoes, send the one anatomical volume.",
 			h.Shape)}}
+	}
+	if n := float64(shape[0]) * float64(shape[1]) * float64(shape[2]); n > maxVoxels {
+		return []neuroscreen.Reason{reason(TooManyVoxels, fmt.Sprintf(
+			"The image has %.0f million voxels; the limit is %.0f million. Send it resampled to about 1 mm.", n/1e6, maxVoxels/1e6), n, maxVoxels)}
 	}
 	affine := volume.Affine(h.Affine)
 	if err := affine.Check(); err != nil {
@@ -105,6 +114,10 @@ func checkGeometry(h *nifti.Header) (rs []neuroscreen.Reason) {
 	if !h.OrientationKnown() {
 		rs = append(rs, neuroscreen.Reason{Code: OrientationUnknown, Text: "The header does not say how the voxels lie in the head, " +
 			"so left and right cannot be told apart. Convert the original DICOM series to NIfTI with its qform or sform set."})
+	}
+	if h.FormsMirrored {
+		rs = append(rs, neuroscreen.Reason{Code: OrientationUnknown, Text: "The header's sform and qform are mirror images of each other, " +
+			"so left and right cannot be told apart. Convert the original DICOM series to NIfTI again."})
 	}
 	if thickest := max(mm[0], mm[1], mm[2]); thickest > maxVoxelMM*1.01 { // headers round
 		rs = append(rs, reason(ThickSlices, fmt.Sprintf(

@@ -69,6 +69,9 @@ func TestCheckHeader(t *testing.T) {
 		}, nil},
 
 		{"under 18", func(m *neuroscreen.Metadata) { m.AgeYears = ptr(17.9) }, nil, []string{Under18}},
+		{"no number for an age", func(m *neuroscreen.Metadata) { m.AgeYears = ptr(nan) }, nil, []string{Under18}},
+		{"more voxels than memory", nil, func(h *nifti.Header) { h.Shape = []int{560, 560, 640} }, []string{TooManyVoxels}},
+		{"forms that mirror each other", nil, func(h *nifti.Header) { h.FormsMirrored = true }, []string{OrientationUnknown}},
 		{"contrast agent", func(m *neuroscreen.Metadata) { m.ContrastAgent = ptr(true) }, nil, []string{ContrastAgent}},
 		{"functional", func(m *neuroscreen.Metadata) { m.Modality = neuroscreen.BOLD }, nil, []string{UnsupportedModality}},
 		{"2-D", nil, func(h *nifti.Header) { h.Shape = []int{64, 80} }, []string{Not3D}},

@@ -11,6 +11,7 @@ package qc
 
 import (
 	"errors"
+	"math"
 	"strings"
 
 	"neuroscreen"
@@ -53,12 +54,11 @@ func Reasons(err error) []neuroscreen.Reason {
 	return []neuroscreen.Reason{{Code: e.Type, Text: e.Message}}
 }
 
-// reason with the value found and the limit that it broke. A value that JSON
-// cannot hold is left to the text.
+// reason with the value found and the limit that it broke, unless the value is
+// no number.
 func reason(code, text string, value, limit float64) neuroscreen.Reason {
-	r := neuroscreen.Reason{Code: code, Text: text}
-	if value-value == 0 {
-		r.Value, r.Limit = &value, &limit
+	if math.IsNaN(value) || math.IsInf(value, 0) { // JSON has neither
+		return neuroscreen.Reason{Code: code, Text: text}
 	}
-	return r
+	return neuroscreen.Reason{Code: code, Text: text, Value: &value, Limit: &limit}
 }
