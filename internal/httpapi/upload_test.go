@@ -256,7 +256,7 @@ func TestUploadRefused(t *testing.T) {
 	}{
 		"empty file":              {parts(file(nil)), 422, "empty", "scan"},
 		"not an image":            {parts(file([]byte("hello, this is a text"))), 422, "not-nifti", "magic"},
-		"wrong magic":             {parts(file(edit(344, 'x', 'y', 'z', 0))), 422, "no-data", "magic"},
+		"wrong magic":             {parts(file(edit(344, 'x', 'y', 'z', 0))), 422, "bad-header", "magic"},
 		"wrong magic and size":    {parts(file(append([]byte{1, 2, 3, 4}, edit(344, 'x')[4:]...))), 422, "not-nifti", "magic"},
 		"gzip that is not":        {parts(file([]byte("\x1f\x8bnot gzip at all"))), 422, "bad-gzip", "scan"},
 		"cut gzip":                {parts(file(gz[:len(gz)-20])), 422, "truncated", "dim"},

@@ -32,6 +32,11 @@ func NewReader(r io.Reader, lim Limits) (*Reader, error) {
 		return nil, err
 	}
 	if h.Pair {
+		// ANALYZE has no magic, so any other magic passes for it; but its
+		// header stands alone, and bytes after it belong to a single file.
+		if _, err := src.Peek(1); h.Format == Analyze && err == nil {
+			return nil, errorf(TypeBadHeader, "magic", "the magic is neither \"n+1\" nor \"ni1\", but data follow the header: the file was damaged, or written by a tool that does not follow the standard. If it is the header of an ANALYZE pair, send its .img too")
+		}
 		return nil, errorf(TypeNoData, "magic", "this is the %s header of an .hdr/.img pair; the .img file with the data is missing", h.Format)
 	}
 	return newReader(h, src, int64(h.headerSize()))
