@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -18,7 +19,8 @@ import (
 func main() {
 	var cli struct {
 		config.Server
-		Version kong.VersionFlag `help:"Print the version and stop."`
+		NewAdminKey bool             `help:"Make another admin key for the site, say which file holds it, and stop: for when all are lost. It may be run beside the service."`
+		Version     kong.VersionFlag `help:"Print the version and stop."`
 	}
 	kong.Parse(&cli, append(config.Options(),
 		kong.Name("neuroscreen-server"),
@@ -30,7 +32,17 @@ func main() {
 	// The first signal stops gracefully, a second at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	if err := service.Run(ctx, cli.Server, service.Parts{Out: os.Stdout, Err: os.Stderr}); err != nil {
+	run := func() error { return service.Run(ctx, cli.Server, service.Parts{Out: os.Stdout, Err: os.Stderr}) }
+	if cli.NewAdminKey {
+		run = func() error {
+			file, err := service.NewAdminKey(ctx, cli.Storage, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+			if file != "" {
+				fmt.Printf("The new admin key of site %s is in %s, which only this user can read.\n", cli.Site, file)
+			}
+			return err
+		}
+	}
+	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "neuroscreen-server:", err)
 		os.Exit(1)
 	}

@@ -74,7 +74,7 @@ age, sex and head size, scored for patterns of disease, and listed for a clinici
   -F 'metadata={"subject_id":"S-1","age_years":71,"sex":"F","modality":"T1w"};type=application/json' {{"\\"}}
   -F scan=@scan.nii.gz http://.../v1/scans
 curl -H "X-API-Key: $KEY" http://.../v1/cases</pre>
-<p>Every call under /v1 needs a key. The first start of the service made an admin key, printed it, and keeps it in <code>admin.key</code> in its data folder.</p>
+<p>Every call under /v1 needs a key. The first start of the service made an admin key and keeps it in <code>admin.key</code> in its data folder; who has lost it makes another on that machine with <code>neuroscreen-server --new-admin-key</code>.</p>
 {{with .}}<p class="who">Version {{.}}</p>{{end}}
 `))
 

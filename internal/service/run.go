@@ -27,7 +27,7 @@ import (
 // Parts are what a caller may replace; zero fields are the real thing.
 type Parts struct {
 	Analyse jobs.Analyse
-	Out     io.Writer           // for the operator, once: address and first key
+	Out     io.Writer           // for the operator, once: address and the first key's file
 	Err     io.Writer           // log
 	Serving func(addr net.Addr) // told when requests are answered
 }
@@ -105,15 +105,12 @@ func Run(ctx context.Context, cfg config.Server, parts Parts) (err error) {
 		if err != nil {
 			return errors.Join(err, stopAndWait(stop, group))
 		}
-		secret, file, err := FirstKey(ctx, st, cfg.Storage)
-		if secret != "" {
-			fmt.Fprintf(out, "The admin key of site %s, shown this once:\n\n    %s\n\n", cfg.Site, secret)
-		}
-		if file != "" {
-			fmt.Fprintf(out, "It is kept in %s, which only this user can read.\n", file)
-		}
+		file, err := FirstKey(ctx, st, cfg.Storage)
 		if err != nil {
 			return errors.Join(err, stopAndWait(stop, group))
+		}
+		if file != "" { // not the key itself: this output is often kept for good
+			fmt.Fprintf(out, "The admin key of site %s is in %s, which only this user can read.\n", cfg.Site, file)
 		}
 		server := newServer(api, log)
 		serve := server.Serve

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -195,21 +197,149 @@ func TestFirstKeyIsMadeOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if strings.Count(r.out.String(), strings.TrimSpace(string(key))) != 1 || strings.Contains(r.log.String(), strings.TrimSpace(string(key))) {
-		t.Errorf("the key is shown wrongly:\n%s\n%s", r.out, r.log)
+	if secret := strings.TrimSpace(string(key)); strings.Contains(r.out.String()+r.log.String(), secret) || !strings.Contains(r.out.String(), file) {
+		t.Errorf("the file's name should be shown, and not the key:\n%s\n%s", r.out, r.log)
 	}
 	if err := r.stop(); err != nil {
 		t.Fatal(err)
 	}
 
 	again := start(t, cfg, fake)
-	if strings.Contains(again.out.String(), "nsk_") {
+	if strings.Contains(again.out.String(), "admin key") {
 		t.Errorf("another key at the second start:\n%s", again.out)
 	}
 	res, err := api(t, again, cfg.Data).ListKeysWithResponse(t.Context())
 	if err != nil || res.JSON200 == nil || len(res.JSON200.Keys) != 1 {
 		t.Errorf("%v %s", err, res.Body)
 	}
+}
+
+// TestFirstKeySurvives: wherever a first start was cut short, and whatever lies
+// in the folder, there is a file afterwards whose key works.
+func TestFirstKeySurvives(t *testing.T) {
+	t.Parallel()
+	open := func(t *testing.T) (config.Storage, *store.Store) {
+		cfg := settings(t).Storage
+		s, err := OpenStorage(t.Context(), cfg, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close(context.Background()) })
+		return cfg, store.New(store.Config{Pool: s.Pool, Keys: s.Keys, Blobs: s.Blobs})
+	}
+	write := func(t *testing.T, cfg config.Storage, content string, mode os.FileMode) {
+		if err := os.WriteFile(cfg.AdminKeyFile(), []byte(content), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	works := func(t *testing.T, st *store.Store, file, site string) {
+		t.Helper()
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, err := st.Authenticate(t.Context(), strings.TrimSpace(string(b)))
+		if err != nil || key.Role != neuroscreen.Admin {
+			t.Fatalf("%s: %v, %+v", file, err, key)
+		}
+		if want, _, err := st.EnsureSite(t.Context(), site); err != nil || key.SiteID != want.ID {
+			t.Errorf("%s: key of another site; %v", file, err)
+		}
+	}
+
+	t.Run("cut short before the key", func(t *testing.T) {
+		cfg, st := open(t)
+		left := store.NewSecret()
+		write(t, cfg, left+"\n", 0o600)
+		file, err := FirstKey(t.Context(), st, cfg)
+		if err != nil || file != cfg.AdminKeyFile() {
+			t.Fatalf("%q, %v; want the file that was there", file, err)
+		}
+		works(t, st, file, cfg.Site)
+		if b, _ := os.ReadFile(file); string(b) != left+"\n" {
+			t.Error("the file was changed")
+		}
+	})
+	t.Run("the file cannot be written", func(t *testing.T) {
+		cfg, st := open(t)
+		gone := cfg
+		gone.Data = filepath.Join(cfg.Data, "none")
+		if _, err := FirstKey(t.Context(), st, gone); !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+		file, err := FirstKey(t.Context(), st, cfg) // no key may be left that nobody has
+		if err != nil {
+			t.Fatal(err)
+		}
+		works(t, st, file, cfg.Site)
+	})
+	for name, left := range map[string]struct {
+		content string
+		mode    os.FileMode
+	}{"not a key": {"hello", 0o600}, "read by others": {store.NewSecret(), 0o644}} {
+		t.Run(name, func(t *testing.T) {
+			cfg, st := open(t)
+			write(t, cfg, left.content, left.mode)
+			file, err := FirstKey(t.Context(), st, cfg)
+			if err != nil || file == cfg.AdminKeyFile() {
+				t.Fatalf("%q, %v", file, err)
+			}
+			works(t, st, file, cfg.Site)
+		})
+	}
+	t.Run("a second site", func(t *testing.T) {
+		cfg, st := open(t)
+		first, err := FirstKey(t.Context(), st, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other := cfg
+		other.Site = "other"
+		second, err := FirstKey(t.Context(), st, other)
+		if err != nil {
+			t.Fatal(err)
+		}
+		works(t, st, first, cfg.Site)
+		works(t, st, second, other.Site)
+	})
+	t.Run("two starts at once", func(t *testing.T) {
+		cfg, st := open(t)
+		var made atomic.Int32
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				if file, err := FirstKey(t.Context(), st, cfg); err != nil {
+					t.Error(err)
+				} else if file != "" {
+					made.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		if n := made.Load(); n != 1 {
+			t.Errorf("%d keys", n)
+		}
+		works(t, st, cfg.AdminKeyFile(), cfg.Site)
+	})
+	t.Run("the file was lost", func(t *testing.T) {
+		cfg, st := open(t)
+		if _, err := FirstKey(t.Context(), st, cfg); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(cfg.AdminKeyFile()); err != nil {
+			t.Fatal(err)
+		}
+		if file, err := FirstKey(t.Context(), st, cfg); err != nil || file != "" {
+			t.Fatalf("a start made another key: %q, %v", file, err)
+		}
+		for range 2 { // with the file absent, and then there
+			file, err := NewAdminKey(t.Context(), cfg, slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			works(t, st, file, cfg.Site)
+		}
+	})
 }
 
 // TestWorkerElsewhere: one process answers, another analyses.

@@ -9,11 +9,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"neuroscreen"
 	"neuroscreen/internal/blob"
 	"neuroscreen/internal/config"
 	"neuroscreen/internal/deid"
@@ -119,42 +119,100 @@ func (s *Storage) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// FirstKey makes the site and, if it has no admin key that works, one. The
-// secret goes into a file that only this user can read, and is returned; it is
-// empty when there was nothing to make.
-func FirstKey(ctx context.Context, st *store.Store, cfg config.Storage) (secret, file string, err error) {
-	site, _, err := st.EnsureSite(ctx, cfg.Site)
-	if err != nil {
-		return "", "", err
-	}
-	keys, err := st.ListKeys(ctx, site.ID)
-	if err != nil {
-		return "", "", err
-	}
-	for _, k := range keys {
-		if k.Role == neuroscreen.Admin && k.Revoked == nil {
-			return "", "", nil
-		}
-	}
-	secret, key, err := st.CreateKey(ctx, site.ID, firstStart, neuroscreen.Admin, "first admin key")
-	if err != nil {
-		return "", "", err
-	}
-	file = cfg.AdminKeyFile()
-	// A key of another database may be there.
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, os.ErrExist) {
-		file = filepath.Join(cfg.Data, "admin-"+key.Prefix+".key")
-		f, err = os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	}
-	if err != nil {
-		return secret, "", fmt.Errorf("the admin key is made, but cannot be kept: %w", err)
-	}
-	_, err = fmt.Fprintln(f, secret)
-	return secret, file, errors.Join(err, f.Sync(), f.Close())
+// FirstKey makes the site and, if it has no admin key that works, one. Its
+// secret is in the file, which only this user can read; file is empty when there
+// was nothing to make.
+func FirstKey(ctx context.Context, st *store.Store, cfg config.Storage) (file string, err error) {
+	return adminKey(ctx, st, cfg, firstStart, "first admin key", false)
 }
 
-const firstStart store.Actor = "system:first-start"
+// NewAdminKey makes another admin key, for whoever has lost all of them: who can
+// read the data folder may. It works beside a running service.
+func NewAdminKey(ctx context.Context, cfg config.Storage, log *slog.Logger) (file string, err error) {
+	s, err := OpenStorage(ctx, cfg, log)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, s.Close(context.WithoutCancel(ctx))) }()
+	return adminKey(ctx, store.New(store.Config{Pool: s.Pool, Keys: s.Keys, Blobs: s.Blobs}), cfg, onHost, "made on the host", true)
+}
+
+const (
+	firstStart store.Actor = "system:first-start"
+	onHost     store.Actor = "system:host"
+)
+
+func adminKey(ctx context.Context, st *store.Store, cfg config.Storage, by store.Actor, label string, always bool) (file string, err error) {
+	site, _, err := st.EnsureSite(ctx, cfg.Site)
+	if err != nil {
+		return "", err
+	}
+	made, err := st.EnsureAdminKey(ctx, site.ID, by, label, always, func(used func(string) (bool, error)) (secret string, err error) {
+		secret, file, err = keepSecret(cfg, used)
+		if err != nil {
+			return "", fmt.Errorf("the admin key cannot be kept: %w", err)
+		}
+		return secret, nil
+	})
+	if !made {
+		file = ""
+	}
+	return file, err
+}
+
+// keepSecret makes the file of a key that is to be made. What a start that was
+// cut short has left there is used; the key of another site has its file
+// already, and then this one gets another.
+func keepSecret(cfg config.Storage, used func(prefix string) (bool, error)) (secret, file string, err error) {
+	secret, file = store.NewSecret(), cfg.AdminKeyFile()
+	err = writeNew(file, secret+"\n")
+	if !errors.Is(err, os.ErrExist) {
+		return secret, file, err
+	}
+	if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o077 == 0 {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return "", "", err
+		}
+		left := strings.TrimSpace(string(b))
+		if prefix, ok := store.SecretPrefix(left); ok {
+			if known, err := used(prefix); err != nil {
+				return "", "", err
+			} else if !known {
+				return left, file, nil
+			}
+		}
+	}
+	prefix, _ := store.SecretPrefix(secret)
+	file = filepath.Join(cfg.Data, "admin-"+prefix+".key")
+	return secret, file, writeNew(file, secret+"\n")
+}
+
+// writeNew writes a file whole, durably, and only if it is not there: temporary
+// file, fsync, then a hard link, which fails when another process was first.
+func writeNew(path, content string) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".key-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	if _, err := f.WriteString(content); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := os.Link(f.Name(), path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}
 
 // databaseGone is closed when a private cluster that this process started is
 // gone; nil, which never is, for any other database.
