@@ -36,9 +36,8 @@ const (
 	codeTimeout neuroscreen.Code = "request-timeout"
 )
 
-// problemDoc explains a problem type on its page. Types that are not here get
-// a title made from their name and no page; a test lists those that this
-// package and the reader of images use.
+// problemDoc explains a problem type, or the code of a reason, on its page. A
+// test finds every one that the packages behind a scan use.
 type problemDoc struct{ Title, Text string }
 
 var problemDocs = map[string]problemDoc{
@@ -101,6 +100,57 @@ var problemDocs = map[string]problemDoc{
 	nifti.TypeAbsurdDimensions:    {"Impossible dimensions", "The dimensions in the header are zero, negative or overflow."},
 	nifti.TypeUnsupportedDatatype: {"Voxel type not read", "Complex, colour, 128-bit and one-bit voxels are not brain scans; convert the file to a real number type."},
 	nifti.TypeTooLarge:            {"The image is too large", "The image's dimensions, or its size after decompression, are over the limit."},
+
+	// What refuses a scan; the reasons beside it give the values found and the limits.
+	"unsupported-modality":     {"Modality not analysed", "Only T1-weighted scans (T1w) are analysed."},
+	"under-18":                 {"Under 18 years", "Reference values and models hold adults of 18 years and over only."},
+	"contrast-agent":           {"Contrast agent", "A contrast agent changes the grey values that volumes rest on. Send the series from before the injection."},
+	"not-3d":                   {"Not one three-dimensional volume", "Of a series over time or of several echoes, send the one anatomical volume."},
+	"too-many-voxels":          {"Too many voxels", "Send the image resampled to about 1 mm."},
+	"unusable-affine":          {"The header's geometry cannot be used", "The affine is singular, not finite, or contradicts the voxel size. Convert the original DICOM series to NIfTI again."},
+	"orientation-unknown":      {"Left and right cannot be told apart", "The header does not say how the voxels lie in the head, or says it twice and differently. Convert the original DICOM series to NIfTI again."},
+	"thick-slices":             {"Slices are too thick", "Small structures cannot be measured in voxels over 3 mm. Send a 3-D acquisition with voxels of about 1 mm."},
+	"field-of-view-cut":        {"The head is cut", "The image is too small for a whole adult brain, or its edge cuts the brain. Send the whole head, and check the header's voxel size."},
+	"implausible-geometry":     {"The image is larger than any head", "This is no head scan, or the unit in the header is wrong."},
+	"not-finite":               {"Voxels that are no numbers", "Too many voxels are NaN or infinite. If they stand for background, write 0 there."},
+	"empty-image":              {"Nothing in the image", "Nearly all of the image is background. Send the scan itself, not a mask or an empty export."},
+	"not-an-intensity-image":   {"Not a scan but a map", "The values are those of a mask, a label map or a drawing. Send the scan itself."},
+	"not-t1":                   {"Not T1-weighted", "White matter, grey matter and CSF do not have the order or contrast of a T1-weighted scan. Send the T1-weighted scan."},
+	"not-a-brain":              {"No brain was found", "Nothing in the image can be measured as an adult brain. Send a T1-weighted scan of a whole adult head."},
+	"implausible-segmentation": {"The labels cannot be right", "Volumes or places of structures came out as no brain has them. Look at the image for artefacts, surgery or a large lesion."},
+	"refused":                  {"The scan cannot be analysed", "The analysis gave no closer reason."},
+
+	// What asks a reader to look twice, or, when it is grave, withholds the scores.
+	"low-contrast":      {"Little contrast", "The border between white and grey matter is unsure."},
+	"unusual-head-size": {"Unusual head size", "Check the outline of the brain in the preview."},
+	"large-asymmetry":   {"The sides differ", "Look for surgery, stroke, a mass, or a part of the head that is missing."},
+	"skull-stripped":    {"The skull was removed", "How tightly decides the intracranial volume. A whole head measures better."},
+	"noise":             {"Noise", "Noise is large beside the contrast between white and grey matter."},
+	"blurred-tissues":   {"Tissues overlap", "White and grey matter differ less than each varies: noise, motion, or little contrast."},
+	"uneven-signal":     {"Uneven signal", "The signal of white matter varies over the head, as with a failing coil."},
+	"motion":            {"Motion", "There are ghosts beside the head: the patient moved."},
+	"coarse-voxels":     {"Coarse voxels", "Small structures are measured less exactly."},
+	"unsure-labels":     {"Unsure labels", "The network is not sure of its labels."},
+	"unstable-labels":   {"Unstable labels", "The labels of the head and of its mirror image disagree."},
+
+	// What limits the comparison with healthy people.
+	"age-outside-norm":          {"No norm for this age", "The norm covers 18 to 100 years; volumes are given without z."},
+	"sex-missing":               {"No norm without the sex", "Volumes are given without z."},
+	"head-size-missing":         {"No norm without the head size", "The intracranial volume is not known; volumes are given without z."},
+	"head-size-implausible":     {"Head size impossible", "The intracranial volume is not that of an adult; volumes are given without z."},
+	"head-size-clamped":         {"Head size beyond the norm", "The head is compared with the smallest or largest that the norm holds."},
+	"volume-not-finite":         {"A volume is missing", "A structure has no usable volume and is left out."},
+	"segmenter-not-calibrated":  {"Segmenter not calibrated", "No shift between this segmenter and the norm's is stored; its own offset is still in every z."},
+	"site-shift-not-applicable": {"The site's shift does not apply", "It was measured with another segmenter. Measure the site's controls again."},
+	"site-not-calibrated":       {"Site not calibrated", "Fewer than 20 local controls are stored; the spread between sites widens the intervals."},
+	"invalid-shift":             {"A shift cannot be read", "The shift is not the document it should be; field names the part at fault."},
+	"no-controls":               {"No usable control", "No control lies within the norm's range."},
+
+	// How an analysis can end without a result, or start again.
+	"worker-lost":      {"The worker ended without an answer", "Each attempt ended with its worker killed or out of memory. An administrator finds the cause in the workers' logs; POST .../retry starts again."},
+	"worker-stopped":   {"The worker was stopped", "Another worker goes on; nothing need be done."},
+	"timeout":          {"The analysis took too long", "It did not end within its time. POST .../retry starts it again."},
+	"invalid-settings": {"The site's settings cannot be read", "An administrator corrects the settings of the site; POST .../retry starts the analysis again."},
 }
 
 // scanError is an error about a scan's state; the problem tells that state.
