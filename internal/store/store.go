@@ -1,10 +1,15 @@
 // Package store keeps the service's rows in Postgres.
 //
 // Every method takes the site and looks at nothing else: a row of another
-// site is not found. Methods return *neuroscreen.Error for what a caller must
-// act on: the codes that each names, and CodeUnavailable
-// "database-unavailable" from all of them while Postgres is away or has no
-// room. Other errors are faults of ours.
+// site is not found. The exceptions serve no request of a site's own:
+// Authenticate, which finds the site of a key, as EnsureAdminKey looks for a
+// key's prefix; Ping, CheckSecret, EnsureSite and Sites for the start and the
+// command line; ReleaseBlobs and ForgetIdempotencyKeys, which clean up behind
+// all sites and return no row.
+//
+// Methods return *neuroscreen.Error for what a caller must act on: the codes
+// that each names, and CodeUnavailable "database-unavailable" from all of them
+// while Postgres is away or has no room. Other errors are faults of ours.
 package store
 
 import (
@@ -198,7 +203,7 @@ func (s *Store) ReleaseBlobs(ctx context.Context, keys []string, remove func(ctx
 				return err
 			}
 			// Blobs are named by their content, so rows of several sites may
-			// share one. This is the one query over all sites.
+			// share one: this query is over all sites.
 			var used bool
 			err := t.QueryRow(ctx, `
 				SELECT EXISTS (SELECT FROM scans WHERE blob_key = $1)
