@@ -35,10 +35,13 @@ say "run: starting the service; its log is $log"
 setsid bin/neuroscreen-server >"$log" 2>&1 &
 server=$!
 trap 'kill "$server" 2>/dev/null; wait "$server" 2>/dev/null' EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+missing=0 # scans that ended without a result; the exit status tells
+trap 'exit $((missing ? 1 : 130))' INT
+trap 'exit $((missing ? 1 : 143))' TERM
 
-ready() { bin/neuroscreen ready --server "http://$listen" 2>/dev/null; }
+# Another service on the address may answer too: ours says in its log that it
+# has the address.
+ready() { grep -q ' serves at ' "$log" && bin/neuroscreen ready --server "http://$listen" 2>/dev/null; }
 for ((i = 0; i < 600; i++)); do
 	if ! kill -0 "$server" 2>/dev/null; then
 		tail -n 20 "$log" >&2
@@ -47,11 +50,14 @@ for ((i = 0; i < 600; i++)); do
 	ready && break
 	sleep 0.1
 done
-ready || die "the service did not become ready within a minute; see $log"
+ready && kill -0 "$server" 2>/dev/null || die "the service did not become ready within a minute; see $log"
+[ -r "$data/admin.key" ] || die "$data/admin.key is not there; NEUROSCREEN_DATA=$data bin/neuroscreen-server --new-admin-key makes it again"
 
 submit() {
-	bin/neuroscreen submit --server "http://$listen" --key-file "$data/admin.key" --wait "$@" ||
+	if ! bin/neuroscreen submit --server "http://$listen" --key-file "$data/admin.key" --wait "$@"; then
 		say "run: no result for this scan; the reason stands above"
+		missing=$((missing + 1))
+	fi
 }
 if [ -n "$scan" ]; then
 	say "run: analysing $scan"
@@ -75,4 +81,6 @@ Log                     $log
 Research use: results are for review by a qualified physician together with the source images.
 Press Ctrl-C to stop.
 END
+[ "$missing" = 0 ] || say "run: $missing of the scans ended WITHOUT A RESULT; the reasons stand above"
 wait "$server"
+exit $((missing ? 1 : 0))
