@@ -160,7 +160,7 @@ def main(quick):
                 "sensitivity": rnd(tp / y.sum()), "sensitivity_ci95": common.wilson(tp, int(y.sum())),
             })
 
-        must_not = ["diagnosis, or ruling a diagnosis out", "anyone under 60", "predicting conversion from mild cognitive impairment",
+        must_not = ["deciding whether a person has the condition, or ruling it out", "anyone under 60", "predicting conversion from mild cognitive impairment",
                     "telling Alzheimer's disease from other dementias: the training label is clinical dementia (CDR > 0), without biomarkers"]
         purpose = {
             "scan": "Likelihood ratio of clinical dementia of the Alzheimer type (CDR > 0) from hippocampal volumes, age, sex and head size.",

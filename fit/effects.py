@@ -116,7 +116,7 @@ def alzheimers(h, rng):
             "performance": dict(stat, validation="none on people; AUC is what the effects imply if both groups are normal"),
             "effects": dict((a, rnd(x)) for a, x, _ in spec), "correlations": corr_card(s, corr, len(z)),
             "limits": ["effects are unadjusted for age and head size, z is adjusted", "the effect of the inferior lateral ventricles is that of the lateral ventricles", "ADNI's patients had probable Alzheimer's disease without biomarker proof"],
-            "must_not_be_used_for": ["diagnosis, or ruling a diagnosis out", "anyone under 55", "predicting conversion"],
+            "must_not_be_used_for": ["deciding whether a person has the condition, or ruling it out", "anyone under 55", "predicting conversion"],
             "source": "Zheng 2023 (PLOS, ADNI 263 against 263); Fonov, ADNI 100 against 100", "licence": "facts from papers", "acknowledgement": "",
         },
     })
@@ -155,7 +155,7 @@ def parkinsons(h, rng):
                                 outside_check=dict(outside, cohort="ds000245, printed as it is; nothing was chosen by it")),
             "effects": dict(zip(s, [rnd(x) for x in d])), "correlations": corr_card(s, corr, len(z)),
             "limits": ["group differences of 0.13 to 0.14 SD", "no brainstem, nigra or iron measure", "atypical parkinsonism not considered"],
-            "must_not_be_used_for": ["diagnosis, or ruling a diagnosis out", "screening", "telling Parkinson's disease from atypical parkinsonism", "anyone under 40 or over 85"],
+            "must_not_be_used_for": ["deciding whether a person has the condition, or ruling it out", "screening", "telling Parkinson's disease from atypical parkinsonism", "anyone under 40 or over 85"],
             "source": doc["source"], "licence": "facts from a paper; outside check on CC0 data", "acknowledgement": "",
         },
     })
@@ -243,7 +243,7 @@ def mts(h, rng):
                             "healthy_asymmetry": measured, "correlation_left_right": rnd(rlr, 3)},
             "limits": ["T2 and FLAIR are not seen: sclerosis without volume loss is missed", "bilateral disease shows no asymmetry and is missed", "asymmetry is wider in old age and in neurodegeneration; neither is sclerosis",
                        "against other epilepsies the likelihood ratio is smaller than against health"],
-            "must_not_be_used_for": ["diagnosis, or ruling a diagnosis out", "choosing a side for surgery", "anyone under 18"],
+            "must_not_be_used_for": ["deciding whether a person has the condition, or ruling it out", "choosing a side for surgery", "anyone under 18"],
             "source": "Whelan 2018 (ENIGMA-Epilepsy; MICA-MNI/ENIGMA d66a7ef320a9, BSD-3); Dallas Heart Study PMC7964497 for the thresholds' spread", "licence": "facts from papers; healthy asymmetry from CC0 tables and OASIS-1 (summary statistics)",
             "acknowledgement": "",
         },

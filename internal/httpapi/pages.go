@@ -65,7 +65,7 @@ var homePage = template.Must(template.New("home").Parse(pageHead + `
 <h1>NeuroScreen</h1>
 <p>A service that runs beside an image archive: post a brain MRI as NIfTI; it is checked, measured, compared with healthy people of the same
 age, sex and head size, scored for patterns of disease, and listed for a clinician.</p>
-<p><strong>Research use.</strong> Not a diagnosis: every output is for review by a qualified physician together with the source images.</p>
+<p><strong>Research use</strong>: every output is for review by a qualified physician together with the source images.</p>
 <ul>
 <li><a href="/docs">The API, as a page</a>, or <a href="/openapi.yaml">as OpenAPI</a></li>
 <li><a href="/healthz">Does it run?</a> <a href="/readyz">Can it take scans?</a></li>
