@@ -43,12 +43,15 @@ CREATE TABLE scans (
                         metadata ->> 'subject_id' = pseudonym
                         AND NOT metadata ?| ARRAY['birth_date', 'accession_number', 'study_instance_uid',
                             'series_instance_uid', 'frame_of_reference_uid', 'sop_instance_uids']),
+    -- Of the received bytes; the blob is a copy without free text.
     sha256          bytea       NOT NULL CONSTRAINT scans_sha256_length CHECK (octet_length(sha256) = 32),
     size_bytes      bigint      NOT NULL CONSTRAINT scans_size_positive CHECK (size_bytes > 0),
     blob_key        text        NOT NULL,
     -- The .hdr of a pair. Part of what makes two posts the same.
-    header_blob_key text        NOT NULL DEFAULT '',
+    header_sha256   bytea       NOT NULL DEFAULT ''
+                    CONSTRAINT scans_header_sha256_length CHECK (octet_length(header_sha256) IN (0, 32)),
     header_size     bigint      NOT NULL DEFAULT 0,
+    header_blob_key text        NOT NULL DEFAULT '',
 
     state           text        NOT NULL CONSTRAINT scans_state_known CHECK (state IN
                         ('received', 'checked', 'segmented', 'measured', 'scored', 'refused', 'failed', 'cancelled')),
@@ -68,8 +71,8 @@ CREATE TABLE scans (
     finished_at     timestamptz,
 
     PRIMARY KEY (site_id, id),
-    CONSTRAINT scans_same_bytes_same_scan UNIQUE (site_id, pseudonym, sha256, header_blob_key),
-    CONSTRAINT scans_header_whole CHECK ((header_blob_key = '') = (header_size = 0)),
+    CONSTRAINT scans_same_bytes_same_scan UNIQUE (site_id, pseudonym, sha256, header_sha256),
+    CONSTRAINT scans_header_whole CHECK ((header_blob_key = '') = (header_size = 0) AND (header_blob_key = '') = (header_sha256 = '')),
     CONSTRAINT scans_final_is_finished CHECK (
         (state IN ('scored', 'refused', 'failed', 'cancelled')) = (finished_at IS NOT NULL)),
     CONSTRAINT scans_final_is_not_leased CHECK (finished_at IS NULL OR lease_until IS NULL),

@@ -1,4 +1,4 @@
-// Package blob keeps received scans and derived files as plain files named by
+// Package blob keeps scans and derived files as plain files named by
 // the SHA-256 of their bytes.
 //
 // A blob is there whole or not at all: bytes go to a temporary file, which is
@@ -98,6 +98,37 @@ func (f *Files) Put(ctx context.Context, r io.Reader, accept func(Info) error) (
 		return Info{}, storageError("close", err)
 	}
 	return info, f.publish(tmp, info.Key)
+}
+
+// Spool keeps what r holds in a file without a name, for bytes that are to be
+// read again but never stored: they are gone when the caller closes it, and
+// when the process ends. Errors are Put's.
+func (f *Files) Spool(ctx context.Context, r io.Reader) (_ io.ReadSeekCloser, err error) {
+	tmp := path.Join(tmpDir, rand.Text())
+	file, err := f.root.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, storageError("create", err)
+	}
+	defer func() {
+		if err != nil {
+			file.Close()
+		}
+	}()
+	if err := f.root.Remove(tmp); err != nil {
+		return nil, storageError("remove", err)
+	}
+	w := &writer{file: file, sum: sha256.New()}
+	_, err = io.CopyBuffer(w, reader{ctx, r}, make([]byte, 256<<10))
+	if w.err != nil {
+		return nil, storageError("write", w.err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return nil, storageError("seek", err)
+	}
+	return file, nil
 }
 
 // publish moves the finished file to its key. A file already there holds the

@@ -51,6 +51,31 @@ func files(t *testing.T, dir string) []string {
 	return names
 }
 
+// TestSpool: readable twice, in no folder at any time after it is made.
+func TestSpool(t *testing.T) {
+	f, dir := open(t)
+	s, err := f.Spool(t.Context(), strings.NewReader("bytes"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for range 2 {
+		if b, err := io.ReadAll(s); err != nil || string(b) != "bytes" {
+			t.Errorf("%q %v", b, err)
+		}
+		if _, err := s.Seek(0, io.SeekStart); err != nil {
+			t.Fatal(err)
+		}
+	}
+	broken := errors.New("broken")
+	if _, err := f.Spool(t.Context(), iotest.ErrReader(broken)); !errors.Is(err, broken) {
+		t.Errorf("error %v", err)
+	}
+	if left := files(t, dir); len(left) != 0 {
+		t.Errorf("files: %v", left)
+	}
+}
+
 func put(t *testing.T, f *Files, content string) Info {
 	t.Helper()
 	info, err := f.Put(t.Context(), strings.NewReader(content), nil)

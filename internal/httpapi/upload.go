@@ -40,13 +40,23 @@ type upload struct {
 	s        *Server
 	ctx      context.Context
 	metadata neuroscreen.Metadata
-	header   []byte // of an .hdr/.img pair
-	scan     blob.Info
-	stored   []string // keys of blobs that nothing refers to yet
+	header   []byte // of an .hdr/.img pair, as received
+	scan     file
+	copied   bytes.Buffer      // the scrubbed header of a pair
+	waiting  io.ReadSeekCloser // an .img whose header has not come yet
+	stored   []string          // keys of blobs that nothing refers to yet
+}
+
+// file is one part, as it was received and where its scrubbed copy is stored.
+type file struct {
+	sha256 []byte // of the received bytes
+	size   int64
+	key    string
 }
 
 // CreateScan streams the body into the blob store while its hash is taken and
-// the image is read through, then makes row and job. Until that has happened
+// the image is scrubbed (only the copy without free text is ever stored), then
+// makes row and job. Until that has happened
 // nothing can be seen of the upload, and after an error nothing remains.
 func (s *Server) CreateScan(ctx context.Context, req CreateScanRequestObject) (res CreateScanResponseObject, err error) {
 	x := exchangeFrom(ctx)
@@ -56,6 +66,9 @@ func (s *Server) CreateScan(ctx context.Context, req CreateScanRequestObject) (r
 	}
 	u := &upload{s: s, ctx: ctx}
 	defer func() {
+		if u.waiting != nil {
+			u.waiting.Close()
+		}
 		if err != nil {
 			u.discard()
 		}
@@ -81,15 +94,17 @@ func (s *Server) CreateScan(ctx context.Context, req CreateScanRequestObject) (r
 	if err != nil {
 		return nil, err
 	}
-	s.metrics.uploadBytes.Add(float64(u.scan.Size))
+	s.metrics.uploadBytes.Add(float64(u.scan.size))
 
-	n := store.NewScan{Metadata: u.metadata, BlobKey: u.scan.Key, Size: u.scan.Size, IdempotencyKey: val(req.Params.IdempotencyKey)}
+	n := store.NewScan{Metadata: u.metadata, SHA256: hex.EncodeToString(u.scan.sha256), Size: u.scan.size, BlobKey: u.scan.key,
+		IdempotencyKey: val(req.Params.IdempotencyKey)}
 	if u.header != nil {
-		info, err := u.put(bytes.NewReader(u.header), nil)
+		info, err := u.put(&u.copied)
 		if err != nil {
 			return nil, err
 		}
-		n.HeaderBlobKey, n.HeaderSize = info.Key, info.Size
+		sum := sha256.Sum256(u.header)
+		n.HeaderSHA256, n.HeaderSize, n.HeaderBlobKey = hex.EncodeToString(sum[:]), int64(len(u.header)), info.Key
 	}
 	created, err := s.cfg.Store.CreateScan(ctx, siteID(ctx), actor(ctx), n)
 	if err != nil {
@@ -131,9 +146,8 @@ func (u *upload) readRaw(r *http.Request, digest string) error {
 	if err != nil {
 		return err
 	}
-	check := u.checkImage(nil)
 	body := http.MaxBytesReader(nil, r.Body, u.s.cfg.Limits.MaxUpload)
-	return u.storeScan(body, check, want)
+	return u.storeScan(u.received(body), want)
 }
 
 // readMultipart takes the parts in their order.
@@ -151,7 +165,6 @@ func (u *upload) readMultipart(r *http.Request, boundary, digest string) error {
 	}
 	mr := multipart.NewReader(body, boundary)
 	seen := map[string]bool{}
-	again := false // the scan came before its header
 	for {
 		part, err := mr.NextPart()
 		if err == io.EOF {
@@ -185,13 +198,12 @@ func (u *upload) readMultipart(r *http.Request, boundary, digest string) error {
 			if u.header, err = readPart(part, maxHeader, partDigest); err != nil {
 				return err
 			}
-			again = seen["scan"]
 		case "scan":
-			var check imageCheck
-			if again = u.header == nil && isImg(part.FileName()); !again {
-				check = u.checkImage(u.header)
+			keep := u.storeScan
+			if u.header == nil && isImg(part.FileName()) {
+				keep = u.spoolScan
 			}
-			if err := u.storeScan(http.MaxBytesReader(nil, part, limit), check, partDigest); err != nil {
+			if err := keep(u.received(http.MaxBytesReader(nil, part, limit)), partDigest); err != nil {
 				return multipartError(err, limit)
 			}
 		default:
@@ -207,13 +219,12 @@ func (u *upload) readMultipart(r *http.Request, boundary, digest string) error {
 		if _, err := io.Copy(io.Discard, body); err != nil { // what follows the last boundary
 			return multipartError(err, limit)
 		}
-		scan, _ := hex.DecodeString(u.scan.Key)
-		if !equal(want, whole.Sum(nil)) && !equal(want, scan) {
+		if !equal(want, whole.Sum(nil)) && !equal(want, u.scan.sha256) {
 			return digestMismatch("Content-Digest")
 		}
 	}
-	if again {
-		return u.recheck()
+	if u.waiting != nil {
+		return u.storeWaiting()
 	}
 	return nil
 }
@@ -223,62 +234,127 @@ func isImg(fileName string) bool {
 	return strings.HasSuffix(n, ".img")
 }
 
-// storeScan moves the scan's bytes into the blob store; check reads along.
-func (u *upload) storeScan(r io.Reader, check imageCheck, digest []byte) error {
-	accept := func(info blob.Info) error {
-		sum, err := hex.DecodeString(info.Key)
-		if err != nil {
-			return err
-		}
-		if digest != nil && !equal(digest, sum) {
-			return digestMismatch("Content-Digest")
-		}
-		return nil
+// received is the scan as it comes in.
+type received struct {
+	r    io.Reader
+	sum  hash.Hash
+	size int64
+	err  error // why it ended, other than at its end
+}
+
+func (u *upload) received(body io.Reader) *received {
+	return &received{r: bodyReader{body, u.s.cfg.Limits.MaxUpload}, sum: sha256.New()}
+}
+
+func (in *received) Read(p []byte) (int, error) {
+	if in.err != nil {
+		return 0, in.err
 	}
-	r = bodyReader{r, u.s.cfg.Limits.MaxUpload}
-	if check == nil {
-		info, err := u.put(r, accept)
-		u.scan = info
+	n, err := in.r.Read(p)
+	in.sum.Write(p[:n])
+	in.size += int64(n)
+	if err != io.EOF {
+		in.err = err
+	}
+	return n, err
+}
+
+// finish reads what is left of in, and compares the whole with the digest.
+func (u *upload) finish(in *received, digest []byte) error {
+	if _, err := io.Copy(io.Discard, in); err != nil {
 		return err
 	}
-
-	// The image is read through by a goroutine that gets each byte as it is
-	// stored. Its verdict is asked for before the blob becomes visible.
-	pr, pw := io.Pipe()
-	var imageErr error
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if imageErr = check(pr); imageErr == nil {
-			_, imageErr = io.Copy(io.Discard, pr)
-		}
-		pr.CloseWithError(errStopped)
-	}()
-	verdict := func(end error) error {
-		pw.CloseWithError(end) // nil means io.EOF
-		<-done
-		return imageErr
+	u.scan.sha256, u.scan.size = in.sum.Sum(nil), in.size
+	if digest != nil && !equal(digest, u.scan.sha256) {
+		return digestMismatch("Content-Digest")
 	}
-	info, err := u.put(io.TeeReader(r, pw), func(info blob.Info) error {
+	return nil
+}
+
+// storeScan moves the scan's scrubbed copy into the blob store.
+func (u *upload) storeScan(in *received, digest []byte) error {
+	return u.storeCopy(func(w io.Writer) error {
+		bad := u.scrub(w, in)
+		if in.err != nil {
+			return in.err // the connection's fault, not the file's
+		}
+		if _, ok := errors.AsType[*nifti.Error](bad); bad != nil && !(ok && digest != nil) {
+			return bad
+		}
 		// A wrong digest explains a bad image, not the other way round.
-		if err := accept(info); err != nil {
+		if err := u.finish(in, digest); err != nil {
 			return err
 		}
-		return verdict(nil)
+		return bad
 	})
-	if bad := verdict(io.ErrUnexpectedEOF); errors.Is(err, errStopped) {
-		err = bad
+}
+
+// spoolScan keeps an .img until its header has come: where its data lie, and
+// so what of it may be stored, is not known before.
+func (u *upload) spoolScan(in *received, digest []byte) (err error) {
+	if u.waiting, err = u.s.cfg.Blobs.Spool(u.ctx, in); err != nil {
+		return err
 	}
-	u.scan = info
+	return u.finish(in, digest)
+}
+
+// storeWaiting stores the spooled .img, now that its header is there or known
+// to be missing.
+func (u *upload) storeWaiting() error {
+	err := u.storeCopy(func(w io.Writer) error { return u.scrub(w, u.waiting) })
+	if e, ok := errors.AsType[*nifti.Error](err); ok && u.header == nil && e.Type == nifti.TypeNotNIfTI {
+		return neuroscreen.FieldErrorf(neuroscreen.CodeUnprocessable, nifti.TypeNoHeader, "header", "this is the .img of a pair; send its .hdr as the part header")
+	}
 	return err
 }
 
-// errStopped marks the end of a copy that the image check has ended.
-var errStopped = errors.New("image refused")
+// scrub copies the image without free text. What the image shows is the
+// analysis's business, but a damaged transfer is told at once: headers, the
+// length of the data and the checksum are verified on the way.
+func (u *upload) scrub(w io.Writer, image io.Reader) (err error) {
+	limits := u.s.cfg.Limits.Image
+	if u.header == nil {
+		_, err = nifti.Scrub(w, image, limits)
+	} else {
+		_, err = nifti.ScrubPair(&u.copied, w, bytes.NewReader(u.header), image, limits)
+	}
+	return err
+}
+
+// storeCopy stores what write writes, if that ends without an error; it
+// returns write's error, else the store's.
+func (u *upload) storeCopy(write func(io.Writer) error) error {
+	pr, pw := io.Pipe()
+	var info blob.Info
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		info, err = u.put(pr)
+		pr.CloseWithError(errStopped)
+	}()
+	// The request ends after the store has, also when write panics; nothing
+	// is stored then.
+	defer func() {
+		pw.CloseWithError(errStopped)
+		<-done
+	}()
+	bad := write(pw)
+	pw.CloseWithError(bad) // nil means io.EOF
+	<-done
+	if bad != nil && !errors.Is(bad, errStopped) {
+		return bad // the store may just know that the request has ended
+	}
+	u.scan.key = info.Key
+	return err
+}
+
+// errStopped ends a pipe whose other end has given up and says why itself.
+var errStopped = errors.New("copy stopped")
 
 // put stores a blob and notes that nobody refers to it yet.
-func (u *upload) put(r io.Reader, accept func(blob.Info) error) (blob.Info, error) {
-	info, err := u.s.cfg.Blobs.Put(u.ctx, r, accept)
+func (u *upload) put(r io.Reader) (blob.Info, error) {
+	info, err := u.s.cfg.Blobs.Put(u.ctx, r, nil)
 	if err == nil {
 		u.stored = append(u.stored, info.Key)
 	}
@@ -297,43 +373,6 @@ func (u *upload) discard() {
 		u.s.cfg.Log.Warn("blobs of a refused upload stay until the next sweep", "request_id", requestID(u.ctx), "error", err)
 	}
 	u.stored = nil
-}
-
-// imageCheck reads an image through.
-type imageCheck func(io.Reader) error
-
-// checkImage reads headers, data and checksum, but keeps nothing: that tells a
-// damaged transfer at once. What the image shows is the analysis's business.
-func (u *upload) checkImage(header []byte) imageCheck {
-	limits := u.s.cfg.Limits.Image
-	return func(r io.Reader) error {
-		var rd *nifti.Reader
-		var err error
-		if header == nil {
-			rd, err = nifti.NewReader(r, limits)
-		} else {
-			rd, err = nifti.NewPairReader(bytes.NewReader(header), r, limits)
-		}
-		if err != nil {
-			return err
-		}
-		return rd.Verify()
-	}
-}
-
-// recheck reads the stored .img again, now that its header is there or known
-// to be missing.
-func (u *upload) recheck() error {
-	f, err := u.s.cfg.Blobs.Open(u.ctx, u.scan.Key)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	err = u.checkImage(u.header)(f)
-	if e, ok := errors.AsType[*nifti.Error](err); ok && u.header == nil && e.Type == nifti.TypeNotNIfTI {
-		return neuroscreen.FieldErrorf(neuroscreen.CodeUnprocessable, nifti.TypeNoHeader, "header", "this is the .img of a pair; send its .hdr as the part header")
-	}
-	return err
 }
 
 // readPart reads a small part whole.

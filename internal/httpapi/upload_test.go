@@ -306,14 +306,17 @@ func TestUploadRefused(t *testing.T) {
 		"control character":    {parts(meta(map[string]any{"scanner": "a\x00b"})), 400, "invalid-value", "scanner"},
 		"bad UID":              {parts(meta(map[string]any{"study_instance_uid": "1.2.x"})), 400, "invalid-value", "study_instance_uid"},
 
-		"wrong digest":             {parts([]part{good, scan}, header("Content-Digest", digestOf([]byte("other")))), 400, "digest-mismatch", "Content-Digest"},
-		"wrong digest on the part": {parts([]part{good, {name: "scan", body: gz, digest: digestOf([]byte("other"))}}), 400, "digest-mismatch", "Content-Digest"},
-		"wrong digest on metadata": {parts([]part{{name: "metadata", body: metadata(nil), digest: digestOf([]byte("other"))}, scan}), 400, "digest-mismatch", "Content-Digest"},
-		"unreadable digest":        {parts([]part{good, scan}, header("Content-Digest", "sha-256=abc")), 400, "invalid-digest", "Content-Digest"},
-		"digest we can't verify":   {parts([]part{good, scan}, header("Content-Digest", "md5=:AAAA:")), 400, "invalid-digest", "Content-Digest"},
-		"empty idempotency key":    {parts([]part{good, scan}, header("Idempotency-Key", "")), 400, "invalid-value", "Idempotency-Key"},
-		"two idempotency keys":     {parts([]part{good, scan}, header("Idempotency-Key", "a"), header("Idempotency-Key", "b")), 400, "invalid-value", "Idempotency-Key"},
-		"long idempotency key":     {parts([]part{good, scan}, header("Idempotency-Key", strings.Repeat("k", 201))), 400, "invalid-value", "Idempotency-Key"},
+		"wrong digest":               {parts([]part{good, scan}, header("Content-Digest", digestOf([]byte("other")))), 400, "digest-mismatch", "Content-Digest"},
+		"wrong digest on the part":   {parts([]part{good, {name: "scan", body: gz, digest: digestOf([]byte("other"))}}), 400, "digest-mismatch", "Content-Digest"},
+		"wrong digest on a bad scan": {parts([]part{good, {name: "scan", body: gz[:len(gz)-20], digest: digestOf(gz)}}), 400, "digest-mismatch", "Content-Digest"},
+		"wrong digest on an .img":    {parts([]part{good, {name: "scan", file: "x.img", body: gz, digest: digestOf(nil)}}), 400, "digest-mismatch", "Content-Digest"},
+		"bad scan, right digest":     {parts([]part{good, {name: "scan", body: plain[:400], digest: digestOf(plain[:400])}}), 422, "truncated", "dim"},
+		"wrong digest on metadata":   {parts([]part{{name: "metadata", body: metadata(nil), digest: digestOf([]byte("other"))}, scan}), 400, "digest-mismatch", "Content-Digest"},
+		"unreadable digest":          {parts([]part{good, scan}, header("Content-Digest", "sha-256=abc")), 400, "invalid-digest", "Content-Digest"},
+		"digest we can't verify":     {parts([]part{good, scan}, header("Content-Digest", "md5=:AAAA:")), 400, "invalid-digest", "Content-Digest"},
+		"empty idempotency key":      {parts([]part{good, scan}, header("Idempotency-Key", "")), 400, "invalid-value", "Idempotency-Key"},
+		"two idempotency keys":       {parts([]part{good, scan}, header("Idempotency-Key", "a"), header("Idempotency-Key", "b")), 400, "invalid-value", "Idempotency-Key"},
+		"long idempotency key":       {parts([]part{good, scan}, header("Idempotency-Key", strings.Repeat("k", 201))), 400, "invalid-value", "Idempotency-Key"},
 		"metadata in query and body": {func(e *env) *answer {
 			ct, b := multipartBody(good, scan)
 			return e.do("POST", "/v1/scans?sex=F", e.a.keys[uploader], withBody(ct, b))
@@ -467,6 +470,122 @@ func TestIdempotencyKey(t *testing.T) {
 	}
 	if n := e.countBlobs(); n != 1 {
 		t.Errorf("%d blobs are stored, the refused ones should be gone", n)
+	}
+}
+
+// TestNoFreeTextIsStored: names in every place of a file that takes text are
+// in the answer's hash, but in no stored file.
+func TestNoFreeTextIsStored(t *testing.T) {
+	e := setup(t)
+	const name = "JOHN DOE 19500101 "
+	text := []byte(strings.Repeat(name, 100))
+	single := gunzip(t, image(t, 1))
+	fill := func(b []byte) []byte { // data_type, db_name, descrip, aux_file, intent_name, and fields that are for nothing here
+		b = bytes.Clone(b)
+		for _, f := range [][2]int{{4, 38}, {56, 70}, {148, 252}, {328, 344}} {
+			copy(b[f[0]:f[1]], text)
+		}
+		return b
+	}
+	const room = 1600
+	extended := slices.Concat(fill(single)[:348], []byte{1, 0, 0, 0}, text[:room], single[352:], text)
+	copy(extended[108:], []byte{0, 0, 0xf4, 0x44}) // vox_offset 1952 = 352 + room, as float32
+	gz := func(b []byte) []byte {
+		var buf bytes.Buffer
+		z := gzip.NewWriter(&buf)
+		z.Name, z.Comment, z.Extra = name, name, []byte(name)
+		z.Write(b)
+		z.Close()
+		buf.WriteString(name)
+		return buf.Bytes()
+	}
+	hdr := append(fill(single)[:348], text...)
+	copy(hdr[344:], "ni1\x00")
+	copy(hdr[108:], []byte{0, 0, 0, 0})
+	analyze := bytes.Clone(hdr)
+	copy(analyze[253:344], text) // originator to smin
+	copy(analyze[344:348], text)
+	img := append(bytes.Clone(single[352:]), text...)
+
+	for title, parts := range map[string][]part{
+		"plain":                {{name: "scan", body: extended}},
+		"gzipped":              {{name: "scan", body: gz(extended)}},
+		"named .img":           {{name: "scan", file: "x.img", body: extended}},
+		"pair, header first":   {{name: "header", body: hdr}, {name: "scan", body: img}},
+		"pair, header last":    {{name: "scan", file: "x.img", body: img}, {name: "header", body: hdr}},
+		"pair gzipped":         {{name: "header", body: gz(hdr)}, {name: "scan", body: gz(img)}},
+		"ANALYZE":              {{name: "header", body: analyze}, {name: "scan", body: img}},
+		"ANALYZE, header last": {{name: "scan", file: "x.img", body: img}, {name: "header", body: analyze}},
+	} {
+		t.Run(title, func(t *testing.T) {
+			e := e.in(t)
+			subject := strings.ReplaceAll(title, " ", "-")
+			parts = append([]part{{name: "metadata", body: metadata(map[string]any{"subject_id": subject})}}, parts...)
+			a := e.post(&e.a, parts)
+			a.want(202, "")
+			var got Scan
+			a.json(&got)
+			for _, p := range parts {
+				if want := fmt.Sprintf("%x", sha256.Sum256(p.body)); p.name == "scan" && (got.Sha256 != want || got.Bytes != int64(len(p.body))) {
+					t.Errorf("%s of %d bytes, want those received: %s of %d", got.Sha256, got.Bytes, want, len(p.body))
+				}
+			}
+			again := e.post(&e.a, parts)
+			again.want(200, "")
+			stored := 0
+			filepath.WalkDir(e.blobDir, func(path string, d fs.DirEntry, err error) error {
+				if err != nil || d.IsDir() {
+					return err
+				}
+				stored++
+				b, err := os.ReadFile(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if key := fmt.Sprintf("%x", sha256.Sum256(b)); filepath.Base(path) != key {
+					t.Errorf("%s holds the bytes of %s", path, key)
+				}
+				all := bytes.Clone(b)
+				if bytes.HasPrefix(b, []byte("\x1f\x8b")) {
+					all = append(all, gunzip(t, b)...)
+				}
+				for _, word := range []string{"JOHN", "DOE", "1950"} {
+					if bytes.Contains(all, []byte(word)) {
+						t.Errorf("%q is in the stored %s", word, path)
+					}
+				}
+				return nil
+			})
+			if stored == 0 {
+				t.Error("nothing is stored")
+			}
+		})
+	}
+}
+
+// A comment in the header makes another file, and so another scan, of which
+// the same is stored.
+func TestOtherFreeTextIsAnotherScan(t *testing.T) {
+	e := setup(t)
+	plain := gunzip(t, image(t, 1))
+	hdr, img := bytes.Clone(plain[:348]), plain[352:]
+	copy(hdr[344:], "ni1\x00")
+	copy(hdr[108:], []byte{0, 0, 0, 0})
+	commented := func(b []byte) []byte {
+		b = bytes.Clone(b)
+		copy(b[148:], "second look")
+		return b
+	}
+	for _, parts := range [][]part{
+		{{name: "scan", body: plain}},
+		{{name: "scan", body: commented(plain)}},
+		{{name: "header", body: hdr}, {name: "scan", body: img}},
+		{{name: "header", body: commented(hdr)}, {name: "scan", body: img}},
+	} {
+		e.post(&e.a, append([]part{{name: "metadata", body: metadata(nil)}}, parts...)).want(202, "")
+	}
+	if n := e.countBlobs(); n != 3 { // the image, the .hdr and the .img
+		t.Errorf("%d blobs", n)
 	}
 }
 

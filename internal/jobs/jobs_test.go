@@ -3,6 +3,7 @@ package jobs
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -147,7 +148,8 @@ func (b *bundle) post(t *testing.T, content string) store.ScanRecord {
 		t.Fatal(err)
 	}
 	age := 71.0
-	c, err := b.CreateScan(t.Context(), b.site, "key-1", store.NewScan{BlobKey: info.Key, Size: info.Size,
+	received := fmt.Sprintf("%x", sha256.Sum256([]byte("as received: "+content))) // the blob is a copy
+	c, err := b.CreateScan(t.Context(), b.site, "key-1", store.NewScan{SHA256: received, Size: info.Size, BlobKey: info.Key,
 		Metadata: neuroscreen.Metadata{SubjectID: "MRN-1", AgeYears: &age, Sex: neuroscreen.Female, Modality: neuroscreen.T1w}})
 	if err != nil {
 		t.Fatal(err)

@@ -375,20 +375,27 @@ func centredAffine(dims, zooms [3]float64) Affine {
 // analyzeAffine takes SPM's origin if it lies near the image, else the centre.
 func analyzeAffine(r *raw, zooms [3]float64) Affine {
 	var dims [3]float64
-	set, near := false, true
 	for n := range 3 {
 		dims[n] = float64(r.dim[n+1])
-		o := r.origin[n]
-		set = set || o != 0
-		near = near && o > -dims[n] && o < 2*dims[n]
 	}
 	a := centredAffine(dims, zooms)
-	if set && near {
+	if r.originNear() {
 		for n := range 3 {
 			a[n][3] = -(r.origin[n] - 1) * a[n][n]
 		}
 	}
 	return a
+}
+
+// originNear reports whether SPM's origin is set and lies near the image.
+func (r *raw) originNear() bool {
+	set, near := false, true
+	for n, o := range r.origin {
+		dim := float64(r.dim[n+1])
+		set = set || o != 0
+		near = near && o > -dim && o < 2*dim
+	}
+	return set && near
 }
 
 func finite(x float64) bool { return x-x == 0 }

@@ -11,9 +11,13 @@
 //
 // Free text in the header (descrip, aux_file, db_name, intent_name) and header
 // extensions are skipped and not kept: they are where patients' names hide.
+// Scrub copies a file without them.
 package nifti
 
-import "fmt"
+import (
+	"encoding/binary"
+	"fmt"
+)
 
 // Affine maps voxel indices (i, j, k, 1) to RAS+ millimetres: x grows to the
 // patient's right, y to the front, z to the top.
@@ -93,6 +97,18 @@ func (h *Header) Volumes() int { return product(h.Shape[min(3, len(h.Shape)):]) 
 
 // VolumeLen returns the number of voxels in one volume.
 func (h *Header) VolumeLen() int { return product(h.Shape[:min(3, len(h.Shape))]) }
+
+// dataLen returns the bytes that all volumes take in the file.
+func (h *Header) dataLen() int64 {
+	return int64(h.VolumeLen()) * int64(h.Volumes()) * int64(h.Datatype.Bytes())
+}
+
+func (h *Header) byteOrder() binary.ByteOrder {
+	if h.BigEndian {
+		return binary.BigEndian
+	}
+	return binary.LittleEndian
+}
 
 // Shape3 returns the first three dimensions, with 1 for those that are absent.
 func (h *Header) Shape3() [3]int {

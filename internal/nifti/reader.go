@@ -2,6 +2,7 @@ package nifti
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,9 @@ type Reader struct {
 	buf       []byte
 	err       error
 	files     []io.Closer
+
+	head        []byte // the header as it was read
+	headGzipped bool
 }
 
 // NewReader reads the header of a single-file image. A Reader that is not read
@@ -27,7 +31,7 @@ type Reader struct {
 //
 // All errors about the file are *Error; others are r's own.
 func NewReader(r io.Reader, lim Limits) (*Reader, error) {
-	src, h, err := open(r, lim.orDefault())
+	src, h, head, err := open(r, lim.orDefault())
 	if err != nil {
 		return nil, err
 	}
@@ -39,13 +43,18 @@ func NewReader(r io.Reader, lim Limits) (*Reader, error) {
 		}
 		return nil, errorf(TypeNoData, "magic", "this is the %s header of an .hdr/.img pair; the .img file with the data is missing", h.Format)
 	}
-	return newReader(h, src, int64(h.headerSize()))
+	rd, err := newReader(h, src, int64(h.headerSize()))
+	if err != nil {
+		return nil, err
+	}
+	rd.head, rd.headGzipped = head, src.gz != nil
+	return rd, nil
 }
 
 // NewPairReader reads an image whose header and data are two files.
 func NewPairReader(hdr, img io.Reader, lim Limits) (*Reader, error) {
 	lim = lim.orDefault()
-	_, h, err := open(hdr, lim)
+	hdrSrc, h, head, err := open(hdr, lim)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +66,12 @@ func NewPairReader(hdr, img io.Reader, lim Limits) (*Reader, error) {
 	if _, err := src.Peek(1); errors.Is(err, io.EOF) {
 		return nil, errorf(TypeEmpty, "", "the .img file of the pair is empty (0 bytes)")
 	}
-	return newReader(h, src, 0)
+	rd, err := newReader(h, src, 0)
+	if err != nil {
+		return nil, err
+	}
+	rd.head, rd.headGzipped = head, hdrSrc.gz != nil
+	return rd, nil
 }
 
 func (h *Header) headerSize() int {
@@ -67,24 +81,26 @@ func (h *Header) headerSize() int {
 	return header1Size
 }
 
-// open reads the header but not the bytes after it.
-func open(r io.Reader, lim Limits) (*source, *Header, error) {
+// open reads the header, which it also returns as it stands in the file, but
+// not the bytes after it.
+func open(r io.Reader, lim Limits) (*source, *Header, []byte, error) {
 	src, err := newSource(r, lim)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	b, err := src.Peek(sniffLen)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, nil, src.fail(err)
+		return nil, nil, nil, src.fail(err)
 	}
 	h, bad := parseHeader(b)
 	if bad != nil {
-		return nil, nil, bad
+		return nil, nil, nil, bad
 	}
-	if _, err := src.Discard(h.headerSize()); err != nil {
-		return nil, nil, src.fail(err)
+	head := bytes.Clone(b[:h.headerSize()])
+	if _, err := src.Discard(len(head)); err != nil {
+		return nil, nil, nil, src.fail(err)
 	}
-	return src, h, nil
+	return src, h, head, nil
 }
 
 // newReader takes src at byte at of the file that holds the data, and moves to
@@ -92,7 +108,7 @@ func open(r io.Reader, lim Limits) (*source, *Header, error) {
 func newReader(h *Header, src *source, at int64) (*Reader, error) {
 	rd := &Reader{hdr: h, src: src, kind: kinds[h.Datatype]}
 	vol := int64(h.VolumeLen())
-	data := vol * int64(h.Volumes()) * int64(rd.kind.size)
+	data := h.dataLen()
 	if vol > src.lim.MaxVoxels {
 		return nil, errorf(TypeTooLarge, "dim", "a volume of %d voxels is over the limit of %d", vol, src.lim.MaxVoxels)
 	}
@@ -111,7 +127,7 @@ func newReader(h *Header, src *source, at int64) (*Reader, error) {
 // DecodeHeader reads a header without its data: of a single file or of the .hdr
 // of a pair. Its errors are NewReader's, but for those of the data.
 func DecodeHeader(r io.Reader) (*Header, error) {
-	_, h, err := open(r, DefaultLimits)
+	_, h, _, err := open(r, DefaultLimits)
 	return h, err
 }
 
@@ -157,16 +173,8 @@ func (rd *Reader) read(dst []float32, first int64) error {
 	for done := 0; done < len(dst); {
 		part := dst[done:min(len(dst), done+len(rd.buf)/size)]
 		b := rd.buf[:len(part)*size]
-		if n, err := io.ReadFull(rd.src, b); err != nil {
-			if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-				return rd.src.fail(err)
-			}
-			got := (first+int64(done))*int64(size) + int64(n)
-			want := int64(rd.hdr.VolumeLen()) * int64(rd.hdr.Volumes()) * int64(size)
-			if got == 0 {
-				return errorf(TypeNoData, "dim", "the file ends after its header; all %d bytes of data are missing", want)
-			}
-			return errorf(TypeTruncated, "dim", "the file holds %d of the %d bytes of data that its header announces; the transfer was probably cut short, send it again", got, want)
+		if err := rd.fill(b, (first+int64(done))*int64(size)); err != nil {
+			return err
 		}
 		if rd.hdr.BigEndian != hostBigEndian {
 			swapBytes(b, size)
@@ -178,6 +186,22 @@ func (rd *Reader) read(dst []float32, first int64) error {
 		done += len(part)
 	}
 	return nil
+}
+
+// fill reads b whole: the data from byte at on.
+func (rd *Reader) fill(b []byte, at int64) error {
+	n, err := io.ReadFull(rd.src, b)
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return rd.src.fail(err)
+	}
+	got, want := at+int64(n), rd.hdr.dataLen()
+	if got == 0 {
+		return errorf(TypeNoData, "dim", "the file ends after its header; all %d bytes of data are missing", want)
+	}
+	return errorf(TypeTruncated, "dim", "the file holds %d of the %d bytes of data that its header announces; the transfer was probably cut short, send it again", got, want)
 }
 
 // Close closes the files that Open opened.

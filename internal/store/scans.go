@@ -76,9 +76,13 @@ func (t *tx) createScan(ctx context.Context, siteID uuid.UUID, by Actor, n NewSc
 
 	pseudonym := t.s.cfg.Keys.Pseudonym(siteID, n.Metadata.SubjectID)
 	metadata := deidentify(n.Metadata, pseudonym)
-	sum, err := hex.DecodeString(n.BlobKey)
+	sum, err := hex.DecodeString(n.SHA256)
 	if err != nil {
-		return CreatedScan{}, fmt.Errorf("store: blob key %q is no hash: %w", n.BlobKey, err)
+		return CreatedScan{}, fmt.Errorf("store: %q is no hash: %w", n.SHA256, err)
+	}
+	headerSum, err := hex.DecodeString(n.HeaderSHA256)
+	if err != nil {
+		return CreatedScan{}, fmt.Errorf("store: %q is no hash: %w", n.HeaderSHA256, err)
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -86,13 +90,13 @@ func (t *tx) createScan(ctx context.Context, siteID uuid.UUID, by Actor, n NewSc
 	}
 	args := pgx.NamedArgs{
 		"site": siteID, "id": id, "pseudonym": pseudonym, "metadata": metadata, "sha256": sum, "size": n.Size,
-		"blob": n.BlobKey, "header": n.HeaderBlobKey, "header_size": n.HeaderSize, "now": t.now,
+		"blob": n.BlobKey, "header_sha256": headerSum, "header": n.HeaderBlobKey, "header_size": n.HeaderSize, "now": t.now,
 	}
 	c, err := row[changedScan](ctx, t, errVanished, `
-		INSERT INTO scans (site_id, id, pseudonym, metadata, sha256, size_bytes, blob_key, header_blob_key, header_size,
-		                   state, event_seq, created_at, updated_at)
-		VALUES (@site, @id, @pseudonym, @metadata, @sha256, @size, @blob, @header, @header_size,
-		        'received', 1, @now, @now)
+		INSERT INTO scans (site_id, id, pseudonym, metadata, sha256, size_bytes, blob_key,
+		                   header_sha256, header_size, header_blob_key, state, event_seq, created_at, updated_at)
+		VALUES (@site, @id, @pseudonym, @metadata, @sha256, @size, @blob,
+		        @header_sha256, @header_size, @header, 'received', 1, @now, @now)
 		-- Waits for a concurrent post of the same bytes to commit.
 		ON CONFLICT ON CONSTRAINT scans_same_bytes_same_scan DO NOTHING
 		RETURNING `+changedColumns, args)
@@ -101,7 +105,7 @@ func (t *tx) createScan(ctx context.Context, siteID uuid.UUID, by Actor, n NewSc
 		// The lock keeps the scan from being erased until we commit.
 		c, err = row[changedScan](ctx, t, errVanished, `
 			SELECT `+changedColumns+` FROM scans
-			WHERE site_id = @site AND pseudonym = @pseudonym AND sha256 = @sha256 AND header_blob_key = @header
+			WHERE site_id = @site AND pseudonym = @pseudonym AND sha256 = @sha256 AND header_sha256 = @header_sha256
 			FOR KEY SHARE`, args)
 	}
 	if err != nil {
@@ -163,7 +167,7 @@ func (t *tx) newIdempotencyKey(siteID uuid.UUID, n NewScan) (*idempotencyKey, er
 	request, err := json.Marshal(struct {
 		Metadata     neuroscreen.Metadata
 		Blob, Header string
-	}{n.Metadata, n.BlobKey, n.HeaderBlobKey})
+	}{n.Metadata, n.SHA256, n.HeaderSHA256})
 	if err != nil {
 		return nil, err
 	}

@@ -94,7 +94,7 @@ func TestCreateScan(t *testing.T) {
 		"other bytes":     post("MRN-007", "other bytes"),
 		"the same bytes, .hdr on": func() store.NewScan {
 			n := post("MRN-007", "bytes")
-			n.HeaderBlobKey, n.HeaderSize = hash("hdr"), 348
+			n.HeaderSHA256, n.HeaderSize, n.HeaderBlobKey = hash("hdr"), 348, blobKey("hdr")
 			return n
 		}(),
 	} {
@@ -112,7 +112,7 @@ func TestCreateScan(t *testing.T) {
 		}
 	})
 	t.Run("bytes that are gone are not accepted", func(t *testing.T) {
-		b.blobs.remove(t.Context(), hash("gone"))
+		b.blobs.remove(t.Context(), blobKey("gone"))
 		_, err := b.CreateScan(t.Context(), b.site, actor, post("MRN-007", "gone"))
 		wantCode(t, err, neuroscreen.CodeUnavailable, "blob-missing")
 	})
@@ -384,7 +384,7 @@ func TestErase(t *testing.T) {
 	b := setup(t)
 	n := post("MRN-1", "bytes")
 	n.IdempotencyKey = "key"
-	n.HeaderBlobKey, n.HeaderSize = hash("hdr"), 348
+	n.HeaderSHA256, n.HeaderSize, n.HeaderBlobKey = hash("hdr"), 348, blobKey("hdr")
 	scan := b.create(t, n)
 	b.run(t, scan, scored(scan, score(neuroscreen.Alzheimers, 3, neuroscreen.FlagReview)))
 	shared := b.create(t, post("MRN-2", "bytes")) // the same bytes
@@ -394,7 +394,7 @@ func TestErase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{hash("bytes"), hash("hdr"), hash("png" + scan.ID.String())}
+	want := []string{blobKey("bytes"), blobKey("hdr"), hash("png" + scan.ID.String())}
 	slices.Sort(want)
 	if diff := cmp.Diff(want, keys); diff != "" {
 		t.Error(diff)
@@ -414,7 +414,7 @@ func TestErase(t *testing.T) {
 	})
 	t.Run("blobs that another scan needs stay", func(t *testing.T) {
 		removed, err := b.ReleaseBlobs(t.Context(), keys, b.blobs.remove)
-		if err != nil || removed != 2 || b.blobs.missing[hash("bytes")] {
+		if err != nil || removed != 2 || b.blobs.missing[blobKey("bytes")] {
 			t.Errorf("%d removed, %v, %v", removed, b.blobs.missing, err)
 		}
 	})
@@ -455,7 +455,7 @@ func TestReleaseWaitsForCreate(t *testing.T) {
 	<-inside
 	released := make(chan int, 1)
 	go func() {
-		n, err := b.ReleaseBlobs(context.Background(), []string{hash("bytes")}, b.blobs.remove)
+		n, err := b.ReleaseBlobs(context.Background(), []string{blobKey("bytes")}, b.blobs.remove)
 		if err != nil {
 			t.Error(err)
 		}

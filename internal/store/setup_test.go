@@ -126,12 +126,15 @@ func hash(content string) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// blobKey is that of the copy that is stored of content.
+func blobKey(content string) string { return hash("copy of " + content) }
+
 func ptr[T any](v T) *T { return &v }
 
 // post is a scan of a subject with identifiers that must show up nowhere.
 func post(subject, content string) store.NewScan {
 	return store.NewScan{
-		BlobKey: hash(content), Size: int64(len(content)),
+		SHA256: hash(content), Size: int64(len(content)), BlobKey: blobKey(content),
 		Metadata: neuroscreen.Metadata{
 			SubjectID: subject, AgeYears: ptr(71.0), Sex: neuroscreen.Female, Modality: neuroscreen.T1w,
 			BirthDate: "1955-02-03", ScanDate: "2026-02-28", Scanner: "scanner-a",

@@ -36,17 +36,20 @@ type KeyRecord struct {
 	Revoked  *time.Time
 }
 
-// NewScan is what the intake knows once the received bytes are in the blob
-// store. Metadata still holds the posted identifiers; CreateScan replaces them
+// NewScan is what the intake knows once the scan is in the blob store. What
+// was received and what is stored differ: the blobs are copies without free
+// text. The hashes of the received bytes make two posts the same. Metadata still holds the posted identifiers; CreateScan replaces them
 // by the pseudonym and keeps them encrypted in the link table. BirthDate is
 // dropped, so AgeYears must already be set.
 type NewScan struct {
 	Metadata neuroscreen.Metadata
-	BlobKey  string // sha256 of the received bytes, hex; also the blob's key
-	Size     int64  // bytes
-	// HeaderBlobKey and HeaderSize describe the .hdr that came with an .img.
-	HeaderBlobKey string
+	SHA256   string // of the received bytes, hex
+	Size     int64  // of the received bytes
+	BlobKey  string // of the copy
+	// The same of the .hdr that came with an .img; empty without.
+	HeaderSHA256  string
 	HeaderSize    int64
+	HeaderBlobKey string
 	// IdempotencyKey as sent by the client, or empty. Stored as a keyed hash.
 	IdempotencyKey string
 }
@@ -70,8 +73,8 @@ type ScanRecord struct {
 	Reasons       []neuroscreen.Reason // of refused, failed or cancelled; of received, why another attempt is due
 	Metadata      neuroscreen.Metadata
 	SHA256        string // of the received bytes, hex
-	Size          int64  // bytes
-	BlobKey       string
+	Size          int64  // of the received bytes
+	BlobKey       string // of the copy without free text
 	HeaderBlobKey string // "" unless an .hdr/.img pair was posted
 	HeaderSize    int64
 	Run           int // 1, and one more for each retry or correction
