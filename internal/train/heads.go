@@ -142,23 +142,6 @@ func manualLabels(path string) (map[int]anatomy.Class, error) {
 	return m, nil
 }
 
-// DiceBySide is the overlap of a segmentation with the truth, by class.
-func DiceBySide(labels *volume.Labels, truth []uint8) (dice [anatomy.NumClasses]float64) {
-	var both, ours, theirs [anatomy.NumClasses]float64
-	for i, l := range labels.Data {
-		s, _ := anatomy.ByLabel(int(l))
-		ours[s.Class]++
-		theirs[truth[i]]++
-		if uint8(s.Class) == truth[i] {
-			both[s.Class]++
-		}
-	}
-	for k := range dice {
-		dice[k] = 2 * both[k] / max(1, ours[k]+theirs[k])
-	}
-	return dice
-}
-
 // DiceOf17 joins the sides, as public figures do, and returns the Dice of the
 // 17 structures by their name without side.
 func DiceOf17(labels *volume.Labels, truth []uint8) map[string]float64 {

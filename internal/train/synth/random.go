@@ -38,13 +38,6 @@ func (r *random) chance(p float64) bool { return r.float() < p }
 
 func (r *random) in(x Range) float64 { return x.Lo + (x.Hi-x.Lo)*r.float() }
 
-func (r *random) sign() float64 {
-	if r.chance(.5) {
-		return -1
-	}
-	return 1
-}
-
 // normal is standard normal (Box and Muller).
 func (r *random) normal() float64 {
 	u, v := 1-r.float(), r.float()
