@@ -75,8 +75,17 @@ func TestAnalyze(t *testing.T) {
 		t.Errorf("stages %v, want %v", stages, want)
 	}
 	checkResult(t, out.Result)
-
 	checkGrid(t, scanOf(t, atrophied, 74, neuroscreen.Female), out)
+	// The head was made with hippocampi of 2,031 and 2,368 mm3 and wide
+	// ventricles: the case that a new user is shown as flagged.
+	if s := out.Result.Scores[0]; s.Condition != neuroscreen.Alzheimers || s.Flag != neuroscreen.FlagFlagged {
+		t.Errorf("the atrophied head's first score is %s, %s; want it flagged", s.Condition, s.Flag)
+	}
+	for _, v := range out.Result.Volumes {
+		if v.StandardErrorMM <= 0 || v.StandardErrorMM >= v.MM3 {
+			t.Errorf("%s: %.0f ± %.0f mm3", v.Structure, v.MM3, v.StandardErrorMM)
+		}
+	}
 	if !bytes.HasPrefix(out.Preview, []byte("\x89PNG")) || !bytes.Contains(out.ReportHTML, []byte("</html>")) {
 		t.Error("preview or report is missing")
 	}
