@@ -34,7 +34,7 @@ type Config struct {
 const (
 	warmupSteps     = 200
 	finalRate       = 0.01 // of the top learning rate
-	annealFraction  = 0.5  // of the steps, until all class weights are 1
+	annealSteps     = 7000 // until all class weights are 1
 	averageDecay    = 0.999
 	gradientClip    = 1
 	renormFrom      = 1000 // steps of plain batch normalisation
@@ -114,7 +114,7 @@ func (t *Trainer) next() sample {
 
 func (t *Trainer) loss() conv.LossConfig {
 	cfg := conv.LossConfig{CE: crossEntropy, Dice: 1}
-	anneal := min(1, float64(t.step)/(annealFraction*float64(t.cfg.Steps)))
+	anneal := min(1, float64(t.step)/annealSteps)
 	for k, f := range t.frequency {
 		cfg.ClassWeight[k] = float32(math.Pow(max(f, 1e-6), -.5*(1-anneal)))
 	}
