@@ -75,6 +75,9 @@ func (d data) samplers(n int, names []string, arch segment.Architecture, cfg fun
 	if err != nil {
 		return nil, err
 	}
+	if arch.Inner {
+		cfg = synth.Inner(cfg)
+	}
 	var s []train.Sampler
 	for range n {
 		s = append(s, sampler{synth.New(maps, cfg(arch.Shape, arch.VoxelMM), seed)})
@@ -82,20 +85,39 @@ func (d data) samplers(n int, names []string, arch segment.Architecture, cfg fun
 	return s, nil
 }
 
+// heads of the held-out maps, drawn by one config after the other.
+func (d data) heads(seed uint64, configs ...func([3]int, float64) synth.Config) (*train.Heads, error) {
+	h := &train.Heads{Grid: train.HeadGrid}
+	arch := segment.Architecture{Shape: h.Grid.Shape, VoxelMM: 1}
+	for _, cfg := range configs {
+		s, err := d.samplers(1, heldOut, arch, cfg, seed)
+		if err != nil {
+			return nil, err
+		}
+		h.Samplers = append(h.Samplers, s...)
+	}
+	return h, nil
+}
+
 type runCmd struct {
 	data
-	State    string        `help:"Folder for checkpoint, log and candidate weights; training resumes from it." default:"/var/tmp/neuroscreen-train"`
+	Stage    string        `help:"Network to train: ${enum}." enum:"whole,inner" default:"whole"`
+	State    string        `help:"Folder for each stage's checkpoint, log and candidate weights; training resumes from it." default:"/var/tmp/neuroscreen-train"`
 	Steps    int           `help:"Length of the learning-rate schedule." default:"20000"`
 	Rate     float64       `help:"Highest learning rate." default:"0.002"`
 	Seed     uint64        `default:"1"`
 	Base     int           `help:"Channels at full resolution." default:"8"`
-	Depth    int           `help:"Number of poolings." default:"4"`
-	Shape    []int         `help:"Voxels of the box along x, y, z." default:"80,96,80"`
-	Voxel    float64       `help:"Edge of a voxel in mm." default:"2"`
 	Threads  int           `help:"Threads; 0 uses every core." default:"0"`
 	Every    int           `help:"Steps between evaluations on the held-out maps." default:"1000"`
 	Validate int           `help:"Held-out heads per evaluation." default:"16"`
 	For      time.Duration `help:"Stop after this time; 0 runs to the end of the schedule." default:"0"`
+}
+
+// stages are the networks of the product without their width: the whole head,
+// and the inner structures of one side.
+var stages = map[string]segment.Architecture{
+	"whole": {Inputs: 4, Depth: 4, Shape: [3]int{80, 96, 80}, VoxelMM: 2},
+	"inner": {Inputs: 4, Depth: 4, Shape: [3]int{64, 96, 80}, VoxelMM: 1, Inner: true},
 }
 
 // record is one line of the log.
@@ -104,20 +126,19 @@ type record struct {
 	Seconds   float64 `json:"seconds"` // since this process started
 	Rate      float64 `json:"rate,omitempty"`
 	Loss      float64 `json:"loss,omitempty"`
-	Soft      float64 `json:"soft_dice,omitempty"` // of all classes, over the training heads since the last line
-	HeldMean  float64 `json:"held_out_dice_31,omitempty"`
+	Soft      float64 `json:"soft_dice,omitempty"`     // of all classes, over the training heads since the last line
+	HeldMean  float64 `json:"held_out_dice,omitempty"` // of the structures that the network is for
 	HeldHippo float64 `json:"held_out_dice_hippocampus,omitempty"`
 }
 
 func (c *runCmd) Run(ctx context.Context) error {
-	if len(c.Shape) != 3 {
-		return errors.New("--shape needs three numbers")
-	}
 	threads := c.Threads
 	if threads == 0 {
 		threads = runtime.NumCPU()
 	}
-	arch := segment.Architecture{Inputs: 4, Base: c.Base, Depth: c.Depth, Shape: [3]int(c.Shape), VoxelMM: c.Voxel}
+	arch := stages[c.Stage]
+	arch.Base = c.Base
+	c.State = filepath.Join(c.State, c.Stage)
 	if err := os.MkdirAll(c.State, 0o755); err != nil {
 		return err
 	}
@@ -185,26 +206,24 @@ func (c *runCmd) Run(ctx context.Context) error {
 // evaluate measures the averaged weights as they would ship and keeps those
 // with the best mean Dice on the held-out maps.
 func (c *runCmd) evaluate(ctx context.Context, t *train.Trainer, threads int, held train.Sampler, write func(record) error) error {
-	m, err := asShipped(t.Model())
+	w, err := asShipped(alone(t.Model()))
 	if err != nil {
 		return err
 	}
-	sc, err := train.Evaluate(ctx, m, threads, held, c.Validate)
+	m := network(w)
+	sc, err := train.EvaluateBoxes(ctx, m, threads, held, c.Validate)
 	if err != nil {
 		return err
 	}
-	if err := write(record{Step: t.Steps(), HeldMean: sc.Mean31, HeldHippo: sc.Hippocampus}); err != nil {
+	if err := write(record{Step: t.Steps(), HeldMean: sc.Mean, HeldHippo: sc.Hippocampus}); err != nil {
 		return err
 	}
 	best := filepath.Join(c.State, "best.weights")
-	if old, err := os.ReadFile(best); err == nil {
-		m, err := segment.ReadModel(old)
-		if err == nil && m.Provenance.Evaluation["held_out_dice_31"] >= sc.Mean31 {
-			return nil
-		}
+	if old, err := readWeights(best); err == nil && network(old).Provenance.Evaluation["held_out_dice"] >= sc.Mean {
+		return nil
 	}
 	m.Provenance.Evaluation = map[string]float64{
-		"held_out_heads": float64(c.Validate), "held_out_dice_31": sc.Mean31, "held_out_dice_hippocampus": sc.Hippocampus,
+		"held_out_heads": float64(c.Validate), "held_out_dice": sc.Mean, "held_out_dice_hippocampus": sc.Hippocampus,
 	}
-	return writeModel(best, m)
+	return writeWeights(best, w)
 }

@@ -18,7 +18,7 @@ import (
 
 type stabilityCmd struct {
 	data
-	Weights string `help:"Weights file; without it, the weights built into the program." type:"existingfile"`
+	chosen
 	Real    string `help:"Folder of real heads." default:"../shared/data/scans/t1"`
 	Heads   int    `help:"Real heads, and synthetic ones, at most; 0 is all." default:"0"`
 	Seed    uint64 `help:"Of synthetic heads, bias fields and noise." default:"1"`
@@ -33,7 +33,7 @@ var realHeads = []string{
 }
 
 func (c *stabilityCmd) Run(ctx context.Context) error {
-	m, err := readModel(c.Weights)
+	w, err := c.read()
 	if err != nil {
 		return err
 	}
@@ -41,7 +41,7 @@ func (c *stabilityCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n := segment.New(m, c.Threads)
+	n := segment.New(w, c.Threads)
 	var heads []*train.HeadStability
 	for _, name := range c.limited(realHeads) {
 		v, err := train.ReadScan(filepath.Join(c.Real, name))
@@ -84,7 +84,7 @@ func (c *stabilityCmd) Run(ctx context.Context) error {
 		shrunk = append(shrunk, a)
 		fmt.Fprintf(os.Stderr, "map %s done\n", name)
 	}
-	return report(m, heads, shrunk)
+	return report(w, heads, shrunk)
 }
 
 func (c *stabilityCmd) limited(names []string) []string {
@@ -94,9 +94,9 @@ func (c *stabilityCmd) limited(names []string) []string {
 	return names
 }
 
-func report(m *segment.Model, heads []*train.HeadStability, shrunk []*train.Atrophy) error {
+func report(weights *segment.Weights, heads []*train.HeadStability, shrunk []*train.Atrophy) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(w, "weights after %d steps; changes of volumes in per cent, median and worst\n", m.Provenance.Steps)
+	fmt.Fprintf(w, "%s; changes of volumes in per cent, median and worst\n", describe(weights))
 	fmt.Fprintf(w, "perturbation\theads\thippocampus\t\tmean of 31\t\tintracranial\t\taim\t\n")
 	wrong := 0
 	for _, h := range heads {

@@ -73,6 +73,10 @@ var Structures = [NumClasses]Structure{
 // brain and its ventricles.
 const CSF Class = 16
 
+// Inner lists the compact structures inside a hemisphere, of the left side: deep
+// nuclei, hippocampus and amygdala.
+var Inner = []Class{7, 8, 9, 10, 14, 15, 17}
+
 var (
 	byLabel = map[int]Class{}
 	byName  = map[string]Class{}

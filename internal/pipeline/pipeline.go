@@ -233,7 +233,7 @@ func (e *Engine) software(s Settings) neuroscreen.Software {
 	return neuroscreen.Software{
 		Version: e.version,
 		Kernel:  conv.Kernel(),
-		Network: neuroscreen.Asset{Name: "default.weights", SHA256: e.network.Model().SHA256()},
+		Network: neuroscreen.Asset{Name: "default.weights", SHA256: e.network.Weights().SHA256()},
 		Norms:   norms,
 		Models:  e.models.Assets(),
 	}

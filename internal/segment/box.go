@@ -50,18 +50,37 @@ func headCentre(v *volume.Volume) [3]float64 {
 	return c
 }
 
-// sampleBox reads the network's box round a centre, smoothed against aliasing,
-// zero outside the scan, and normalises it.
-func sampleBox(v *volume.Volume, arch Architecture, centre [3]float64) []float32 {
+// box is a grid of cubic voxels along the canonical axes of a scan: the centre
+// of voxel 0, 0, 0 lies at from, in mm from that of the scan's first voxel.
+type box struct {
+	from  [3]float64
+	shape [3]int
+	mm    float64
+}
+
+// boxAround is an architecture's box round a centre.
+func boxAround(centre [3]float64, arch Architecture) box {
+	b := box{shape: arch.Shape, mm: arch.VoxelMM}
+	for a := range centre {
+		b.from[a] = centre[a] - float64(arch.Shape[a]-1)/2*arch.VoxelMM
+	}
+	return b
+}
+
+func (b *box) voxels() int { return b.shape[0] * b.shape[1] * b.shape[2] }
+
+// sample reads a box, smoothed against aliasing, zero outside the scan, and
+// normalises it.
+func (b *box) sample(v *volume.Volume) []float32 {
 	toScan := volume.Identity // voxels of the box to those of the scan
 	for a, size := range v.VoxelSize() {
-		toScan[a][a] = arch.VoxelMM / size
-		toScan[a][3] = (centre[a] - float64(arch.Shape[a]-1)/2*arch.VoxelMM) / size
+		toScan[a][a] = b.mm / size
+		toScan[a][3] = b.from[a] / size
 	}
-	grid := volume.Grid{Shape: arch.Shape, Affine: v.Affine.Mul(toScan)}
-	image := make([]float32, arch.Voxels())
+	grid := volume.Grid{Shape: b.shape, Affine: v.Affine.Mul(toScan)}
+	image := make([]float32, b.voxels())
 	volume.ResampleInto(image, grid, v.Data, v.Grid, volume.Options{Sigma: volume.AntiAlias(grid, v.Grid)})
-	Normalise(image, arch.Shape)
+	Normalise(image, b.shape)
 	return image
 }
 
@@ -101,15 +120,20 @@ func mirrored(image []float32, nx int) []float32 {
 	return out
 }
 
+// mirrorLogit is the place in a voxel's posteriors of the same structure's other
+// side.
+var mirrorLogit = func() (m [Logits]int) {
+	for k := range m {
+		m[k] = int(anatomy.Structures[k+1].Mirror) - 1
+	}
+	return m
+}()
+
 // average replaces p by the mean of p and the posteriors of the mirror image,
 // brought back, and compares the labels of the two.
 func (n *Network) average() mirrorCounts {
-	shape := n.model.Architecture.Shape
+	shape := n.weights.Whole.Architecture.Shape
 	nx := shape[0]
-	var mirror [Logits]int
-	for k := range mirror {
-		mirror[k] = int(anatomy.Structures[k+1].Mirror) - 1
-	}
 	perSlice := make([]mirrorCounts, shape[2])
 	parallel(shape[2], func(z int) {
 		c := &perSlice[z]
@@ -126,7 +150,7 @@ func (n *Network) average() mirrorCounts {
 					c.both[a]++
 				}
 				for k := range p {
-					p[k] = (p[k] + q[mirror[k]]) / 2
+					p[k] = (p[k] + q[mirrorLogit[k]]) / 2
 				}
 			}
 		}
@@ -140,6 +164,25 @@ func (n *Network) average() mirrorCounts {
 		}
 	}
 	return sum
+}
+
+// mirrorBack brings the posteriors of a mirror image back to the head, in place.
+func mirrorBack(p []float32, shape [3]int) {
+	nx := shape[0]
+	parallel(shape[2], func(z int) {
+		var left, right [Logits]float32
+		for y := range shape[1] {
+			row := p[(z*shape[1]+y)*nx*Logits:][:nx*Logits]
+			for x := range (nx + 1) / 2 {
+				a, b := row[x*Logits:][:Logits], row[(nx-1-x)*Logits:][:Logits]
+				copy(left[:], a)
+				copy(right[:], b)
+				for k, m := range mirrorLogit {
+					a[k], b[k] = right[m], left[m]
+				}
+			}
+		}
+	})
 }
 
 // mirrorCounts are the voxels, by class, that the network labels in a head, in

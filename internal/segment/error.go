@@ -61,12 +61,12 @@ const unknownError = .2
 
 // relativeError is the standard error of a structure's volume over the volume:
 // predicted from its signs, or else what the held-out heads showed.
-func (p *Provenance) relativeError(k anatomy.Class, s Signs) float64 {
+func (w *Weights) relativeError(k anatomy.Class, s Signs) float64 {
 	name := anatomy.Structures[k].Name
-	if m, ok := p.Errors[name]; ok {
+	if m, ok := w.Errors[name]; ok {
 		return m.Predict(s)
 	}
-	if e, ok := p.RelativeError[name]; ok {
+	if e, ok := w.RelativeError[name]; ok {
 		return e
 	}
 	return unknownError

@@ -75,7 +75,7 @@ func TestPredictedErrorHasBounds(t *testing.T) {
 
 func TestRelativeErrorFallsBack(t *testing.T) {
 	s := Signs{Doubt: .1}
-	p := Provenance{
+	w := Weights{
 		RelativeError: map[string]float64{"Left-Hippocampus": .07, "Left-Amygdala": .09},
 		Errors:        map[string]ErrorModel{"Left-Hippocampus": {Bias: .03, Base: math.Log(.04)}},
 	}
@@ -84,7 +84,7 @@ func TestRelativeErrorFallsBack(t *testing.T) {
 		k    int
 		want float64
 	}{{"predicted", 14, .05}, {"measured on held-out heads", 15, .09}, {"unknown", 9, unknownError}} {
-		if got := p.relativeError(anatomy.Class(c.k), s); math.Abs(got-c.want) > 1e-9 {
+		if got := w.relativeError(anatomy.Class(c.k), s); math.Abs(got-c.want) > 1e-9 {
 			t.Errorf("%s: %.3f, want %.3f", c.name, got, c.want)
 		}
 	}
@@ -93,20 +93,11 @@ func TestRelativeErrorFallsBack(t *testing.T) {
 // TestVolumesWithinSurfaces: the volume of a smooth ball of posteriors is that
 // within its surface, whatever the sharpness of its edge.
 func TestVolumesWithinSurfaces(t *testing.T) {
-	arch := Architecture{Shape: [3]int{24, 24, 24}, VoxelMM: 2}
 	for _, edge := range []float64{.3, 1, 2} { // mm
-		p := make([]float32, arch.Voxels()*Logits)
 		const radius = 11
-		for o := range arch.Voxels() {
-			d := 0.0
-			for _, i := range [3]int{o % 24, o / 24 % 24, o / 576} {
-				d = math.Hypot(d, 2*(float64(i)-11.3))
-			}
-			p[o*Logits+13] = float32(1 / (1 + math.Exp((d-radius)/edge)))
-		}
-		labels := labelBox(p, arch.Shape)
+		whole := ball(box{shape: [3]int{24, 24, 24}, mm: 2}, [3]float64{22.6, 22.6, 22.6}, radius, edge)
 		var s Segmentation
-		s.measure(p, labels, arch)
+		s.measure(&whole, nil)
 		if want := 4. / 3 * math.Pi * radius * radius * radius; math.Abs(s.MM3[14]/want-1) > .03 {
 			t.Errorf("edge of %.1f mm: %.0f mm3, want %.0f", edge, s.MM3[14], want)
 		}
@@ -114,4 +105,18 @@ func TestVolumesWithinSurfaces(t *testing.T) {
 			t.Errorf("edge of %.1f mm: intracranial %.0f, the only structure %.0f", edge, s.ICVMM3, s.MM3[14])
 		}
 	}
+}
+
+// ball is a box in which a left hippocampus is a ball with a soft edge, in mm.
+func ball(b box, centre [3]float64, radius, edge float64) part {
+	f := part{box: b, p: make([]float32, b.voxels()*Logits), hi: b.shape}
+	for o := range b.voxels() {
+		d := 0.0
+		for a, i := range [3]int{o % b.shape[0], o / b.shape[0] % b.shape[1], o / b.shape[0] / b.shape[1]} {
+			d = math.Hypot(d, b.from[a]+float64(i)*b.mm-centre[a])
+		}
+		f.p[o*Logits+13] = float32(1 / (1 + math.Exp((d-radius)/edge)))
+	}
+	f.labels = labelBox(f.p, b.shape, true)
+	return f
 }

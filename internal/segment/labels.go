@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"math"
 	"runtime"
 	"sync"
 
@@ -34,10 +35,10 @@ var manyPieces = func() (m [anatomy.NumClasses]bool) {
 	return m
 }()
 
-// labelBox returns the most likely class of each voxel, without what lies
-// apart from the brain and without stray pieces of structures. Posteriors of
-// removed pieces are cleared in p, so that all later steps agree.
-func labelBox(p []float32, shape [3]int) []uint8 {
+// labelBox returns the most likely class of each voxel without stray pieces of
+// structures and, of a whole head, without what lies apart from the brain.
+// Posteriors of removed pieces are cleared in p, so that all later steps agree.
+func labelBox(p []float32, shape [3]int, whole bool) []uint8 {
 	n := shape[0] * shape[1] * shape[2]
 	labels := make([]uint8, n)
 	best := func(v int) uint8 { return uint8(MostLikely(p[v*Logits:][:Logits])) }
@@ -46,15 +47,17 @@ func labelBox(p []float32, shape [3]int) []uint8 {
 			labels[v] = best(v)
 		}
 	})
-	mask := make([]uint8, n)
-	for v, l := range labels {
-		if l != 0 {
-			mask[v] = 1
+	if whole {
+		mask := make([]uint8, n)
+		for v, l := range labels {
+			if l != 0 {
+				mask[v] = 1
+			}
 		}
-	}
-	for _, v := range strays(mask, shape, func(uint8) bool { return false }) {
-		clear(p[v*Logits:][:Logits])
-		labels[v] = 0
+		for _, v := range strays(mask, shape, func(uint8) bool { return false }) {
+			clear(p[v*Logits:][:Logits])
+			labels[v] = 0
+		}
 	}
 	// A stray voxel takes its next likely class, which may be stray again.
 	for range 3 {
@@ -130,69 +133,157 @@ func strays(values []uint8, shape [3]int, skip func(uint8) bool) []int {
 	return out
 }
 
+// part is a box that was labelled, and how much of it counts: the voxels lo to
+// hi-1 along each axis, its core. Beyond, another part knows better.
+type part struct {
+	box
+	p      []float32 // posteriors
+	labels []uint8   // class of each voxel
+	lo, hi [3]int
+}
+
+// cells are ranges of cells of the whole head's box along its axes, each
+// between the centres of two voxels: from lo to hi-1.
+type cells struct{ lo, hi [3]int }
+
 // measure takes the volumes within the surfaces of the labels, and how sure the
-// labels are.
+// labels are: of the whole head's box, but for the cells where the inner boxes'
+// cores lie, and of those.
 //
 // Sums of posteriors are another measure; where a structure is as thin as a
 // voxel (cortex, inferior horns) they differ from the labels by 10 to 50 %, and
 // they are no closer to the truth on synthetic heads.
-func (s *Segmentation) measure(p []float32, labels []uint8, arch Architecture) {
+func (s *Segmentation) measure(whole *part, inner []part) {
+	var holes []cells
+	for i := range inner {
+		holes = append(holes, whole.cellsOf(&inner[i]))
+	}
+	var confidence, mm3 [anatomy.NumClasses]float64
+	whole.measure(&confidence, &mm3, &s.MM3, holes)
+	for i := range inner {
+		inner[i].measure(&confidence, &mm3, &s.MM3, nil)
+	}
+	labelled := 0.0
+	for k := 1; k < anatomy.NumClasses; k++ {
+		s.ICVMM3 += s.MM3[k]
+		s.Confidence += confidence[k]
+		labelled += mm3[k]
+		s.Signs[k].Doubt = 1
+		if mm3[k] > 0 {
+			s.Signs[k].Doubt = 1 - confidence[k]/mm3[k]
+		}
+	}
+	s.Confidence /= max(labelled, 1)
+}
+
+// cellsOf are the cells of the whole head's box that an inner part's core
+// fills; placeInner sees to it that these are whole cells.
+func (f *part) cellsOf(inner *part) (c cells) {
+	for a := range 3 {
+		at := func(voxel int) int {
+			return int(math.Round((inner.from[a] + (float64(voxel)-.5)*inner.mm - f.from[a]) / f.mm))
+		}
+		c.lo[a], c.hi[a] = at(inner.lo[a]), at(inner.hi[a])
+	}
+	return c
+}
+
+func (c *cells) hold(x, y, z int) bool {
+	return x >= c.lo[0] && x < c.hi[0] && y >= c.lo[1] && y < c.hi[1] && z >= c.lo[2] && z < c.hi[2]
+}
+
+// measure adds, by class, the volume within the labels' surface to enclosed,
+// and of the labelled voxels the volume and the volume times the posterior.
+func (f *part) measure(confidence, labelled, enclosed *[anatomy.NumClasses]float64, holes []cells) {
 	type sums struct {
 		confidence [anatomy.NumClasses]float64
 		voxels     [anatomy.NumClasses]int
 		eighths    [anatomy.NumClasses]int
 	}
-	shape := arch.Shape
-	perSlice := make([]sums, shape[2])
-	parallel(shape[2], func(z int) {
+	nx, nxy := f.shape[0], f.shape[0]*f.shape[1]
+	perSlice := make([]sums, f.shape[2])
+	parallel(f.shape[2], func(z int) {
 		t := &perSlice[z]
-		for o := z * shape[0] * shape[1]; o < (z+1)*shape[0]*shape[1]; o++ {
-			if l := labels[o]; l != 0 {
-				t.confidence[l] += float64(p[o*Logits+int(l)-1])
+		for y := f.lo[1]; z >= f.lo[2] && z < f.hi[2] && y < f.hi[1]; y++ {
+		voxel:
+			for x := f.lo[0]; x < f.hi[0]; x++ {
+				o := z*nxy + y*nx + x
+				l := f.labels[o]
+				if l == 0 {
+					continue
+				}
+				for i := range holes {
+					if holes[i].hold(x, y, z) {
+						continue voxel
+					}
+				}
+				t.confidence[l] += float64(f.p[o*Logits+int(l)-1])
 				t.voxels[l]++
 			}
 		}
-		if z+1 < shape[2] {
-			countEighths(&t.eighths, p, labels, shape, z)
-		}
+		f.countEighths(&t.eighths, z, holes)
 	})
-	var all sums
+	mm3 := cube(f.mm)
 	for _, t := range perSlice {
 		for k := range t.voxels {
-			all.confidence[k] += t.confidence[k]
-			all.voxels[k] += t.voxels[k]
-			all.eighths[k] += t.eighths[k]
+			confidence[k] += t.confidence[k] * mm3
+			labelled[k] += float64(t.voxels[k]) * mm3
+			enclosed[k] += float64(t.eighths[k]) / 8 * mm3
 		}
 	}
-	labelled := 0
-	for k := 1; k < anatomy.NumClasses; k++ {
-		s.MM3[k] = float64(all.eighths[k]) / 8 * cube(arch.VoxelMM)
-		s.ICVMM3 += s.MM3[k]
-		s.Confidence += all.confidence[k]
-		labelled += all.voxels[k]
-		s.Signs[k].Doubt = 1 - all.confidence[k]/float64(max(all.voxels[k], 1))
-	}
-	s.Confidence /= float64(max(labelled, 1))
 }
 
-// countEighths labels the middle of each eighth of the voxels, as toGrid does,
-// between slices z and z+1.
-func countEighths(count *[anatomy.NumClasses]int, p []float32, labels []uint8, shape [3]int, z int) {
-	nx, nxy := shape[0], shape[0]*shape[1]
-	quarters := [2]tap{{0, .25, true}, {0, .75, true}}
-	for y := range shape[1] - 1 {
-		for x := range nx - 1 {
+// eighths are the quarters of a cell along one axis that belong to voxels of
+// the core: the first to the voxel before the cell, the second to the one after.
+func (f *part) eighths(axis, cell int) []tap {
+	quarters := []tap{{0, .25, true}, {0, .75, true}}
+	if cell+1 >= f.hi[axis] {
+		quarters = quarters[:1]
+	}
+	if cell < f.lo[axis] {
+		quarters = quarters[len(quarters)-1:]
+	}
+	return quarters
+}
+
+// countEighths labels the middle of each eighth of the core's voxels, as onGrid
+// does, between slices z and z+1.
+func (f *part) countEighths(count *[anatomy.NumClasses]int, z int, holes []cells) {
+	// The cells that touch the core, within the box.
+	var from, to [3]int
+	for a, n := range f.shape {
+		from[a], to[a] = max(0, f.lo[a]-1), min(n-1, f.hi[a])
+	}
+	if z < from[2] || z >= to[2] {
+		return
+	}
+	labels, nx, nxy := f.labels, f.shape[0], f.shape[0]*f.shape[1]
+	tz := f.eighths(2, z)
+	var across [][]tap
+	for x := from[0]; x < to[0]; x++ {
+		across = append(across, f.eighths(0, x))
+	}
+	for y := from[1]; y < to[1]; y++ {
+		ty := f.eighths(1, y)
+	cell:
+		for x := from[0]; x < to[0]; x++ {
+			for i := range holes {
+				if holes[i].hold(x, y, z) {
+					continue cell
+				}
+			}
 			o := z*nxy + y*nx + x
+			tx := across[x-from[0]]
 			l := labels[o]
 			if l == labels[o+1] && l == labels[o+nx] && l == labels[o+nx+1] &&
 				l == labels[o+nxy] && l == labels[o+nxy+1] && l == labels[o+nxy+nx] && l == labels[o+nxy+nx+1] {
-				count[l] += 8
+				count[l] += len(tx) * len(ty) * len(tz)
 				continue
 			}
-			for _, tz := range quarters {
-				for _, ty := range quarters {
-					for _, tx := range quarters {
-						count[between(p, labels, o, tx, ty, tz, nx, nxy)]++
+			for _, tz := range tz {
+				for _, ty := range ty {
+					for _, tx := range tx {
+						count[between(f.p, labels, o, tx, ty, tz, nx, nxy)]++
 					}
 				}
 			}
@@ -200,22 +291,23 @@ func countEighths(count *[anatomy.NumClasses]int, p []float32, labels []uint8, s
 	}
 }
 
-// toGrid carries the labels to the scan's grid: each voxel takes the
-// class whose posterior, interpolated between the eight box voxels round it,
-// is greatest among the classes that those eight are labelled with.
-func toGrid(p []float32, labels []uint8, arch Architecture, centre [3]float64, can volume.Grid) *volume.Labels {
-	nx, ny := arch.Shape[0], arch.Shape[1]
-	size := can.VoxelSize()
+// onGrid carries the classes of a part's core to a scan's grid: each voxel takes
+// the class whose posterior, interpolated between the eight box voxels round
+// it, is greatest among the classes that those eight are labelled with.
+func (f *part) onGrid(out *volume.Labels) {
+	nx, ny := f.shape[0], f.shape[1]
+	size := out.VoxelSize()
 	var axes [3][]tap
 	for a := range axes {
-		axes[a] = make([]tap, can.Shape[a])
+		axes[a] = make([]tap, out.Shape[a])
 		for i := range axes[a] {
-			x := (float64(i)*size[a]-centre[a])/arch.VoxelMM + float64(arch.Shape[a]-1)/2
-			axes[a][i] = tapAt(x, arch.Shape[a])
+			x := (float64(i)*size[a] - f.from[a]) / f.mm
+			t := tapAt(x, f.shape[a])
+			t.ok = t.ok && x >= float64(f.lo[a])-.5 && x < float64(f.hi[a])-.5
+			axes[a][i] = t
 		}
 	}
-	out := volume.NewLabels(can)
-	parallel(can.Shape[2], func(k int) {
+	parallel(out.Shape[2], func(k int) {
 		tz := axes[2][k]
 		if !tz.ok {
 			return
@@ -225,14 +317,23 @@ func toGrid(p []float32, labels []uint8, arch Architecture, centre [3]float64, c
 				continue
 			}
 			base := (tz.i*ny + ty.i) * nx
-			row := out.Data[(k*can.Shape[1]+j)*can.Shape[0]:][:can.Shape[0]]
+			row := out.Data[(k*out.Shape[1]+j)*out.Shape[0]:][:out.Shape[0]]
 			for i, tx := range axes[0] {
 				if tx.ok {
-					row[i] = between(p, labels, base+tx.i, tx, ty, tz, nx, nx*ny)
+					row[i] = between(f.p, f.labels, base+tx.i, tx, ty, tz, nx, nx*ny)
 				}
 			}
 		}
 	})
+}
+
+// toGrid carries the classes of the parts to a scan's grid, later ones over
+// earlier ones, as FreeSurfer's labels.
+func toGrid(grid volume.Grid, parts ...part) *volume.Labels {
+	out := volume.NewLabels(grid)
+	for i := range parts {
+		parts[i].onGrid(out)
+	}
 	for i, c := range out.Data {
 		out.Data[i] = uint8(anatomy.Structures[c].Label)
 	}

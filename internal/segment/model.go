@@ -3,15 +3,8 @@
 package segment
 
 import (
-	"bytes"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
-	"io"
-
-	"github.com/x448/float16"
+	"slices"
 
 	"neuroscreen/internal/anatomy"
 )
@@ -26,6 +19,10 @@ type Architecture struct {
 	Depth   int     `json:"depth"`    // number of poolings
 	Shape   [3]int  `json:"shape"`    // voxels along x (left to right), y, z of the box that the network sees
 	VoxelMM float64 `json:"voxel_mm"` // edge of a voxel
+	// Inner says that the box stands round the inner structures of one side
+	// (anatomy.Inner), the right one seen in its mirror image; else it holds
+	// the whole head.
+	Inner bool `json:"inner,omitempty"`
 }
 
 // Logits is the number of channels of the last layer.
@@ -59,6 +56,23 @@ func (a Architecture) Blocks() []Block {
 		b = append(b, Block{fmt.Sprintf("decoder%d.0", l), l, ch, 2 * ch, ch}, Block{fmt.Sprintf("decoder%d.1", l), l, ch, 0, ch})
 	}
 	return b
+}
+
+// Structures are those that the network is for, and is judged by: all of them,
+// or those that lie wholly in the box of one side.
+func (a Architecture) Structures() []anatomy.Class {
+	if a.Inner {
+		inferiorHorn, _ := anatomy.ByName("Left-Inf-Lat-Vent")
+		ventralDC, _ := anatomy.ByName("Left-VentralDC")
+		return append(slices.Clone(anatomy.Inner), inferiorHorn.Class, ventralDC.Class)
+	}
+	var all []anatomy.Class
+	for _, s := range anatomy.Structures {
+		if s.Class != 0 && s.Class != anatomy.CSF {
+			all = append(all, s.Class)
+		}
+	}
+	return all
 }
 
 // Voxels in the network's box.
@@ -97,18 +111,13 @@ func (a Architecture) check() error {
 	return nil
 }
 
-// Provenance says how weights came to be.
+// Provenance says how the weights of one network came to be.
 type Provenance struct {
 	Seed       uint64             `json:"seed"`
 	Steps      int                `json:"steps"`
 	Maps       []string           `json:"training_maps"`
 	HeldOut    []string           `json:"held_out_maps"`
 	Evaluation map[string]float64 `json:"evaluation"` // on the held-out maps, with these very weights
-	// RelativeError is the RMS error of the volume, by structure, over the true
-	// volume, on held-out heads; Errors predicts it for one head, from degraded
-	// ones.
-	RelativeError map[string]float64    `json:"relative_error"`
-	Errors        map[string]ErrorModel `json:"errors,omitempty"`
 }
 
 // Model is an architecture with its weights, normalisation folded in.
@@ -120,12 +129,7 @@ type Model struct {
 	Bias   [][]float32 `json:"-"` // by block: [out]
 	HeadW  []float32   `json:"-"` // [logit][base]
 	HeadB  []float32   `json:"-"` // [logit]
-
-	sha256 string
 }
-
-// SHA256 of the weights file that the model was read from, in hex.
-func (m *Model) SHA256() string { return m.sha256 }
 
 // tensors returns every weight slice in file order, allocating them when the
 // model is new.
@@ -150,64 +154,4 @@ func NewModel(a Architecture) *Model {
 	m := &Model{Architecture: a}
 	m.tensors()
 	return m
-}
-
-// A weights file is the magic, the length of a JSON header as uint32, the
-// header, and all weights as IEEE half precision, little endian.
-const weightsMagic = "NSWEIGHTS1\n"
-
-// Write writes the model as a weights file in half precision.
-func (m *Model) Write(w io.Writer) error {
-	head, err := json.Marshal(m)
-	if err != nil {
-		return err
-	}
-	var b bytes.Buffer
-	b.WriteString(weightsMagic)
-	b.Write(binary.LittleEndian.AppendUint32(nil, uint32(len(head))))
-	b.Write(head)
-	for _, t := range m.tensors() {
-		for _, v := range t {
-			b.Write(binary.LittleEndian.AppendUint16(nil, float16.Fromfloat32(v).Bits()))
-		}
-	}
-	_, err = w.Write(b.Bytes())
-	return err
-}
-
-// ReadModel parses a weights file.
-func ReadModel(file []byte) (*Model, error) {
-	rest, ok := bytes.CutPrefix(file, []byte(weightsMagic))
-	if !ok || len(rest) < 4 {
-		return nil, fmt.Errorf("segment: not a weights file")
-	}
-	n := int(binary.LittleEndian.Uint32(rest))
-	rest = rest[4:]
-	if n > len(rest) {
-		return nil, fmt.Errorf("segment: weights file is truncated")
-	}
-	m := &Model{}
-	if err := json.Unmarshal(rest[:n], m); err != nil {
-		return nil, fmt.Errorf("segment: weights header: %w", err)
-	}
-	if err := m.Architecture.check(); err != nil {
-		return nil, err
-	}
-	rest = rest[n:]
-	total := 0
-	for _, t := range m.tensors() {
-		total += len(t)
-	}
-	if len(rest) != 2*total {
-		return nil, fmt.Errorf("segment: weights file holds %d bytes of weights, the architecture needs %d", len(rest), 2*total)
-	}
-	for _, t := range m.tensors() {
-		for i := range t {
-			t[i] = float16.Frombits(binary.LittleEndian.Uint16(rest)).Float32()
-			rest = rest[2:]
-		}
-	}
-	sum := sha256.Sum256(file)
-	m.sha256 = hex.EncodeToString(sum[:])
-	return m, nil
 }

@@ -17,35 +17,44 @@ var defaultWeights []byte
 
 // Network segments scans, one at a time; further callers wait.
 type Network struct {
-	model *Model
-	net   *UNet
-	turn  chan struct{} // holds a token while the net is free
-	p, q  []float32     // posteriors of the box, and of its mirror image
+	weights *Weights
+	whole   *UNet
+	inner   *UNet         // nil when there is none
+	turn    chan struct{} // holds a token while the nets are free
+	p, q    []float32     // posteriors of the whole head, and of its mirror image
+	sides   [2][]float32  // and of the inner boxes, left and right
 }
 
-// New prepares a model for use on a number of threads; 0 uses every core.
-func New(m *Model, threads int) *Network {
+// New prepares weights for use on a number of threads; 0 uses every core. There
+// must be a network of whole heads among them.
+func New(w *Weights, threads int) *Network {
 	if threads == 0 {
 		threads = runtime.GOMAXPROCS(0)
 	}
-	n := &Network{model: m, net: NewUNet(m, threads), turn: make(chan struct{}, 1)}
-	n.p = make([]float32, m.Architecture.Voxels()*Logits)
+	n := &Network{weights: w, whole: NewUNet(w.Whole, threads), turn: make(chan struct{}, 1)}
+	n.p = make([]float32, w.Whole.Architecture.Voxels()*Logits)
 	n.q = make([]float32, len(n.p))
+	if w.Inner != nil {
+		n.inner = NewUNet(w.Inner, threads)
+		for side := range n.sides {
+			n.sides[side] = make([]float32, w.Inner.Architecture.Voxels()*Logits)
+		}
+	}
 	n.turn <- struct{}{}
 	return n
 }
 
-// Default returns the network with the embedded weights, shared by all callers.
+// Default returns the networks with the embedded weights, shared by all callers.
 var Default = sync.OnceValues(func() (*Network, error) {
-	m, err := ReadModel(defaultWeights)
+	w, err := ReadWeights(defaultWeights)
 	if err != nil {
 		return nil, err
 	}
-	return New(m, 0), nil
+	return New(w, 0), nil
 })
 
-// Model that the network runs.
-func (n *Network) Model() *Model { return n.model }
+// Weights that the network runs.
+func (n *Network) Weights() *Weights { return n.weights }
 
 // Segmentation of one scan.
 type Segmentation struct {
@@ -81,72 +90,57 @@ func (n *Network) Segment(ctx context.Context, v *volume.Volume) (*Segmentation,
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	arch := n.model.Architecture
 	can, reoriented := volume.Canonical(v)
+	whole, image, err := n.lookAt(ctx, can)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.whole.Posteriors(ctx, mirrored(image, whole.shape[0]), n.q); err != nil {
+		return nil, err
+	}
+	counts := n.average()
+	whole.labels = labelBox(n.p, whole.shape, true)
+
+	inner, err := n.lookInside(ctx, can, &whole)
+	if err != nil {
+		return nil, err
+	}
+	s := &Segmentation{FlipDice: counts.dice()}
+	s.measure(&whole, inner)
+	for k := range s.MM3 {
+		s.Signs[k].compareMirror(&counts, k)
+		s.StandardErrorMM3[k] = n.weights.relativeError(anatomy.Class(k), s.Signs[k]) * s.MM3[k]
+	}
+	s.Labels = reoriented.Inverse().Labels(toGrid(can.Grid, append([]part{whole}, inner...)...))
+	return s, nil
+}
+
+// lookAt finds the box round the head by looking at it until its centre stands
+// still. It returns the box, its posteriors in n.p, and its image.
+func (n *Network) lookAt(ctx context.Context, can *volume.Volume) (part, []float32, error) {
+	arch := n.weights.Whole.Architecture
 	centre := headCentre(can)
-	var image []float32
-	for look := 0; ; look++ {
-		image = sampleBox(can, arch, centre)
-		if err := n.net.Posteriors(ctx, image, n.p); err != nil {
-			return nil, err
+	for look := 1; ; look++ {
+		b := boxAround(centre, arch)
+		image := b.sample(can)
+		if err := n.whole.Posteriors(ctx, image, n.p); err != nil {
+			return part{}, nil, err
 		}
 		c, mass := brainCentre(n.p, arch)
 		if mass*cube(arch.VoxelMM) < minBrainMM3 {
-			return nil, ErrNoBrain
+			return part{}, nil, ErrNoBrain
 		}
 		shift := 0.0
 		for a := range c {
 			shift = max(shift, math.Abs(c[a]))
 		}
-		if shift < recentreWithin || look == maxRecentre-1 {
-			break
+		if shift < recentreWithin || look == maxRecentre {
+			return part{box: b, p: n.p, hi: b.shape}, image, nil
 		}
 		for a := range centre {
 			centre[a] += c[a]
 		}
 	}
-	labels, s, err := n.finish(ctx, image)
-	if err != nil {
-		return nil, err
-	}
-	s.Labels = reoriented.Inverse().Labels(toGrid(n.p, labels, arch, centre, can.Grid))
-	return s, nil
-}
-
-// SegmentBox measures an image of the architecture's shape, normalised as
-// Normalise does, without labels on any grid: what the network's errors are
-// measured on.
-func (n *Network) SegmentBox(ctx context.Context, image []float32) (*Segmentation, error) {
-	select {
-	case <-n.turn:
-		defer func() { n.turn <- struct{}{} }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	if err := n.net.Posteriors(ctx, image, n.p); err != nil {
-		return nil, err
-	}
-	_, s, err := n.finish(ctx, image)
-	return s, err
-}
-
-// finish joins the posteriors of a box, in n.p, with those of its mirror image
-// and measures them. It also returns the class of each voxel of the box.
-func (n *Network) finish(ctx context.Context, image []float32) ([]uint8, *Segmentation, error) {
-	arch := n.model.Architecture
-	if err := n.net.Posteriors(ctx, mirrored(image, arch.Shape[0]), n.q); err != nil {
-		return nil, nil, err
-	}
-	s := &Segmentation{}
-	counts := n.average()
-	s.FlipDice = counts.dice()
-	labels := labelBox(n.p, arch.Shape)
-	s.measure(n.p, labels, arch)
-	for k := range s.MM3 {
-		s.Signs[k].compareMirror(&counts, k)
-		s.StandardErrorMM3[k] = n.model.Provenance.relativeError(anatomy.Class(k), s.Signs[k]) * s.MM3[k]
-	}
-	return labels, s, nil
 }
 
 // ErrNoBrain says that the network labelled next to nothing.

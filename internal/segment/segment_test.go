@@ -66,7 +66,7 @@ func TestLabelBoxDropsWhatLiesApart(t *testing.T) {
 	set(4, 14, .8) // the hippocampus proper: two voxels
 	set(5, 14, .8)
 	set(8, 1, .9) // apart from the brain
-	got := labelBox(p, shape)
+	got := labelBox(p, shape, true)
 	if want := []uint8{1, 1, 1, 1, 14, 14, 0, 0, 0}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
@@ -117,7 +117,8 @@ func TestLabelsLandWhereTheImageIs(t *testing.T) {
 					boxMM3 += 8
 				}
 			}
-			l := re.Inverse().Labels(toGrid(p, box, arch, centre, can.Grid))
+			whole := part{box: boxAround(centre, arch), p: p, labels: box, hi: arch.Shape}
+			l := re.Inverse().Labels(toGrid(can.Grid, whole))
 			if l.Shape != g.Shape || l.Affine != g.Affine {
 				t.Fatalf("%s: labels lie on grid %+v, the scan on %+v", g.Orientation(), l.Grid, g)
 			}

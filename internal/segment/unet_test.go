@@ -78,18 +78,19 @@ func TestUNetStopsWithContext(t *testing.T) {
 	}
 }
 
-func TestModelFile(t *testing.T) {
+func TestWeightsFile(t *testing.T) {
 	m := noiseModel(testArchitecture)
 	m.Provenance = Provenance{Seed: 7, Steps: 12, Evaluation: map[string]float64{"dice": .5}}
 	var b bytes.Buffer
-	if err := m.Write(&b); err != nil {
+	if err := (&Weights{Whole: m}).Write(&b); err != nil {
 		t.Fatal(err)
 	}
-	got, err := ReadModel(b.Bytes())
+	w, err := ReadWeights(b.Bytes())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Architecture != m.Architecture || got.Provenance.Seed != 7 || got.Provenance.Evaluation["dice"] != .5 || len(got.SHA256()) != 64 {
+	got := w.Whole
+	if got.Architecture != m.Architecture || got.Provenance.Seed != 7 || got.Provenance.Evaluation["dice"] != .5 || len(w.SHA256()) != 64 {
 		t.Errorf("header came back as %+v", got)
 	}
 	want := m.tensors()
@@ -104,7 +105,7 @@ func TestModelFile(t *testing.T) {
 	for name, bad := range map[string][]byte{
 		"empty": nil, "magic": append([]byte("X"), file[1:]...), "cut header": file[:20], "cut weights": file[:len(file)-2], "too long": append(bytes.Clone(file), 0),
 	} {
-		if _, err := ReadModel(bad); err == nil {
+		if _, err := ReadWeights(bad); err == nil {
 			t.Errorf("%s: read without error", name)
 		}
 	}

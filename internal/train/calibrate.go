@@ -18,33 +18,21 @@ func Degraded(shape [3]int, voxelMM float64) synth.Config {
 	return c
 }
 
-// InTurn takes samples from one sequence after the other: sample i is sample
-// i/n of sequence i%n.
-type InTurn []Sampler
-
-func (s InTurn) At(i uint64) ([]float32, []uint8) {
-	n := uint64(len(s))
-	return s[i%n].At(i / n)
-}
-
 // Observed holds what was seen of every structure, by class.
 type Observed [anatomy.NumClasses][]segment.Observed
 
-// Observe measures samples from to from+count-1 as the product does and
-// compares with their labels. A structure of fewer than minVoxels in a sample
-// is left out.
-func Observe(ctx context.Context, n *segment.Network, s Sampler, from, count int) (*Observed, error) {
-	const minVoxels = 10
-	mm := n.Model().Architecture.VoxelMM
-	voxel := mm * mm * mm
+// Observe measures scans from to from+count-1 as the product does and compares
+// with their labels. A structure of fewer than minVoxels in a scan is left out.
+func Observe(ctx context.Context, n *segment.Network, h *Heads, from, count int) (*Observed, error) {
+	voxel := h.Grid.VoxelMM3()
 	var seen Observed
 	for i := range count {
-		image, labels := s.At(uint64(from + i))
+		scan, labels := h.At(from + i)
 		var truth [anatomy.NumClasses]float64
 		for _, l := range labels {
 			truth[l]++
 		}
-		got, err := n.SegmentBox(ctx, image)
+		got, err := n.Segment(ctx, scan)
 		if err != nil {
 			return nil, err
 		}

@@ -45,28 +45,30 @@ func TestSidesShareAnErrorModel(t *testing.T) {
 // where it predicts larger ones.
 func TestPredictedErrorsHoldOnFreshHeads(t *testing.T) {
 	if testing.Short() {
-		t.Skip("segments 40 heads")
+		t.Skip("segments 30 heads")
 	}
 	n, err := segment.Default()
 	if err != nil {
 		t.Fatal(err)
 	}
-	model := n.Model()
-	if len(model.Provenance.Errors) == 0 {
+	w := n.Weights()
+	if len(w.Errors) == 0 {
 		t.Skip("the weights predict no errors: write them with train evaluate --out")
 	}
-	maps, err := synth.LoadMaps(testdata.Shared(t, "labelmaps"), model.Provenance.HeldOut...)
+	maps, err := synth.LoadMaps(testdata.Shared(t, "labelmaps"), w.Whole.Provenance.HeldOut...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := model.Architecture
-	s := InTurn{generated{synth.New(maps, synth.Evaluation(a.Shape, a.VoxelMM), 91)}, generated{synth.New(maps, Degraded(a.Shape, a.VoxelMM), 91)}}
-	seen, err := Observe(context.Background(), n, s, 0, 40)
+	heads := &Heads{Grid: HeadGrid}
+	for _, cfg := range []synth.Config{synth.Evaluation(HeadGrid.Shape, 1), Degraded(HeadGrid.Shape, 1)} {
+		heads.Samplers = append(heads.Samplers, generated{synth.New(maps, cfg, 91)})
+	}
+	seen, err := Observe(context.Background(), n, heads, 0, 30)
 	if err != nil {
 		t.Fatal(err)
 	}
 	square, calmer, worrying, structures := 0.0, 0.0, 0.0, 0.0
-	for k, c := range seen.Check(model.Provenance.Errors) {
+	for k, c := range seen.Check(w.Errors) {
 		if k == 0 || c.Heads == 0 {
 			continue
 		}

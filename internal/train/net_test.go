@@ -55,7 +55,7 @@ func TestLearns(t *testing.T) {
 	for range 700 {
 		tr.Step()
 	}
-	sc, err := Evaluate(context.Background(), tr.Model(), 2, newBlobs(small), 6)
+	sc, err := EvaluateBoxes(context.Background(), tr.Model(), 2, newBlobs(small), 6)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,10 +88,10 @@ func TestResume(t *testing.T) {
 		second.Step()
 	}
 	var a, b bytes.Buffer
-	if err := straight.Model().Write(&a); err != nil {
+	if err := (&segment.Weights{Whole: straight.Model()}).Write(&a); err != nil {
 		t.Fatal(err)
 	}
-	if err := second.Model().Write(&b); err != nil {
+	if err := (&segment.Weights{Whole: second.Model()}).Write(&b); err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(a.Bytes(), b.Bytes()) {

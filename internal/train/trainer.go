@@ -2,7 +2,6 @@ package train
 
 import (
 	"bufio"
-	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -235,56 +234,4 @@ func (t *Trainer) Load(path string) error {
 	}
 	t.step = h.Step
 	return nil
-}
-
-// Scores of a model on labelled boxes.
-type Scores struct {
-	Dice          [anatomy.NumClasses]float64 // over all samples together, by class
-	Mean31        float64                     // of the structures, without CSF
-	Hippocampus   float64                     // of both sides
-	RelativeError [anatomy.NumClasses]float64 // of the volume: root mean square over the samples
-}
-
-// Evaluate segments samples 0 to count-1 and compares voxel by voxel. A
-// structure of less than minVoxels in a sample (cut away) does not count
-// towards the error of its volume.
-func Evaluate(ctx context.Context, m *segment.Model, threads int, s Sampler, count int) (Scores, error) {
-	const minVoxels = 10
-	u := segment.NewUNet(m, threads)
-	p := make([]float32, m.Architecture.Voxels()*segment.Logits)
-	var both, ours, truth, squares, counted [anatomy.NumClasses]float64
-	for i := range count {
-		image, labels := s.At(uint64(i))
-		if err := u.Posteriors(ctx, image, p); err != nil {
-			return Scores{}, err
-		}
-		var got, want [anatomy.NumClasses]float64
-		for v, l := range labels {
-			c := segment.MostLikely(p[v*segment.Logits:][:segment.Logits])
-			got[c]++
-			want[l]++
-			if uint8(c) == l {
-				both[c]++
-			}
-		}
-		for k := range got {
-			ours[k] += got[k]
-			truth[k] += want[k]
-			if want[k] >= minVoxels {
-				squares[k] += (got[k]/want[k] - 1) * (got[k]/want[k] - 1)
-				counted[k]++
-			}
-		}
-	}
-	var sc Scores
-	for k := range sc.Dice {
-		sc.Dice[k] = 2 * both[k] / max(1, ours[k]+truth[k])
-		sc.RelativeError[k] = math.Sqrt(squares[k] / max(1, counted[k]))
-		if k != 0 && anatomy.Class(k) != anatomy.CSF {
-			sc.Mean31 += sc.Dice[k] / (anatomy.NumClasses - 2)
-		}
-	}
-	l, _ := anatomy.ByName("Left-Hippocampus")
-	sc.Hippocampus = (sc.Dice[l.Class] + sc.Dice[l.Mirror]) / 2
-	return sc, nil
 }

@@ -76,7 +76,7 @@ func still(shape [3]int, mm float64) Config {
 	return Config{
 		Shape: shape, VoxelMM: mm, Scale: one, CoarseKnots: Range{50, 50}, FineKnots: Range{20, 20},
 		MedialVolume: one, VentricleVolume: one, BrainVolume: one,
-		T1: 1, BlackAir: 1, SliceMM: one, CoarseMM: one,
+		T1: 1, BlackAir: 1, SliceMM: one, CoarseMM: one, BiasKnots: [2]int{4, 7},
 	}
 }
 

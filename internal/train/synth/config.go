@@ -8,9 +8,12 @@ type Config struct {
 	Shape   [3]int  // voxels of a sample; x varies fastest
 	VoxelMM float64 // their edge
 
-	// MiddleMM is the sample's middle, from the brain's: not 0 for boxes round
-	// some structures.
-	MiddleMM [3]float64
+	// MiddleMM is the sample's middle, from the brain's; or, with Inner, from
+	// the middle of the left side's inner structures, wherever the pose puts
+	// them. MiddleJitterMM is added along each axis.
+	MiddleMM       [3]float64
+	Inner          bool
+	MiddleJitterMM Range
 
 	// Where the head lies.
 	Mirror       float64 // probability of exchanging left and right
@@ -26,6 +29,7 @@ type Config struct {
 	// Local change of volume, each with its probability; as a fraction of what
 	// the map holds.
 	Medial, MedialOneSide float64 // probability of any, and then of one side alone
+	MedialApart           float64 // and then of a hippocampus that changes alone
 	MedialVolume          Range   // hippocampi and amygdalae
 	Ventricle             float64
 	VentricleVolume       Range
@@ -55,7 +59,8 @@ type Config struct {
 	Coarse     float64 // probability of large voxels along all axes
 	CoarseMM   Range
 	Bias       float64
-	BiasSD     Range // of the field's logarithm
+	BiasSD     Range  // of the field's logarithm
+	BiasKnots  [2]int // fewest and most of the field's knots along an axis
 	Noise      float64
 	NoiseSD    Range   // of 255; drawn squared, so that little is common
 	Rician     float64 // of the noisy
@@ -87,8 +92,8 @@ func Default(shape [3]int, voxelMM float64) Config {
 		CoarseKnots:  Range{35, 60},
 		FineKnots:    Range{16, 28},
 
-		Medial: .6, MedialOneSide: .4,
-		MedialVolume: Range{.55, 1.15},
+		Medial: .75, MedialOneSide: .4, MedialApart: .5,
+		MedialVolume: Range{.5, 1.2},
 		Ventricle:    .4, VentricleVolume: Range{.5, 2.2},
 		Sulci: .4, BrainVolume: Range{.93, 1.03},
 
@@ -102,9 +107,10 @@ func Default(shape [3]int, voxelMM float64) Config {
 		Lesions:  .2, LesionCount: Range{1, 15}, LesionRadius: Range{1.5, 5},
 
 		BlurVoxels: Range{.1, .6},
+		Ringing:    .15,
 		Thick:      .2, SliceMM: Range{1.2, 3.2},
 		Coarse: .1, CoarseMM: Range{1.2, 2.6},
-		Bias: .9, BiasSD: Range{.02, .35},
+		Bias: .9, BiasSD: Range{.02, .35}, BiasKnots: [2]int{4, 7},
 		Noise: .9, NoiseSD: Range{0, 12}, Rician: .5,
 		Ghost: .15, GhostShare: Range{.03, .2},
 		GammaSD: .2,
@@ -126,4 +132,21 @@ func Evaluation(shape [3]int, voxelMM float64) Config {
 	c.BiasSD, c.NoiseSD, c.GammaSD = Range{.02, .15}, Range{0, 7}, .1
 	c.Strip, c.Deface, c.Cut = 0, 0, 0
 	return c
+}
+
+// Inner turns a config of whole heads into one of boxes round the inner
+// structures of one side: hippocampus, amygdala and deep nuclei, always on the
+// left, since the network sees right sides in their mirror image. The box is
+// placed as well as the whole head's labels place it.
+func Inner(of func([3]int, float64) Config) func([3]int, float64) Config {
+	return func(shape [3]int, voxelMM float64) Config {
+		c := of(shape, voxelMM)
+		c.Inner, c.MiddleJitterMM = true, Range{-4, 4}
+		// A smaller box holds less of a field, and finer voxels more noise.
+		c.BiasKnots = [2]int{4, 5}
+		c.BiasSD.Hi *= .7
+		c.NoiseSD.Hi *= 1.7
+		c.Cut /= 3
+		return c
+	}
 }

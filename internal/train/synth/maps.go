@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"neuroscreen/internal/anatomy"
 	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/volume"
 )
@@ -25,6 +26,7 @@ type labelMap struct {
 	name  string
 	data  []uint8 // indices into tissues, over mapShape
 	reach reach
+	inner [2][3]float64 // middle of the left and the right side's inner structures, in mm from the crop's
 	warps [numTargets]warp
 	// rates[i][j] is the relative rate at which target i shrinks under warp j.
 	rates [numTargets][numTargets]float64
@@ -130,6 +132,7 @@ func newMap(name string, l *volume.Labels) (*labelMap, error) {
 	}
 	m.markDura()
 	m.measure()
+	m.inner = [2][3]float64{m.middleOf(innerLabels[0]), m.middleOf(innerLabels[1])}
 	m.prepareWarps()
 	return m, nil
 }
@@ -178,6 +181,39 @@ func (m *labelMap) measure() {
 			}
 		}
 	}
+}
+
+// innerLabels are the structures round which the box of one side stands.
+var innerLabels = func() (labels [2][]int) {
+	for _, c := range anatomy.Inner {
+		s := anatomy.Structures[c]
+		labels[0] = append(labels[0], s.Label)
+		labels[1] = append(labels[1], anatomy.Structures[s.Mirror].Label)
+	}
+	return labels
+}()
+
+// middleOf returns the centre of mass of some labels, in mm from the crop's
+// middle.
+func (m *labelMap) middleOf(labels []int) (c [3]float64) {
+	var in [256]bool
+	for _, l := range labels {
+		in[tissueIndex[l]] = true
+	}
+	count := 0.0
+	for i, t := range m.data {
+		if in[t] {
+			p := fromMiddle(i%mapShape[0], i/mapShape[0]%mapShape[1], i/mapShape[0]/mapShape[1])
+			for a := range c {
+				c[a] += p[a]
+			}
+			count++
+		}
+	}
+	for a := range c {
+		c[a] /= max(count, 1)
+	}
+	return c
 }
 
 // fromMiddle returns the place of a voxel's centre in mm from the middle of

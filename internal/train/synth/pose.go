@@ -1,6 +1,10 @@
 package synth
 
-import "math"
+import (
+	"math"
+
+	"neuroscreen/internal/volume"
+)
 
 // pose is where a sample's voxels lie in a map.
 type pose struct {
@@ -14,6 +18,8 @@ type pose struct {
 	// floor is the lowest map voxel to read along z: below it the map's last
 	// slice goes on.
 	floor float32
+	// middle of the sample, in mm from the head's.
+	middle [3]float64
 }
 
 func (g *Generator) drawPose(r *random, d *Drawn) pose {
@@ -44,12 +50,47 @@ func (g *Generator) drawPose(r *random, d *Drawn) pose {
 	}
 	g.flow.integrate()
 
+	p.middle = c.MiddleMM
+	if c.Inner {
+		inner := p.find(g.flow, p.m.inner[side(p.mirrored)])
+		for a := range p.middle {
+			p.middle[a] += inner[a] + r.in(c.MiddleJitterMM)
+		}
+	}
+
 	d.LongNeck = r.chance(c.LongNeck)
 	if d.LongNeck {
 		p.floor = float32(p.m.reach.bottom + float64(mapShape[2]-1)/2 + 2)
 	}
 	d.Map, d.Mirrored = p.m.name, p.mirrored
 	return p
+}
+
+// side is the side of the map that is a head's left.
+func side(mirrored bool) int {
+	if mirrored {
+		return 1
+	}
+	return 0
+}
+
+// find returns the place in the head, in mm from its middle, of a place in the
+// map, in mm from the map's middle.
+func (p *pose) find(f *flow, m [3]float64) (head [3]float64) {
+	q := m
+	for range 4 { // converges, as the flow never folds
+		u := f.displacement(q)
+		for a := range q {
+			q[a] = m[a] - float64(u[a])
+		}
+	}
+	var back volume.Affine
+	for a := range 3 {
+		copy(back[a][:], p.turn[a][:])
+		back[a][3] = p.shift[a]
+	}
+	back[3][3] = 1
+	return back.Inverse().Apply(q)
 }
 
 // drawChange draws the local changes of volume, as logarithms of what is left.
@@ -62,9 +103,12 @@ func (g *Generator) drawChange(r *random, d *Drawn) {
 		if r.chance(c.MedialOneSide) {
 			sides[r.intN(2)] = .05 * r.normal()
 		}
+		apart := r.chance(c.MedialApart)
 		for side, k := range sides {
-			d.Changed[LeftHippocampus+Target(side)] = min(.1, k)
-			d.Changed[LeftAmygdala+Target(side)] = min(.1, k*r.in(Range{.3, 1.1}))
+			d.Changed[LeftHippocampus+Target(side)] = min(.15, k)
+			if !apart {
+				d.Changed[LeftAmygdala+Target(side)] = min(.1, k*r.in(Range{.3, 1.1}))
+			}
 		}
 	}
 	if r.chance(c.Ventricle) {
@@ -126,7 +170,7 @@ func (g *Generator) locate(p pose) {
 	}
 	var corner [3]float64
 	for a, n := range g.n {
-		corner[a] = g.cfg.MiddleMM[a] - float64(n-1)/2*g.cfg.VoxelMM
+		corner[a] = p.middle[a] - float64(n-1)/2*g.cfg.VoxelMM
 	}
 	i := 0
 	step := float64(every) * g.cfg.VoxelMM

@@ -104,7 +104,7 @@ func (g *Generator) scan(r, noise *random, d *Drawn) {
 		d.Rician = r.chance(c.Rician)
 	}
 	d.NoiseSD = sd
-	knots := 4 + r.intN(4)
+	knots := c.BiasKnots[0] + r.intN(c.BiasKnots[1]-c.BiasKnots[0]+1)
 	g.smoothField(r, [3]int{knots, knots, knots}, m, d.BiasSD)
 	for i, v := range g.smooth.data {
 		g.smooth.data[i] = float32(math.Exp(float64(v)))

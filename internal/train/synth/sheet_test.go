@@ -17,7 +17,8 @@ import (
 //
 //	NEUROSCREEN_SYNTH_FIRST=16 NEUROSCREEN_SYNTH_SHEET=../../../docs/img/synth.png go test -run ContactSheet ./internal/train/synth
 //
-// NEUROSCREEN_SYNTH_FIRST picks another first sample.
+// NEUROSCREEN_SYNTH_FIRST picks another first sample; with NEUROSCREEN_SYNTH_INNER
+// set, the samples are boxes round one side's inner structures.
 func TestContactSheet(t *testing.T) {
 	path := os.Getenv("NEUROSCREEN_SYNTH_SHEET")
 	if path == "" {
@@ -29,11 +30,14 @@ func TestContactSheet(t *testing.T) {
 	}
 	first, _ := strconv.ParseUint(os.Getenv("NEUROSCREEN_SYNTH_FIRST"), 10, 64)
 	n := [3]int{80, 96, 80}
-	cfg := Default(n, 2)
+	cfg, mm := Default, 2.
 	if os.Getenv("NEUROSCREEN_SYNTH_EVALUATION") != "" {
-		cfg = Evaluation(n, 2)
+		cfg = Evaluation
 	}
-	g := New(m, cfg, 1)
+	if os.Getenv("NEUROSCREEN_SYNTH_INNER") != "" {
+		n, cfg, mm = [3]int{64, 96, 80}, Inner(cfg), 1
+	}
+	g := New(m, cfg(n, mm), 1)
 	const columns, rows = 4, 4
 	w, h := 2*n[0]+n[1]+6, n[1]+4
 	// 32 greys and the structures' colours keep the file small.

@@ -194,6 +194,45 @@ func TestMiddle(t *testing.T) {
 	}
 }
 
+// A box round inner structures finds those of the left side, wherever the head
+// lies and whichever side of the map they come from.
+func TestInner(t *testing.T) {
+	t.Parallel()
+	cfg := Inner(Default)([3]int{32, 48, 40}, 2)
+	cfg.Cut = 0
+	var in [anatomy.NumClasses]int
+	for _, k := range anatomy.Inner {
+		in[k], in[anatomy.Structures[k].Mirror] = 1, -1
+	}
+	g := New(artificial(), cfg, 5)
+	for i := range uint64(30) {
+		s := g.Sample(i)
+		var sum [3]float64
+		left, right := 0.0, 0.0
+		for o, k := range s.Labels {
+			switch in[k] {
+			case 1:
+				sum[0] += float64(o % cfg.Shape[0])
+				sum[1] += float64(o / cfg.Shape[0] % cfg.Shape[1])
+				sum[2] += float64(o / cfg.Shape[0] / cfg.Shape[1])
+				left++
+			case -1:
+				right++
+			}
+		}
+		if left == 0 || right > left {
+			t.Fatalf("sample %d: %.0f voxels of the left side's structures, %.0f of the right's", i, left, right)
+		}
+		for a, n := range cfg.Shape {
+			off := (sum[a]/left - float64(n-1)/2) * cfg.VoxelMM
+			// Loss of volume moves their centre a little.
+			if math.Abs(off) > cfg.MiddleJitterMM.Hi+3 {
+				t.Errorf("sample %d: structures lie %.1f mm off along axis %d", i, off, a)
+			}
+		}
+	}
+}
+
 // A deformation that folds would tear labels; the determinant of its Jacobian
 // is positive everywhere when it does not.
 func TestDeformationsDoNotFold(t *testing.T) {

@@ -1,0 +1,137 @@
+package train
+
+import (
+	"context"
+	"math"
+	"strings"
+
+	"neuroscreen/internal/anatomy"
+	"neuroscreen/internal/segment"
+	"neuroscreen/internal/volume"
+)
+
+// Scores of labels against the truth.
+type Scores struct {
+	Dice          [anatomy.NumClasses]float64 // over all samples together, by class
+	Mean          float64                     // of the structures asked for
+	Hippocampus   float64                     // of those among them
+	RelativeError [anatomy.NumClasses]float64 // of the volume: root mean square over the samples
+}
+
+// tally adds up what Scores need, voxel by voxel.
+type tally struct {
+	both, ours, truth, squares, counted [anatomy.NumClasses]float64
+}
+
+// minVoxels is the least a structure must hold in a sample for the error of its
+// volume to count: less is a structure that was cut away.
+const minVoxels = 10
+
+// add compares the classes of a sample. The volumes measured, in voxels, are
+// the counts of got unless they are given.
+func (t *tally) add(got, want []uint8, measured *[anatomy.NumClasses]float64) {
+	var ours, truth [anatomy.NumClasses]float64
+	for v, l := range want {
+		c := got[v]
+		ours[c]++
+		truth[l]++
+		if c == l {
+			t.both[c]++
+		}
+	}
+	if measured == nil {
+		measured = &ours
+	}
+	for k := range truth {
+		t.ours[k] += ours[k]
+		t.truth[k] += truth[k]
+		if truth[k] >= minVoxels {
+			e := measured[k]/truth[k] - 1
+			t.squares[k] += e * e
+			t.counted[k]++
+		}
+	}
+}
+
+func (t *tally) scores(of []anatomy.Class) (sc Scores) {
+	for k := range sc.Dice {
+		sc.Dice[k] = 2 * t.both[k] / max(1, t.ours[k]+t.truth[k])
+		sc.RelativeError[k] = math.Sqrt(t.squares[k] / max(1, t.counted[k]))
+	}
+	hippocampi := 0.0
+	for _, k := range of {
+		sc.Mean += sc.Dice[k] / float64(len(of))
+		if strings.HasSuffix(anatomy.Structures[k].Name, "-Hippocampus") {
+			sc.Hippocampus += sc.Dice[k]
+			hippocampi++
+		}
+	}
+	sc.Hippocampus /= max(hippocampi, 1)
+	return sc
+}
+
+// EvaluateBoxes scores one network on samples 0 to count-1 of its own box.
+func EvaluateBoxes(ctx context.Context, m *segment.Model, threads int, s Sampler, count int) (Scores, error) {
+	u := segment.NewUNet(m, threads)
+	p := make([]float32, m.Architecture.Voxels()*segment.Logits)
+	got := make([]uint8, m.Architecture.Voxels())
+	var t tally
+	for i := range count {
+		image, labels := s.At(uint64(i))
+		if err := u.Posteriors(ctx, image, p); err != nil {
+			return Scores{}, err
+		}
+		for v := range got {
+			got[v] = uint8(segment.MostLikely(p[v*segment.Logits:][:segment.Logits]))
+		}
+		t.add(got, labels, nil)
+	}
+	return t.scores(m.Architecture.Structures()), nil
+}
+
+// Heads are whole synthetic scans.
+type Heads struct {
+	Samplers []Sampler // sample i of Heads is sample i/n of sampler i%n
+	Grid     volume.Grid
+}
+
+// HeadGrid holds a whole head in voxels of 1 mm.
+var HeadGrid = volume.Grid{Shape: [3]int{176, 208, 176}, Affine: volume.Affine{{1, 0, 0, -87.5}, {0, 1, 0, -103.5}, {0, 0, 1, -87.5}, {3: 1}}}
+
+// At returns scan i and the class of each of its voxels.
+func (h *Heads) At(i int) (*volume.Volume, []uint8) {
+	n := len(h.Samplers)
+	image, labels := h.Samplers[i%n].At(uint64(i / n))
+	return &volume.Volume{Grid: h.Grid, Data: image}, labels
+}
+
+// EvaluateHeads scores the networks together, on scans 0 to count-1, segmented
+// as the product does.
+func EvaluateHeads(ctx context.Context, n *segment.Network, h *Heads, count int) (Scores, error) {
+	var t tally
+	for i := range count {
+		scan, labels := h.At(i)
+		s, err := n.Segment(ctx, scan)
+		if err != nil {
+			return Scores{}, err
+		}
+		measured := s.MM3
+		for k := range measured {
+			measured[k] /= h.Grid.VoxelMM3()
+		}
+		t.add(classes(s.Labels.Data), labels, &measured)
+	}
+	return t.scores(n.Weights().Whole.Architecture.Structures()), nil
+}
+
+// classes of FreeSurfer's labels, in place.
+func classes(labels []uint8) []uint8 {
+	var class [256]uint8
+	for _, s := range anatomy.Structures {
+		class[s.Label] = uint8(s.Class)
+	}
+	for i, l := range labels {
+		labels[i] = class[l]
+	}
+	return labels
+}
