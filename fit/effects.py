@@ -40,6 +40,18 @@ def residuals(d, structures):
     return z.clip(-3.5 * sd, 3.5 * sd, axis=1).dropna()
 
 
+def between_sites(h):
+    """SD of the data sets' mean asymmetry under 60, sampling error (of a median,
+    pi/2 s^2/n) taken off, and their number."""
+    ai = asymmetry(h["Left-Hippocampus"], h["Right-Hippocampus"])[h.age < 60].dropna()
+    by = ai.groupby(h.dataset)
+    n = by.size()
+    by_enough = n[n >= 15].index
+    middle, spread = by.median()[by_enough], ((by.quantile(.75) - by.quantile(.25)) / 1.349)[by_enough]
+    left = middle.var(ddof=1) - (np.pi / 2 * spread**2 / n[by_enough]).mean()
+    return float(np.sqrt(max(left, 0.0))), len(by_enough)
+
+
 def discriminant(d, se, z, rng, shrink=False):
     """Coefficients and their covariance from the effects' standard errors and a
     bootstrap of the correlation matrix. With shrink, the coefficients are
@@ -197,6 +209,8 @@ def mts(h, rng):
     pooled = lambda names: float(np.sqrt(sum(measured[g]["n"] * measured[g]["robust_sd"] ** 2 for g in names) / sum(measured[g]["n"] for g in names)))
     sd = {"under_60": pooled(["openneuro under 60", "oasis1 under 60"]), "from_60": pooled(["openneuro 60 and over", "oasis1 60 and over, CDR 0"])}
 
+    site_sd, sites = between_sites(h)
+
     z = residuals(h, ["Left-Hippocampus", "Right-Hippocampus"])
     rlr = float(np.corrcoef(z.T)[0, 1])
     r = -np.sqrt((1 - rlr) / 2)  # correlation of (R-L) with L when both sides spread alike
@@ -232,13 +246,13 @@ def mts(h, rng):
     common.write("mesial_temporal_sclerosis.json", {
         "schema": "neuroscreen.model/1", "name": "mesial-temporal-sclerosis", "version": "1", "condition": "mesial_temporal_sclerosis", "evidence": "published-effects", "kind": "asymmetry",
         "age_years": [18, 100], "segmenter": "fs6", "log_lr_cap": float(cap),
-        "asymmetry_sd_percent": {k: rnd(v, 3) for k, v in sd.items()}, "sides": sides,
+        "asymmetry_sd_percent": {k: rnd(v, 3) for k, v in sd.items()}, "asymmetry_between_site_sd_percent": rnd(site_sd, 3), "sides": sides,
         "thresholds": [dict({"flag": "review", "rule": "|asymmetry - 1.6 %| > 2 x 2.16 %"}, **spec("specificity_of_review")),
                        dict({"flag": "flagged", "rule": "|asymmetry - 1.6 %| > 3 x 2.16 % and the smaller side's z < -1.64"}, **spec("specificity_of_flagged"))],
         "card": {
             "purpose": "Likelihood ratio of one-sided hippocampal sclerosis against health, from hippocampal asymmetry and the smaller side's z, with the side.",
             "trained_on": {"cohort": "none: effect sizes of ENIGMA-Epilepsy (temporal lobe epilepsy with mesial temporal sclerosis)", "cases": nl + nr, "cases_left": nl, "cases_right": nr, "controls": nc, "country": "many", "scanner": "many, 1.5 and 3 T"},
-            "method": "linear discriminant of asymmetry and the smaller side's z for the side that is smaller than expected; asymmetry's spread measured on healthy people (%.1f %% under 60, %.1f %% from 60, where it is wider); ln(LR) capped at +-ln 100" % (sd["under_60"], sd["from_60"]),
+            "method": "linear discriminant of asymmetry and the smaller side's z for the side that is smaller than expected; asymmetry's spread measured on healthy people (%.1f %% under 60, %.1f %% from 60, where it is wider); ln(LR) capped at +-ln 100; interval from the effects' and correlation's errors, from the volumes' (both sides of a head err together) and from the sites', whose mean asymmetry differs by an SD of %.2f %% (%d data sets) where their hippocampi differ by 4 to 5 %%" % (sd["under_60"], sd["from_60"], site_sd, sites),
             "performance": {"validation": "none on patients here; published for FreeSurfer asymmetry: AUC .85 of sclerosis against other epilepsy (Rebsamen 2022), side right in 79 % (Azab 2015)",
                             "healthy_asymmetry": measured, "correlation_left_right": rnd(rlr, 3)},
             "limits": ["T2 and FLAIR are not seen: sclerosis without volume loss is missed", "bilateral disease shows no asymmetry and is missed", "asymmetry is wider in old age and in neurodegeneration; neither is sclerosis",

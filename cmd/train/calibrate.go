@@ -29,11 +29,11 @@ func (d data) calibrate(ctx context.Context, n *segment.Network, count int, w *t
 	}
 	n.Weights().Errors = seen.FitErrors()
 	fmt.Fprintf(w, "errors predicted from %d heads, half of them degraded, on %d others\n", count, count/3)
-	fmt.Fprintf(w, "structure\tpredicted\tmedian error\tspread\tcalmer half\tother half\tslope\n")
+	fmt.Fprintf(w, "structure\tpredicted\tmedian error\tspread\tcalmer half\tother half\tslope\tboth sides\n")
 	for k, c := range fresh.Check(n.Weights().Errors) {
 		if k > 0 {
-			fmt.Fprintf(w, "%s\t%.1f %%\t%.1f %%\t%.2f\t%.1f %%\t%.1f %%\t%.2f\n",
-				anatomy.Structures[k].Name, 100*c.Predicted, 100*c.Error, c.Spread, 100*c.Calmer, 100*c.Worrying, c.Slope)
+			fmt.Fprintf(w, "%s\t%.1f %%\t%.1f %%\t%.2f\t%.1f %%\t%.1f %%\t%.2f\t%.2f\n",
+				anatomy.Structures[k].Name, 100*c.Predicted, 100*c.Error, c.Spread, 100*c.Calmer, 100*c.Worrying, c.Slope, n.Weights().Errors[anatomy.Structures[k].Name].Pair)
 		}
 	}
 	return w.Flush()

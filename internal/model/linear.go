@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"math"
+	"strings"
 
 	"neuroscreen"
 	"neuroscreen/internal/norm"
@@ -86,7 +87,8 @@ func (m *Models) scoreLinear(lm *linear, f Features, d decision) neuroscreen.Sco
 		return lm.abstain(why)
 	}
 	l := logLR{intercept: lm.Intercept}
-	x := []float64{1} // gradient of ln(LR) over (intercept, coefficients)
+	x := []float64{1}              // gradient of ln(LR) over (intercept, coefficients)
+	perLog := map[string]float64{} // and over ln(volume)
 	var siteSum float64
 	for _, t := range lm.Features {
 		c := neuroscreen.Contribution{Feature: t.Name}
@@ -107,13 +109,14 @@ func (m *Models) scoreLinear(lm *linear, f Features, d decision) neuroscreen.Sco
 				return lm.abstain(t.Name + " can't be compared with healthy people: " + err.Error())
 			}
 			c.Value, c.Z, at = v.MM3, &z.Value, z.Value
-			l.measureVar += t.Coefficient * t.Coefficient * z.NoiseSE * z.NoiseSE
+			perLog[t.Name] = t.Coefficient * z.PerLog
 			siteSum += math.Abs(t.Coefficient) * z.SiteSE
 		}
 		c.LogLR = t.Coefficient * (at - t.Reference)
 		l.contributions = append(l.contributions, c)
 		x = append(x, at-t.Reference)
 	}
+	l.measureVar += lm.measurementVariance(perLog, f.Volumes)
 	// A site shifts all structures together, at worst in the harmful direction of each.
 	l.measureVar += siteSum * siteSum
 	for i := range x {
@@ -122,4 +125,32 @@ func (m *Models) scoreLinear(lm *linear, f Features, d decision) neuroscreen.Sco
 		}
 	}
 	return lm.finish(l, d, f.QC)
+}
+
+// measurementVariance is the variance that measurement and test-retest errors
+// give to the sum of perLog x ln(volume). Both sides of a structure err
+// together; different structures are taken as independent.
+func (m *linear) measurementVariance(perLog map[string]float64, vols map[string]norm.Measured) float64 {
+	sum := 0.0
+	for _, t := range m.Features {
+		g, ok := perLog[t.Name]
+		if !ok {
+			continue
+		}
+		name, v := t.Name, vols[t.Name]
+		if structure, ok := strings.CutPrefix(name, "Left-"); ok {
+			right := "Right-" + structure
+			if other, ok := perLog[right]; ok {
+				sum += norm.PairVariance(structure, v, vols[right], g, other)
+				continue
+			}
+		} else if structure, ok := strings.CutPrefix(name, "Right-"); ok {
+			if _, ok := perLog["Left-"+structure]; ok {
+				continue // counted with the left
+			}
+		}
+		relative := norm.NoiseMM3(name, v) / v.MM3
+		sum += g * g * relative * relative
+	}
+	return sum
 }

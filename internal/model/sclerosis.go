@@ -2,7 +2,6 @@ package model
 
 import (
 	"fmt"
-	"math"
 
 	"neuroscreen"
 	"neuroscreen/internal/norm"
@@ -17,7 +16,8 @@ type asymmetry struct {
 		Under60 float64 `json:"under_60"`
 		From60  float64 `json:"from_60"`
 	} `json:"asymmetry_sd_percent"`
-	Sides      map[string]sideModel `json:"sides"` // left_under_60, ...
+	SiteSD     float64              `json:"asymmetry_between_site_sd_percent"` // of the sites' means
+	Sides      map[string]sideModel `json:"sides"`                             // left_under_60, ...
 	Thresholds []Threshold          `json:"thresholds"`
 }
 
@@ -32,8 +32,8 @@ func (m *asymmetry) valid() error {
 	if err := m.header.valid(); err != nil {
 		return err
 	}
-	if !(m.SD.Under60 > 0 && m.SD.From60 > 0) {
-		return fmt.Errorf("asymmetry_sd_percent %+v", m.SD)
+	if !(m.SD.Under60 > 0 && m.SD.From60 > 0 && m.SiteSD > 0) {
+		return fmt.Errorf("asymmetry_sd_percent %+v, between sites %g", m.SD, m.SiteSD)
 	}
 	for _, k := range []string{"left_under_60", "left_from_60", "right_under_60", "right_from_60"} {
 		s, ok := m.Sides[k]
@@ -64,11 +64,11 @@ func (m *Models) scoreSclerosis(f Features, s Settings) neuroscreen.Score {
 			return sm.abstain(h.name + " has no volume")
 		}
 	}
-	percent, percentSE := norm.Asymmetry(left, right)
+	percent, perLog, percentSE := norm.Asymmetry(left, right)
 
-	side, name, sign, own, other := "left", "Left-Hippocampus", 1.0, left, right
+	side, name, sign, own := "left", "Left-Hippocampus", 1.0, left
 	if percent < norm.AsymmetryMean {
-		side, name, sign, own, other = "right", "Right-Hippocampus", -1.0, right, left
+		side, name, sign, own = "right", "Right-Hippocampus", -1.0, right
 	}
 	z, err := m.norms.ZOf(name, own, f.Person, f.Calibration)
 	if err != nil {
@@ -91,13 +91,17 @@ func (m *Models) scoreSclerosis(f Features, s Settings) neuroscreen.Score {
 			l.coefficientVar += x[i] * c.Covariance[i][j] * x[j]
 		}
 	}
-	// A smaller volume raises asymmetry and lowers z at once, so the errors of
-	// the own side's noise add; the other side enters through asymmetry only.
-	perMM3 := 200 / ((own.MM3 + other.MM3) * (own.MM3 + other.MM3)) / sd * c.Asymmetry
-	ownNoise := perMM3*other.MM3*norm.NoiseMM3(name, own) + math.Abs(c.SmallerZ)*z.NoiseSE
-	otherNoise := perMM3 * own.MM3 * norm.NoiseMM3(name, other)
-	siteNoise := c.SmallerZ * z.SiteSE
-	l.measureVar = ownNoise*ownNoise + otherNoise*otherNoise + siteNoise*siteNoise
+	// How ln(LR) changes with the logarithm of each volume: both through
+	// asymmetry, the own side through its z too.
+	gl, gr := -sign*perLog/sd*c.Asymmetry, sign*perLog/sd*c.Asymmetry
+	if side == "left" {
+		gl += c.SmallerZ * z.PerLog
+	} else {
+		gr += c.SmallerZ * z.PerLog
+	}
+	// A site moves both sides nearly alike: asymmetry by little, z by much.
+	siteZ, siteAsymmetry := c.SmallerZ*z.SiteSE, c.Asymmetry*sm.SiteSD/sd
+	l.measureVar = norm.PairVariance("Hippocampus", left, right, gl, gr) + siteZ*siteZ + siteAsymmetry*siteAsymmetry
 
 	flag := s.sclerosisFlag(percent, z.Value)
 	if f.QC == neuroscreen.VerdictReview {

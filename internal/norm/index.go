@@ -25,13 +25,14 @@ var brainParts = []string{
 	"Putamen", "Pallidum", "Hippocampus", "Amygdala", "Accumbens-area", "VentralDC",
 }
 
-// Asymmetry returns 100 (R-L)/(R+L) of the hippocampi and its standard error
-// from the measurement's and the test-retest errors.
-func Asymmetry(left, right Measured) (percent, se float64) {
+// Asymmetry returns 100 (R-L)/(R+L) of the hippocampi, its change over that of
+// ln(right) (with ln(left) it changes by as much the other way), and its
+// standard error from the measurement's and the test-retest errors.
+func Asymmetry(left, right Measured) (percent, perLog, se float64) {
 	l, r := left.MM3, right.MM3
 	s := l + r
-	el, er := NoiseMM3("Left-Hippocampus", left), NoiseMM3("Right-Hippocampus", right)
-	return 100 * (r - l) / s, 200 / (s * s) * math.Hypot(l*er, r*el)
+	perLog = 200 * l * r / (s * s)
+	return 100 * (r - l) / s, perLog, math.Sqrt(PairVariance("Hippocampus", left, right, -perLog, perLog))
 }
 
 // indices returns the derived numbers that the volumes allow, each with the 5
@@ -40,7 +41,7 @@ func (n *Norms) indices(vols map[string]Measured, p Person, cal Calibration) []n
 	var out []neuroscreen.Index
 	left, right := vols["Left-Hippocampus"], vols["Right-Hippocampus"]
 	if usable(left.MM3) && usable(right.MM3) {
-		ai, _ := Asymmetry(left, right)
+		ai, _, _ := Asymmetry(left, right)
 		out = append(out, neuroscreen.Index{
 			Name: "hippocampal_asymmetry_percent", Value: ai,
 			Reference: &[2]float64{AsymmetryMean - z90*AsymmetrySD, AsymmetryMean + z90*AsymmetrySD},

@@ -46,6 +46,30 @@ func NoiseMM3(structure string, v Measured) float64 {
 	return math.Hypot(cleanSE(v.SE), RetestCV(structure)*v.MM3)
 }
 
+// noise holds the standard deviations of a volume's logarithm.
+type noise struct{ bias, rest, retest float64 }
+
+func noiseOf(structure string, v Measured) noise {
+	se := cleanSE(v.SE)
+	bias := min(cleanSE(v.Bias), se)
+	return noise{bias / v.MM3, math.Sqrt(se*se-bias*bias) / v.MM3, RetestCV(structure)}
+}
+
+// PairVariance returns the variance that measurement and test-retest errors
+// give to gl ln(left) + gr ln(right), for the volumes of a structure on both
+// sides of one head. The segmenter's bias is the same relative error on both
+// sides; what is left of the measurement's error is correlated by Pair; the
+// test-retest errors are taken as independent, for their correlation was not
+// published.
+func PairVariance(structure string, left, right Measured, gl, gr float64) float64 {
+	l, r := noiseOf("Left-"+structure, left), noiseOf("Right-"+structure, right)
+	pair := min(left.Pair, right.Pair)
+	bias := gl*l.bias + gr*r.bias
+	return bias*bias +
+		gl*gl*l.rest*l.rest + gr*gr*r.rest*r.rest + 2*pair*gl*gr*l.rest*r.rest +
+		gl*gl*l.retest*l.retest + gr*gr*r.retest*r.retest
+}
+
 // siteRatioFrom names the row of the between-site table that stands for a
 // region the table does not hold: the nearest sum that it does.
 var siteRatioFrom = map[string]string{

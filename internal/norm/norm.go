@@ -102,6 +102,11 @@ func (n *Norms) AdjustsForSex(structure string) bool {
 type Measured struct {
 	MM3 float64
 	SE  float64 // 0 if not known
+	// Bias is the part of SE that every volume of the structure by the same
+	// segmenter has; it cancels between two sides and between two visits.
+	Bias float64
+	// Pair is the correlation of the rest of SE between the two sides.
+	Pair float64
 }
 
 // Person is who the volumes are compared with.
@@ -299,6 +304,7 @@ type Z struct {
 	CI95       [2]float64
 	NoiseSE    float64 // standard error from measurement and test-retest, on the scale of Value
 	SiteSE     float64 // from the site, on the scale of Value; both sides of a pair share it
+	PerLog     float64 // change of Value over that of ln(volume)
 	Percentile float64 // 100 Phi(Value)
 }
 
@@ -317,11 +323,12 @@ func (n *Norms) ZOf(structure string, v Measured, p Person, cal Calibration) (Z,
 
 func (l location) z(structure string, v Measured) Z {
 	t := l.total()
-	noise := NoiseMM3(structure, v) * l.slope(v.MM3) / t
+	perMM3 := l.slope(v.MM3) / t
+	noise := NoiseMM3(structure, v) * perMM3
 	site := l.siteSD / t
 	z := (l.scale(v.MM3) - l.mu) / t
 	half := z95 * math.Hypot(noise, site)
-	return Z{Value: z, CI95: [2]float64{z - half, z + half}, NoiseSE: noise, SiteSE: site, Percentile: 100 * distuv.UnitNormal.CDF(z)}
+	return Z{Value: z, CI95: [2]float64{z - half, z + half}, NoiseSE: noise, SiteSE: site, PerLog: perMM3 * v.MM3, Percentile: 100 * distuv.UnitNormal.CDF(z)}
 }
 
 // Equivalent returns what another segmenter would on average have measured in

@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"math"
+	"math/rand/v2"
 	"os"
 	"strconv"
 	"strings"
@@ -396,18 +397,49 @@ func TestSurfaceBasedRegionsNeedAShift(t *testing.T) {
 }
 
 func TestAsymmetry(t *testing.T) {
-	if ai, _ := Asymmetry(Measured{MM3: 1438}, Measured{MM3: 4848}); math.Abs(ai-54.247) > 1e-3 {
+	if ai, _, _ := Asymmetry(Measured{MM3: 1438}, Measured{MM3: 4848}); math.Abs(ai-54.247) > 1e-3 {
 		t.Errorf("asymmetry %.3f", ai)
 	}
-	// Its error against differences taken one volume at a time.
-	l, r := Measured{MM3: 3500, SE: 40}, Measured{MM3: 3700, SE: 60}
-	_, se := Asymmetry(l, r)
-	f := func(l, r float64) float64 { a, _ := Asymmetry(Measured{MM3: l}, Measured{MM3: r}); return a }
+	f := func(l, r float64) float64 { a, _, _ := Asymmetry(Measured{MM3: l}, Measured{MM3: r}); return a }
+	_, perLog, se := Asymmetry(Measured{MM3: 3500, SE: 40}, Measured{MM3: 3700, SE: 60})
+	if want := (f(3500, 3700*1.0001) - f(3500, 3700/1.0001)) / (2 * math.Log(1.0001)); math.Abs(perLog-want) > 1e-5 {
+		t.Errorf("change per ln(right) %g, want %g", perLog, want)
+	}
+	// Independent errors, against differences taken one volume at a time.
 	el, er := math.Hypot(40, RetestCV("Left-Hippocampus")*3500), math.Hypot(60, RetestCV("Right-Hippocampus")*3700)
 	dl := (f(3501, 3700) - f(3499, 3700)) / 2 * el
 	dr := (f(3500, 3701) - f(3500, 3699)) / 2 * er
 	if want := math.Hypot(dl, dr); math.Abs(se-want) > 1e-6 {
 		t.Errorf("standard error %g, want %g", se, want)
+	}
+}
+
+// The spread of drawn pairs of volumes, whose errors share a bias and are
+// correlated, is the one that PairVariance says.
+func TestAsymmetryOfCorrelatedErrors(t *testing.T) {
+	const l, r, bias, rest, pair = 3500.0, 3700.0, 0.10, 0.08, 0.6
+	m := func(v float64) Measured {
+		return Measured{MM3: v, SE: v * math.Hypot(bias, rest), Bias: v * bias, Pair: pair}
+	}
+	_, _, se := Asymmetry(m(l), m(r))
+	g := rand.New(rand.NewPCG(5, 6))
+	sum, square, n := 0.0, 0.0, 20000
+	for range n {
+		b, both := bias*g.NormFloat64(), math.Sqrt(pair)*g.NormFloat64()
+		draw := func(v float64) Measured {
+			own := rest*(both+math.Sqrt(1-pair)*g.NormFloat64()) + 0.018*g.NormFloat64()
+			return Measured{MM3: v * math.Exp(b+own)}
+		}
+		ai, _, _ := Asymmetry(draw(l), draw(r))
+		sum, square = sum+ai, square+ai*ai
+	}
+	mean := sum / float64(n)
+	if sd := math.Sqrt(square/float64(n) - mean*mean); math.Abs(se/sd-1) > 0.03 {
+		t.Errorf("standard error %.2f, drawn asymmetries spread by %.2f", se, sd)
+	}
+	_, _, apart := Asymmetry(Measured{MM3: l, SE: m(l).SE}, Measured{MM3: r, SE: m(r).SE})
+	if se > 0.6*apart {
+		t.Errorf("%.2f is not much less than %.2f, that of independent errors", se, apart)
 	}
 }
 

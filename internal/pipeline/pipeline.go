@@ -145,7 +145,8 @@ func (e *Engine) Analyze(ctx context.Context, in Input) (*Output, error) {
 	calibration := norm.Calibration{Segmenter: norm.Network, SiteShift: in.Settings.SiteShift}
 	measured := map[string]norm.Measured{}
 	for _, s := range anatomy.Structures[1:] {
-		measured[s.Name] = norm.Measured{MM3: seg.MM3[s.Class], SE: seg.StandardErrorMM3[s.Class]}
+		e := seg.Errors[s.Class]
+		measured[s.Name] = norm.Measured{MM3: seg.MM3[s.Class], SE: e.StandardMM3, Bias: e.BiasMM3, Pair: e.Pair}
 	}
 	rows, indices, notes := e.norms.Compare(measured, person, calibration)
 	quality.Reasons = append(quality.Reasons, notes...)

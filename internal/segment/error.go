@@ -43,6 +43,10 @@ type ErrorModel struct {
 	Base   float64           `json:"base"`
 	Slopes [numSigns]float64 `json:"slopes"` // never negative: worse signs never predict less
 	Least  float64           `json:"least"`
+	// Pair is the correlation of both sides' errors in one head, less Bias and
+	// over their scatter: a scan's quality and what the network makes of a head
+	// are common to them. 0 where there are no two sides.
+	Pair float64 `json:"pair,omitempty"`
 }
 
 func (m *ErrorModel) scatter(s Signs) float64 {
@@ -56,20 +60,53 @@ func (m *ErrorModel) scatter(s Signs) float64 {
 // Predict returns the standard error of ln(measured/true).
 func (m *ErrorModel) Predict(s Signs) float64 { return math.Hypot(m.Bias, m.scatter(s)) }
 
+// mostAlike bounds Pair: no number of heads shows that two errors are one.
+const mostAlike = .95
+
+// FitPair sets Pair from both sides of heads, in the order of the heads. Errors
+// count as at most lostCounts scatters, as in the fit. A negative correlation
+// is taken as none.
+func (m *ErrorModel) FitPair(left, right []Observed) {
+	product, square := 0.0, 0.0
+	for i := range left {
+		l, r := m.standardised(left[i]), m.standardised(right[i])
+		product += l * r
+		square += (l*l + r*r) / 2
+	}
+	if square > 0 {
+		m.Pair = min(max(product/square, 0), mostAlike)
+	}
+}
+
+// standardised is an error less the bias, over its scatter.
+func (m *ErrorModel) standardised(o Observed) float64 {
+	return min(max((o.Error-m.Bias)/m.scatter(o.Signs), -lostCounts), lostCounts)
+}
+
 // unknownError stands in for a structure whose error was never measured.
 const unknownError = .2
 
-// relativeError is the standard error of a structure's volume over the volume:
-// predicted from its signs, or else what the held-out heads showed.
-func (w *Weights) relativeError(k anatomy.Class, s Signs) float64 {
+// VolumeError is the error of one volume.
+type VolumeError struct {
+	StandardMM3 float64
+	// BiasMM3 is the part of StandardMM3 that every volume of the structure has
+	// which these weights measure: between two sides or two visits it cancels.
+	BiasMM3 float64
+	// Pair is the correlation of the rest with that of the other side.
+	Pair float64
+}
+
+// volumeError of a structure of some mm3: predicted from its signs, or else
+// what the held-out heads showed.
+func (w *Weights) volumeError(k anatomy.Class, s Signs, mm3 float64) VolumeError {
 	name := anatomy.Structures[k].Name
 	if m, ok := w.Errors[name]; ok {
-		return m.Predict(s)
+		return VolumeError{StandardMM3: m.Predict(s) * mm3, BiasMM3: math.Abs(m.Bias) * mm3, Pair: m.Pair}
 	}
 	if e, ok := w.RelativeError[name]; ok {
-		return e
+		return VolumeError{StandardMM3: e * mm3}
 	}
-	return unknownError
+	return VolumeError{StandardMM3: unknownError * mm3}
 }
 
 // Observed is one structure of one head whose true volume is known.
@@ -77,6 +114,7 @@ type Observed struct {
 	Signs   Signs
 	TrueMM3 float64
 	Error   float64 // ln(measured/true)
+	Head    int     // which head it is of
 }
 
 const (

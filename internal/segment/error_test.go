@@ -73,20 +73,56 @@ func TestPredictedErrorHasBounds(t *testing.T) {
 	}
 }
 
-func TestRelativeErrorFallsBack(t *testing.T) {
+func TestVolumeErrorFallsBack(t *testing.T) {
 	s := Signs{Doubt: .1}
 	w := Weights{
 		RelativeError: map[string]float64{"Left-Hippocampus": .07, "Left-Amygdala": .09},
-		Errors:        map[string]ErrorModel{"Left-Hippocampus": {Bias: .03, Base: math.Log(.04)}},
+		Errors:        map[string]ErrorModel{"Left-Hippocampus": {Bias: -.03, Base: math.Log(.04), Pair: .6}},
 	}
 	for _, c := range []struct {
 		name string
 		k    int
-		want float64
-	}{{"predicted", 14, .05}, {"measured on held-out heads", 15, .09}, {"unknown", 9, unknownError}} {
-		if got := w.relativeError(anatomy.Class(c.k), s); math.Abs(got-c.want) > 1e-9 {
-			t.Errorf("%s: %.3f, want %.3f", c.name, got, c.want)
+		want VolumeError
+	}{{"predicted", 14, VolumeError{50, 30, .6}}, {"measured on held-out heads", 15, VolumeError{90, 0, 0}}, {"unknown", 9, VolumeError{200, 0, 0}}} {
+		if got := w.volumeError(anatomy.Class(c.k), s, 1000); math.Abs(got.StandardMM3-c.want.StandardMM3) > 1e-9 || got.BiasMM3 != c.want.BiasMM3 || got.Pair != c.want.Pair {
+			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
 		}
+	}
+}
+
+// Errors of both sides drawn with a correlation give it back; a lost head does
+// not decide alone.
+func TestFitPair(t *testing.T) {
+	m := ErrorModel{Bias: .05, Base: math.Log(.1), Least: .1}
+	draw := func(rho float64, lost int) (l, r []Observed) {
+		g := rand.New(rand.NewPCG(3, 4))
+		for i := range 3000 {
+			both, a, b := g.NormFloat64(), g.NormFloat64(), g.NormFloat64()
+			l = append(l, Observed{Error: .05 + .1*(math.Sqrt(rho)*both+math.Sqrt(1-rho)*a)})
+			r = append(r, Observed{Error: .05 + .1*(math.Sqrt(rho)*both+math.Sqrt(1-rho)*b)})
+			if i < lost {
+				l[i].Error = -9
+			}
+		}
+		return l, r
+	}
+	for _, c := range []struct {
+		name       string
+		rho        float64
+		lost       int
+		want, near float64
+	}{{"half of it shared", .5, 0, .5, .03}, {"nothing shared", 0, 0, 0, .04}, {"all of it", 1, 0, mostAlike, 0}, {"some heads lost on one side", .5, 30, .5, .08}} {
+		t.Run(c.name, func(t *testing.T) {
+			m := m
+			m.FitPair(draw(c.rho, c.lost))
+			if math.Abs(m.Pair-c.want) > c.near {
+				t.Errorf("correlation %.3f, want %.3f", m.Pair, c.want)
+			}
+		})
+	}
+	m.FitPair(nil, nil)
+	if m.Pair != 0 {
+		t.Errorf("no heads: %g", m.Pair)
 	}
 }
 

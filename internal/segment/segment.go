@@ -60,10 +60,11 @@ func (n *Network) Weights() *Weights { return n.weights }
 type Segmentation struct {
 	// Labels holds FreeSurfer label values on the input's own grid.
 	Labels *volume.Labels
-	// MM3 is the volume of each class within the surface of its label;
-	// StandardErrorMM3 is the error expected of it, by its Signs.
-	MM3, StandardErrorMM3 [anatomy.NumClasses]float64
-	Signs                 [anatomy.NumClasses]Signs
+	// MM3 is the volume of each class within the surface of its label; Errors
+	// is what is expected of its error, by its Signs.
+	MM3    [anatomy.NumClasses]float64
+	Errors [anatomy.NumClasses]VolumeError
+	Signs  [anatomy.NumClasses]Signs
 	// ICVMM3 is everything but background.
 	ICVMM3 float64
 	// Confidence is the mean greatest posterior over the labelled voxels.
@@ -109,7 +110,7 @@ func (n *Network) Segment(ctx context.Context, v *volume.Volume) (*Segmentation,
 	s.measure(&whole, inner)
 	for k := range s.MM3 {
 		s.Signs[k].compareMirror(&counts, k)
-		s.StandardErrorMM3[k] = n.weights.relativeError(anatomy.Class(k), s.Signs[k]) * s.MM3[k]
+		s.Errors[k] = n.weights.volumeError(anatomy.Class(k), s.Signs[k], s.MM3[k])
 	}
 	s.Labels = reoriented.Inverse().Labels(toGrid(can.Grid, append([]part{whole}, inner...)...))
 	return s, nil

@@ -40,7 +40,7 @@ func Observe(ctx context.Context, n *segment.Network, h *Heads, from, count int)
 			if truth[k] >= minVoxels {
 				// A structure that was not found counts as one voxel.
 				e := math.Log(max(got.MM3[k]/voxel, 1) / truth[k])
-				seen[k] = append(seen[k], segment.Observed{Signs: got.Signs[k], TrueMM3: truth[k] * voxel, Error: e})
+				seen[k] = append(seen[k], segment.Observed{Signs: got.Signs[k], TrueMM3: truth[k] * voxel, Error: e, Head: from + i})
 			}
 		}
 	}
@@ -59,9 +59,29 @@ func (o *Observed) FitErrors() map[string]segment.ErrorModel {
 			both = append(both, o[st.Mirror]...)
 		}
 		m := segment.FitErrors(both)
+		if int(st.Mirror) != k {
+			m.FitPair(inBoth(o[k], o[st.Mirror]))
+		}
 		models[st.Name], models[anatomy.Structures[st.Mirror].Name] = m, m
 	}
 	return models
+}
+
+// inBoth keeps the heads that show a structure on either side; both lists are
+// in the order of the heads.
+func inBoth(left, right []segment.Observed) (l, r []segment.Observed) {
+	for len(left) > 0 && len(right) > 0 {
+		switch a, b := left[0].Head, right[0].Head; {
+		case a < b:
+			left = left[1:]
+		case a > b:
+			right = right[1:]
+		default:
+			l, r = append(l, left[0]), append(r, right[0])
+			left, right = left[1:], right[1:]
+		}
+	}
+	return l, r
 }
 
 // Calibration is how predicted errors of one structure compare with real ones.
