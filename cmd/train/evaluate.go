@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"text/tabwriter"
 
 	"neuroscreen/internal/anatomy"
@@ -89,6 +91,15 @@ func (c *evaluateCmd) real(ctx context.Context, n *segment.Network, w *tabwriter
 			by = "manual"
 		}
 		fmt.Fprintf(w, "%s\t%s\t%.3f\t%.3f\t%.3f\t%.2f\n", s.Name, by, s.Mean17, s.Hippocampus, s.DeepNuclei, s.VolumeRatio)
+	}
+	for _, s := range scores {
+		if s.Manual {
+			continue
+		}
+		fmt.Fprintf(w, "\n%s by structure\tDice\n", s.Name)
+		for _, name := range slices.Sorted(maps.Keys(s.Dice)) {
+			fmt.Fprintf(w, "%s\t%.3f\n", name, s.Dice[name])
+		}
 	}
 	return w.Flush()
 }

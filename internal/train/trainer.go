@@ -33,7 +33,7 @@ type Config struct {
 const (
 	warmupSteps     = 200
 	finalRate       = 0.01 // of the top learning rate
-	annealSteps     = 7000 // until all class weights are 1
+	annealSteps     = 5000 // until all class weights are 1
 	averageDecay    = 0.999
 	gradientClip    = 1
 	renormFrom      = 1000 // steps of plain batch normalisation
