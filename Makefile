@@ -6,6 +6,7 @@ export CGO_ENABLED ?= 0
 SCAN ?=
 AGE ?=
 SEX ?=
+STAGE ?= whole
 
 .PHONY: help
 help: ## Show the targets
@@ -33,8 +34,8 @@ bench: build ## Measure speed and memory; prints JSON lines
 	@go run ./bench $(SCAN)
 
 .PHONY: train
-train: build ## Start or resume training the segmentation network, at low priority
-	nice -n 19 bin/train run
+train: build ## Start or resume training a segmentation network, at low priority (STAGE=whole or inner)
+	nice -n 19 bin/train run --stage $(STAGE)
 
 .PHONY: evaluate
 evaluate: build ## Print the segmentation's accuracy on held-out maps and labelled real heads
