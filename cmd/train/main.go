@@ -105,6 +105,7 @@ type runCmd struct {
 	State    string        `help:"Folder for each stage's checkpoint, log and candidate weights; training resumes from it." default:"/var/tmp/neuroscreen-train"`
 	Steps    int           `help:"Length of the learning-rate schedule." default:"20000"`
 	Rate     float64       `help:"Highest learning rate." default:"0.002"`
+	From     string        `help:"Weights file to start with; \"default\" is what is built into the program. A lower --rate suits it."`
 	Seed     uint64        `default:"1"`
 	Base     int           `help:"Channels at full resolution." default:"8"`
 	Threads  int           `help:"Threads; 0 uses every core." default:"0"`
@@ -159,6 +160,10 @@ func (c *runCmd) Run(ctx context.Context) error {
 		fmt.Printf("resumed at step %d of %d\n", t.Steps(), c.Steps)
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
+	case c.From != "":
+		if err := c.warm(t); err != nil {
+			return err
+		}
 	}
 	logFile, err := os.OpenFile(filepath.Join(c.State, "log.jsonl"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -178,18 +183,19 @@ func (c *runCmd) Run(ctx context.Context) error {
 	}
 
 	const window = 100
-	var loss, soft float64
+	var loss, soft, steps float64 // since the last line
 	for t.Steps() < c.Steps && ctx.Err() == nil && (c.For == 0 || time.Since(start) < c.For) {
 		s := t.Step()
-		loss += s.Value / window
+		steps++
+		loss += s.Value
 		for _, d := range s.Dice {
-			soft += d / float64(len(s.Dice)) / window
+			soft += d / float64(len(s.Dice))
 		}
 		if s.Step%window == 0 {
-			if err := write(record{Step: s.Step, Rate: s.LearningRate, Loss: loss, Soft: soft}); err != nil {
+			if err := write(record{Step: s.Step, Rate: s.LearningRate, Loss: loss / steps, Soft: soft / steps}); err != nil {
 				return err
 			}
-			loss, soft = 0, 0
+			loss, soft, steps = 0, 0, 0
 		}
 		if s.Step%c.Every == 0 || s.Step == c.Steps {
 			if err := c.evaluate(ctx, t, threads, held[0], write); err != nil && ctx.Err() == nil {
@@ -201,6 +207,26 @@ func (c *runCmd) Run(ctx context.Context) error {
 		}
 	}
 	return t.Save(checkpoint)
+}
+
+// warm starts a run with the weights that --from names.
+func (c *runCmd) warm(t *train.Trainer) error {
+	var files []string
+	if c.From != "default" {
+		files = []string{c.From}
+	}
+	w, err := chosen{Weights: files}.read()
+	if err != nil {
+		return err
+	}
+	m := w.Whole
+	if c.Stage == "inner" {
+		m = w.Inner
+	}
+	if m == nil {
+		return fmt.Errorf("%s holds no network of stage %s", c.From, c.Stage)
+	}
+	return t.From(m)
 }
 
 // evaluate measures the averaged weights as they would ship and keeps those

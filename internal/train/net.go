@@ -261,6 +261,50 @@ func (n *net) gradients(image []float32, labels []uint8, loss conv.LossConfig, r
 	return res
 }
 
+// unfold takes folded weights apart again: the normalisation gets the statistics
+// that some samples show, and gamma and beta that make up for it, so that the
+// network stays the same and can go on learning.
+func (n *net) unfold(m *segment.Model, s Sampler, samples int) {
+	for i, b := range n.blocks {
+		b.weights.SetTorch(m.Weight[i])
+		copy(n.params[b.oBeta:], m.Bias[i])
+		for c := range b.Out {
+			n.params[b.oGamma+c] = 1
+			n.running[b.oMean+c], n.running[b.oVar+c] = 0, 1-varianceEpsilon
+		}
+	}
+	for k := range segment.Logits {
+		for c := range n.arch.Base {
+			n.params[n.oHeadW+c*segment.Logits+k] = m.HeadW[k*n.arch.Base+c]
+		}
+		n.params[n.oHeadB+k] = m.HeadB[k]
+	}
+	n.pack()
+	mean, square := make([]float64, len(n.running)), make([]float64, len(n.running))
+	for i := range samples {
+		image, _ := s.At(uint64(i))
+		n.input.SetChannel(0, image)
+		// Leaning wholly on the running statistics, which are 0 and 1.
+		n.forward(renorm{RMax: math.Inf(1), DMax: math.Inf(1)})
+		for _, b := range n.blocks {
+			for c := range b.Out {
+				v := 1/(b.rstd[c]*b.rstd[c]) - varianceEpsilon
+				mean[b.oMean+c] += b.mean[c] / float64(samples)
+				square[b.oMean+c] += (v + b.mean[c]*b.mean[c]) / float64(samples)
+			}
+		}
+	}
+	for _, b := range n.blocks {
+		for c := range b.Out {
+			mu := mean[b.oMean+c]
+			v := max(square[b.oMean+c]-mu*mu, 0)
+			n.running[b.oMean+c], n.running[b.oVar+c] = float32(mu), float32(v)
+			n.params[b.oGamma+c] = float32(math.Sqrt(v + varianceEpsilon))
+			n.params[b.oBeta+c] += float32(mu)
+		}
+	}
+}
+
 // export folds the normalisation into the convolutions:
 // w' = w*gamma/std, b' = beta - mean*gamma/std, with running statistics.
 func (n *net) export(params, running []float32, p segment.Provenance) *segment.Model {

@@ -103,6 +103,46 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// TestFrom: a run that starts with shipped weights starts where they stand, and
+// goes on learning.
+func TestFrom(t *testing.T) {
+	first := newTrainer(300, 2)
+	for range 300 {
+		first.Step()
+	}
+	m := first.Model()
+	dice := func(m *segment.Model) float64 {
+		sc, err := EvaluateBoxes(context.Background(), m, 2, newBlobs(small), 6)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return (sc.Dice[14] + sc.Dice[29]) / 2
+	}
+	second := newTrainer(200, 2)
+	if err := second.From(m); err != nil {
+		t.Fatal(err)
+	}
+	before := dice(m)
+	if got := dice(second.Model()); math.Abs(got-before) > .002 {
+		t.Errorf("Dice %.4f at the start, %.4f of the weights", got, before)
+	}
+	var last StepResult
+	for range 200 {
+		last = second.Step()
+	}
+	if got := dice(second.Model()); got < before-.01 || math.IsNaN(last.Value) {
+		t.Errorf("Dice %.4f after 200 more steps, %.4f before", got, before)
+	}
+	if err := second.From(m); err == nil {
+		t.Error("a run that has begun started anew")
+	}
+	other := small
+	other.Base = 16
+	if err := New(Config{Arch: other, Seed: 3, Steps: 1}, 1, newBlobs(other), newBlobs(other)).From(m); err == nil {
+		t.Error("weights of another width were taken")
+	}
+}
+
 //go:embed testdata/gradients.bin
 var oracle []byte
 

@@ -25,6 +25,9 @@ type Config struct {
 	LearningRate float64              `json:"learning_rate"` // at its top
 	Maps         []string             `json:"training_maps"`
 	HeldOut      []string             `json:"held_out_maps"`
+	// Warm says that the run began with weights that had learnt before: class
+	// weights are 1, and the normalisation leans on running statistics, at once.
+	Warm bool `json:"warm,omitempty"`
 }
 
 // The schedule. Class weights start at frequency^-1/2, without which small
@@ -86,6 +89,22 @@ func New(cfg Config, threads int, a, b Sampler) *Trainer {
 	return t
 }
 
+// From starts the run with a model's weights, before its first step.
+func (t *Trainer) From(m *segment.Model) error {
+	if m.Architecture != t.cfg.Arch {
+		return fmt.Errorf("train: weights of architecture %+v can't start a run of %+v", m.Architecture, t.cfg.Arch)
+	}
+	if t.step > 0 {
+		return errors.New("train: the run has begun already")
+	}
+	const seen = 24 // samples that the statistics are taken from
+	t.net.unfold(m, t.samples[0], seen)
+	t.cfg.Warm = true
+	copy(t.average, t.net.params)
+	copy(t.averageRunning, t.net.running)
+	return nil
+}
+
 // StepResult is what one step reports.
 type StepResult struct {
 	Step         int
@@ -114,6 +133,9 @@ func (t *Trainer) next() sample {
 func (t *Trainer) loss() conv.LossConfig {
 	cfg := conv.LossConfig{CE: crossEntropy, Dice: 1}
 	anneal := min(1, float64(t.step)/annealSteps)
+	if t.cfg.Warm {
+		anneal = 1
+	}
 	for k, f := range t.frequency {
 		cfg.ClassWeight[k] = float32(math.Pow(max(f, 1e-6), -.5*(1-anneal)))
 	}
@@ -127,6 +149,9 @@ func (t *Trainer) rate() float64 {
 }
 
 func (t *Trainer) renorm() renorm {
+	if t.cfg.Warm {
+		return renorm{RMax: renormRMax, DMax: renormDMax, Momentum: runningMomentum}
+	}
 	ramp := min(1, max(0, float64(t.step-renormFrom)/(renormFull-renormFrom)))
 	return renorm{
 		RMax: 1 + (renormRMax-1)*ramp, DMax: renormDMax * ramp,
@@ -232,6 +257,6 @@ func (t *Trainer) Load(path string) error {
 	if _, err := r.ReadByte(); err != io.EOF {
 		return fmt.Errorf("checkpoint %s has trailing bytes", path)
 	}
-	t.step = h.Step
+	t.step, t.cfg.Warm = h.Step, h.Config.Warm
 	return nil
 }
