@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,6 +21,7 @@ type evaluateCmd struct {
 	chosen
 	Real     string `help:"Folder of real labelled heads." default:"../shared/data/scans/t1"`
 	Validate int    `help:"Held-out synthetic heads." default:"64"`
+	Degraded int    `help:"Held-out heads of each kind of degradation; 0 leaves that table out." default:"8"`
 	Out      string `help:"Write the weights here with this evaluation and the predicted errors of volumes in their header."`
 	Errors   int    `help:"Synthetic heads on which predicted errors are calibrated, with --out." default:"200"`
 }
@@ -50,6 +52,9 @@ func (c *evaluateCmd) Run(ctx context.Context) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	if err := c.degraded(ctx, n, w); err != nil {
+		return err
+	}
 	if err := c.real(ctx, n, w); err != nil {
 		return err
 	}
@@ -67,6 +72,28 @@ func (c *evaluateCmd) Run(ctx context.Context) error {
 		return err
 	}
 	return writeWeights(c.Out, weights)
+}
+
+// degraded prints the accuracy on heads with one thing wrong.
+func (c *evaluateCmd) degraded(ctx context.Context, n *segment.Network, w *tabwriter.Writer) error {
+	if c.Degraded == 0 {
+		return nil
+	}
+	l, _ := anatomy.ByName("Left-Hippocampus")
+	fmt.Fprintf(w, "\ndegradation, %d heads each\tmean of 31\thippocampus\thippocampal volume RMS error\n", c.Degraded)
+	for _, d := range train.Degradations {
+		heads, err := c.heads(4, d.Config)
+		if err != nil {
+			return err
+		}
+		sc, err := train.EvaluateHeads(ctx, n, heads, c.Degraded)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "%s\t%.3f\t%.3f\t%.1f %%\n", d.Name, sc.Mean, sc.Hippocampus, 100*math.Hypot(sc.RelativeError[l.Class], sc.RelativeError[l.Mirror])/math.Sqrt2)
+	}
+	fmt.Fprintln(w)
+	return w.Flush()
 }
 
 // real prints the accuracy on real heads, which took no part in training nor

@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 
@@ -67,11 +68,29 @@ func (s sampler) At(i uint64) ([]float32, []uint8) {
 }
 
 type data struct {
-	Maps string `help:"Folder of the label maps (training_seg_01.nii.gz to 20)." default:"../shared/data/labelmaps" type:"existingdir" env:"NEUROSCREEN_LABELMAPS"`
+	loaded map[string]*synth.Maps // by their names
+	Maps   string                 `help:"Folder of the label maps (training_seg_01.nii.gz to 20)." default:"../shared/data/labelmaps" type:"existingdir" env:"NEUROSCREEN_LABELMAPS"`
 }
 
-func (d data) samplers(n int, names []string, arch segment.Architecture, cfg func([3]int, float64) synth.Config, seed uint64) ([]train.Sampler, error) {
-	maps, err := synth.LoadMaps(d.Maps, names...)
+// load reads maps once.
+func (d *data) load(names ...string) (*synth.Maps, error) {
+	key := strings.Join(names, " ")
+	if m, ok := d.loaded[key]; ok {
+		return m, nil
+	}
+	m, err := synth.LoadMaps(d.Maps, names...)
+	if err != nil {
+		return nil, err
+	}
+	if d.loaded == nil {
+		d.loaded = map[string]*synth.Maps{}
+	}
+	d.loaded[key] = m
+	return m, nil
+}
+
+func (d *data) samplers(n int, names []string, arch segment.Architecture, cfg func([3]int, float64) synth.Config, seed uint64) ([]train.Sampler, error) {
+	maps, err := d.load(names...)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +105,7 @@ func (d data) samplers(n int, names []string, arch segment.Architecture, cfg fun
 }
 
 // heads of the held-out maps, drawn by one config after the other.
-func (d data) heads(seed uint64, configs ...func([3]int, float64) synth.Config) (*train.Heads, error) {
+func (d *data) heads(seed uint64, configs ...func([3]int, float64) synth.Config) (*train.Heads, error) {
 	h := &train.Heads{Grid: train.HeadGrid}
 	arch := segment.Architecture{Shape: h.Grid.Shape, VoxelMM: 1}
 	for _, cfg := range configs {

@@ -37,7 +37,7 @@ func (c *stabilityCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	maps, err := synth.LoadMaps(c.Maps, heldOut...)
+	maps, err := c.load(heldOut...)
 	if err != nil {
 		return err
 	}

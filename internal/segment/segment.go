@@ -22,7 +22,7 @@ type Network struct {
 	inner   *UNet         // nil when there is none
 	turn    chan struct{} // holds a token while the nets are free
 	p, q    []float32     // posteriors of the whole head, and of its mirror image
-	sides   [2][]float32  // and of the inner boxes, left and right
+	sides   [2][]float32  // and of the inner boxes, left and right; the first takes q's place
 }
 
 // New prepares weights for use on a number of threads; 0 uses every core. There
@@ -32,13 +32,15 @@ func New(w *Weights, threads int) *Network {
 		threads = runtime.GOMAXPROCS(0)
 	}
 	n := &Network{weights: w, whole: NewUNet(w.Whole, threads), turn: make(chan struct{}, 1)}
-	n.p = make([]float32, w.Whole.Architecture.Voxels()*Logits)
-	n.q = make([]float32, len(n.p))
+	voxels := w.Whole.Architecture.Voxels()
+	n.p, n.q = make([]float32, voxels*Logits), make([]float32, voxels*Logits)
 	if w.Inner != nil {
 		n.inner = NewUNet(w.Inner, threads)
-		for side := range n.sides {
-			n.sides[side] = make([]float32, w.Inner.Architecture.Voxels()*Logits)
+		need := w.Inner.Architecture.Voxels() * Logits
+		if need > len(n.q) {
+			n.q = make([]float32, need)
 		}
+		n.sides = [2][]float32{n.q[:need], make([]float32, need)}
 	}
 	n.turn <- struct{}{}
 	return n
@@ -96,7 +98,7 @@ func (n *Network) Segment(ctx context.Context, v *volume.Volume) (*Segmentation,
 	if err != nil {
 		return nil, err
 	}
-	if err := n.whole.Posteriors(ctx, mirrored(image, whole.shape[0]), n.q); err != nil {
+	if err := n.whole.Posteriors(ctx, mirrored(image, whole.shape[0]), n.q[:len(n.p)]); err != nil {
 		return nil, err
 	}
 	counts := n.average()
