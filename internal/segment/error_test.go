@@ -13,7 +13,7 @@ import (
 func observed(r *rand.Rand, heads int, lost float64) []Observed {
 	seen := make([]Observed, heads)
 	for i := range seen {
-		s := Signs{Doubt: .05 + .3*r.Float64(), FlipOverlap: .05 + .4*r.Float64(), FlipVolume: .1 * r.Float64()}
+		s := Signs{Doubt: .05 + .3*r.Float64(), FlipOverlap: .05 + .4*r.Float64(), FlipVolume: .1 * r.Float64(), InnerVolume: .1 * r.Float64()}
 		seen[i] = Observed{Signs: s, Error: .03 + s.Doubt*s.FlipOverlap*r.NormFloat64()}
 		if r.Float64() < lost {
 			seen[i].Error = -4
@@ -56,19 +56,19 @@ func TestFittedErrors(t *testing.T) {
 					t.Errorf("slope %d is %.2f: worse signs would predict less", i, v)
 				}
 			}
-			if m.Slopes[0] < .4 || m.Slopes[1] < .4 || m.Slopes[2] > .3 {
-				t.Errorf("slopes %.2f, want about 1, 1 and 0", m.Slopes)
+			if m.Slopes[0] < .4 || m.Slopes[1] < .4 || m.Slopes[2] > .3 || m.Slopes[3] > .3 {
+				t.Errorf("slopes %.2f, want about 1, 1, 0 and 0", m.Slopes)
 			}
 		})
 	}
 }
 
 func TestPredictedErrorHasBounds(t *testing.T) {
-	m := ErrorModel{Bias: 0, Base: 0, Slopes: [numSigns]float64{1, 1, 1}, Least: .02}
+	m := ErrorModel{Bias: 0, Base: 0, Slopes: [numSigns]float64{1, 1, 1, 1}, Least: .02}
 	if got := m.Predict(Signs{}); got != .02 {
 		t.Errorf("without doubt %.3f, want the least, .02", got)
 	}
-	if got := m.Predict(Signs{1, 1, 9}); got != 1 {
+	if got := m.Predict(Signs{1, 1, 9, 9}); got != 1 {
 		t.Errorf("without hope %.3f, want 1", got)
 	}
 }

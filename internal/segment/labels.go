@@ -176,6 +176,17 @@ func (s *Segmentation) measure(whole *part, inner []part) {
 	s.Confidence /= max(labelled, 1)
 }
 
+// compareInner compares the volumes with those of the whole head's labels alone.
+func (s *Segmentation) compareInner(labels []uint8, voxelMM3 float64) {
+	var voxels [anatomy.NumClasses]float64
+	for _, l := range labels {
+		voxels[l]++
+	}
+	for k := range s.Signs {
+		s.Signs[k].InnerVolume = math.Abs(math.Log((s.MM3[k]/voxelMM3 + 1) / (voxels[k] + 1)))
+	}
+}
+
 // cellsOf are the cells of the whole head's box that an inner part's core
 // fills; placeInner sees to it that these are whole cells.
 func (f *part) cellsOf(inner *part) (c cells) {

@@ -110,6 +110,9 @@ func (n *Network) Segment(ctx context.Context, v *volume.Volume) (*Segmentation,
 	}
 	s := &Segmentation{FlipDice: counts.dice()}
 	s.measure(&whole, inner)
+	if len(inner) > 0 {
+		s.compareInner(whole.labels, cube(whole.mm))
+	}
 	for k := range s.MM3 {
 		s.Signs[k].compareMirror(&counts, k)
 		s.Errors[k] = n.weights.volumeError(anatomy.Class(k), s.Signs[k], s.MM3[k])
