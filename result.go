@@ -17,7 +17,8 @@ type Result struct {
 	Modality              Modality           `json:"modality"`
 	Input                 Input              `json:"input"`
 	Software              Software           `json:"software"`
-	Settings              any                `json:"settings"` // of the site, with defaults filled in: thresholds and priors behind flags and posteriors
+	Settings              any                `json:"settings"`         // of the site, with defaults filled in: thresholds and priors behind flags and posteriors
+	SettingsVersion       int                `json:"settings_version"` // of the site's settings; 0 when none were stored
 	QC                    QC                 `json:"qc"`
 	IntracranialVolumeMM3 *float64           `json:"intracranial_volume_mm3"`
 	Volumes               []Volume           `json:"volumes"`
@@ -73,6 +74,7 @@ type Volume struct {
 	Label           int         `json:"label"`     // FreeSurfer label, e.g. 17
 	MM3             float64     `json:"mm3"`
 	StandardErrorMM float64     `json:"standard_error_mm3"`
+	BiasErrorMM     float64     `json:"bias_error_mm3"` // part of the standard error that is the network's own and cancels between sides and between visits
 	PercentICV      *float64    `json:"percent_icv"`
 	ExpectedMM3     *float64    `json:"expected_mm3"`
 	P5MM3           *float64    `json:"p5_mm3"`
@@ -135,6 +137,24 @@ type Score struct {
 	Intercept       float64        `json:"intercept"`
 	Contributions   []Contribution `json:"contributions"`
 	IntendedUse     string         `json:"intended_use"`
+	Conformal       *ConformalSet  `json:"conformal"` // null where the model has none
+	Explanation     Explanation    `json:"explanation"`
+}
+
+// ConformalSet says which of case and control a score can't exclude at an
+// error rate that holds within each class.
+type ConformalSet struct {
+	ErrorRate float64 `json:"error_rate"`
+	Set       string  `json:"set"`       // "case", "control", "both" or "neither"
+	Validated bool    `json:"validated"` // coverage was counted on this segmenter's volumes
+	Text      string  `json:"text"`
+}
+
+// Explanation is a score in words, for a clinician.
+type Explanation struct {
+	Reasons     []string `json:"reasons"`      // what each feature did, strongest first, then all together
+	WouldChange []string `json:"would_change"` // the smallest single change that would move the flag
+	Uncertain   []string `json:"uncertain"`    // what is missing, doubtful or out of sight
 }
 
 // Contribution of one feature to ln(likelihood ratio).

@@ -17,6 +17,9 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"neuroscreen"
+	"neuroscreen/internal/model"
+	"neuroscreen/internal/norm"
+	"neuroscreen/internal/timeline"
 
 	"github.com/oapi-codegen/runtime"
 	openapi_types "github.com/oapi-codegen/runtime/types"
@@ -100,6 +103,9 @@ func (e ListCasesParamsSort) Valid() bool {
 	}
 }
 
+// AgePrior Share of people who have the condition, from this age up to the next entry's; a prior of 0 ends the range.
+type AgePrior = model.AgePrior
+
 // AgeYears At the scan
 type AgeYears = float64
 
@@ -179,6 +185,9 @@ type CaseList struct {
 // Condition defines model for Condition.
 type Condition = neuroscreen.Condition
 
+// ConformalSet Which of case and control a score can't exclude, at an error rate that holds within each class.
+type ConformalSet = neuroscreen.ConformalSet
+
 // Contribution defines model for Contribution.
 type Contribution = neuroscreen.Contribution
 
@@ -193,6 +202,9 @@ type Date = string
 
 // EducationYears defines model for EducationYears.
 type EducationYears = float64
+
+// Explanation A score in words.
+type Explanation = neuroscreen.Explanation
 
 // FieldStrength defines model for FieldStrength.
 type FieldStrength = float64
@@ -260,11 +272,60 @@ type ModelList struct {
 	Models []ModelCard `json:"models"`
 }
 
+// NewCalibration defines model for NewCalibration.
+type NewCalibration struct {
+	// Note Why, for the trail; no patient data
+	Note           string          `json:"note"`
+	Recalibrations []Recalibration `json:"recalibrations,omitempty"`
+
+	// Replaces The version that was looked at; 0 before any was stored
+	Replaces int `json:"replaces"`
+
+	// SiteShift Where healthy people measured at a site lie against the norm; written by `neuroscreen validate`.
+	SiteShift *Shift `json:"site_shift,omitempty"`
+}
+
 // NewKey defines model for NewKey.
 type NewKey struct {
 	// Name Who or what uses it, for the audit trail
 	Name string `json:"name"`
 	Role Role   `json:"role"`
+}
+
+// NewSettings defines model for NewSettings.
+type NewSettings struct {
+	// Note Why, for the trail; no patient data
+	Note string `json:"note"`
+
+	// Replaces The version that was looked at; 0 before any was stored
+	Replaces int `json:"replaces"`
+
+	// Settings What a site may change of the scores. A field that is left out takes its default; no priors at all are written as an empty list.
+	Settings ScoreSettings `json:"settings"`
+}
+
+// NormCurve defines model for NormCurve.
+type NormCurve struct {
+	// AdjustsForSex False where the norm corrects for age and head size only
+	AdjustsForSex         bool    `json:"adjusts_for_sex"`
+	IntracranialVolumeMm3 float64 `json:"intracranial_volume_mm3"`
+
+	// Norms As in a result's software.norms
+	Norms           []Asset     `json:"norms"`
+	Points          []NormPoint `json:"points"`
+	SettingsVersion int         `json:"settings_version"`
+	Sex             Sex         `json:"sex"`
+	Structure       string      `json:"structure"`
+}
+
+// NormPoint defines model for NormPoint.
+type NormPoint struct {
+	AgeYears float64 `json:"age_years"`
+
+	// ExpectedMm3 The median
+	ExpectedMm3 float64 `json:"expected_mm3"`
+	P5Mm3       float64 `json:"p5_mm3"`
+	P95Mm3      float64 `json:"p95_mm3"`
 }
 
 // Problem defines model for Problem.
@@ -288,6 +349,9 @@ type Problem struct {
 
 // Reason defines model for Reason.
 type Reason = neuroscreen.Reason
+
+// Recalibration ln(likelihood ratio) becomes intercept + slope x ln(likelihood ratio), for one version of one model and one segmenter.
+type Recalibration = model.Recalibration
 
 // Result Volumes in mm3, lengths in mm, times in ms. ln(likelihood_ratio) = intercept + sum of log_lr; logit(posterior) = logit(prior) + ln(likelihood_ratio).
 type Result = neuroscreen.Result
@@ -358,11 +422,65 @@ type ScanUpdate struct {
 // Score defines model for Score.
 type Score = neuroscreen.Score
 
+// ScoreSettings What a site may change of the scores. A field that is left out takes its default; no priors at all are written as an empty list.
+type ScoreSettings = model.Settings
+
+// SettingsVersion defines model for SettingsVersion.
+type SettingsVersion struct {
+	At time.Time `json:"at"`
+
+	// By Id of a key, or system:<part>
+	By      string `json:"by"`
+	Note    string `json:"note"`
+	Version int    `json:"version"`
+}
+
+// SettingsVersionList defines model for SettingsVersionList.
+type SettingsVersionList struct {
+	NextCursor *string           `json:"next_cursor,omitempty"`
+	Versions   []SettingsVersion `json:"versions"`
+}
+
 // Sex defines model for Sex.
 type Sex = neuroscreen.Sex
 
+// Shift Where healthy people measured at a site lie against the norm; written by `neuroscreen validate`.
+type Shift = norm.Shift
+
 // ShortText defines model for ShortText.
 type ShortText = string
+
+// Site defines model for Site.
+type Site struct {
+	CreatedAt time.Time `json:"created_at"`
+	Name      string    `json:"name"`
+
+	// SettingsVersion 0 while none were stored
+	SettingsVersion int `json:"settings_version"`
+}
+
+// SiteList defines model for SiteList.
+type SiteList struct {
+	Sites []Site `json:"sites"`
+}
+
+// SiteSettings defines model for SiteSettings.
+type SiteSettings struct {
+	// Effective What a site may change of the scores. A field that is left out takes its default; no priors at all are written as an empty list.
+	Effective      ScoreSettings    `json:"effective"`
+	Made           *SettingsVersion `json:"made,omitempty"`
+	Recalibrations []Recalibration  `json:"recalibrations"`
+
+	// Settings What a site may change of the scores. A field that is left out takes its default; no priors at all are written as an empty list.
+	Settings ScoreSettings `json:"settings"`
+	Site     string        `json:"site"`
+
+	// SiteShift Where healthy people measured at a site lie against the norm; written by `neuroscreen validate`.
+	SiteShift *Shift `json:"site_shift,omitempty"`
+
+	// Version 0 while none were stored
+	Version int `json:"version"`
+}
 
 // StageTime defines model for StageTime.
 type StageTime = neuroscreen.StageTime
@@ -376,11 +494,20 @@ type SubjectID = string
 // TR defines model for TR.
 type TR = float64
 
+// Timeline defines model for Timeline.
+type Timeline = timeline.Timeline
+
 // UID defines model for UID.
 type UID = string
 
+// Visit defines model for Visit.
+type Visit = timeline.Visit
+
 // Volume defines model for Volume.
 type Volume = neuroscreen.Volume
+
+// VolumeChange defines model for VolumeChange.
+type VolumeChange = timeline.Change
 
 // Cursor defines model for Cursor.
 type Cursor = string
@@ -390,6 +517,9 @@ type Limit = int
 
 // ScanID defines model for ScanID.
 type ScanID = openapi_types.UUID
+
+// SiteName defines model for SiteName.
+type SiteName = string
 
 // Version defines model for Version.
 type Version = int
@@ -434,6 +564,21 @@ type ListCasesParams struct {
 
 // ListCasesParamsSort defines parameters for ListCases.
 type ListCasesParamsSort string
+
+// GetNormCurveParams defines parameters for GetNormCurve.
+type GetNormCurveParams struct {
+	Structure             string   `form:"structure" json:"structure"`
+	Sex                   Sex      `form:"sex" json:"sex"`
+	IntracranialVolumeMm3 float64  `form:"intracranial_volume_mm3" json:"intracranial_volume_mm3"`
+	FromAge               *float64 `form:"from_age,omitempty" json:"from_age,omitempty"`
+	ToAge                 *float64 `form:"to_age,omitempty" json:"to_age,omitempty"`
+
+	// Step Years between points
+	Step *float64 `form:"step,omitempty" json:"step,omitempty"`
+
+	// SettingsVersion Whose local-control shift applies; the site's current one if not given, none with 0
+	SettingsVersion *int `form:"settings_version,omitempty" json:"settings_version,omitempty"`
+}
 
 // FindScansParams defines parameters for FindScans.
 type FindScansParams struct {
@@ -499,11 +644,31 @@ type GetSegmentationParams struct {
 	Version *Version `form:"version,omitempty" json:"version,omitempty"`
 }
 
+// GetSiteSettingsParams defines parameters for GetSiteSettings.
+type GetSiteSettingsParams struct {
+	// Version The newest if not given; 0 is what holds before any was stored
+	Version *int `form:"version,omitempty" json:"version,omitempty"`
+}
+
+// ListSiteSettingsParams defines parameters for ListSiteSettings.
+type ListSiteSettingsParams struct {
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor `next_cursor` of the page before
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
 // CreateKeyJSONRequestBody defines body for CreateKey for application/json ContentType.
 type CreateKeyJSONRequestBody = NewKey
 
 // UpdateScanJSONRequestBody defines body for UpdateScan for application/json ContentType.
 type UpdateScanJSONRequestBody = ScanUpdate
+
+// PutSiteCalibrationJSONRequestBody defines body for PutSiteCalibration for application/json ContentType.
+type PutSiteCalibrationJSONRequestBody = NewCalibration
+
+// PutSiteSettingsJSONRequestBody defines body for PutSiteSettings for application/json ContentType.
+type PutSiteSettingsJSONRequestBody = NewSettings
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -662,6 +827,14 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/models (the `ListModels` operationId).
 	ListModels(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetNormCurve What healthy people have over age, for one structure, sex and head size
+	//
+	// For plotting a volume of a result on its curve: with the result's sex and intracranial volume and the settings version that it names, the curve passes through the
+	// result's own expected and 5 to 95 % values at its age, as long as `norms` are those of the result.
+	//
+	// Corresponds with GET /v1/norms/curve (the `GetNormCurve` operationId).
+	GetNormCurve(ctx context.Context, params *GetNormCurveParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// FindScans Find scans again, for example when the answer to a post was lost
 	//
 	// Newest first, at most 200. At least one parameter is needed.
@@ -757,6 +930,73 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/scans/{scan_id}/segmentation.nii.gz (the `GetSegmentation` operationId).
 	GetSegmentation(ctx context.Context, scanID ScanID, params *GetSegmentationParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListSites The key's own site
+	//
+	// Corresponds with GET /v1/sites (the `ListSites` operationId).
+	ListSites(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PutSiteCalibrationWithBody Replace the local-control shift and the recalibrations
+	//
+	// Makes a new version of the site's settings; thresholds and priors stay. Shift and recalibrations come together, because a recalibration is fitted on scores that
+	// the shift has entered; what is left out is removed. `neuroscreen validate` writes them, `neuroscreen site accept` sends them. Stored results stay as they are.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /v1/sites/{site}/calibration (the `PutSiteCalibration` operationId).
+	PutSiteCalibrationWithBody(ctx context.Context, site SiteName, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PutSiteCalibration Replace the local-control shift and the recalibrations
+	//
+	// Makes a new version of the site's settings; thresholds and priors stay. Shift and recalibrations come together, because a recalibration is fitted on scores that
+	// the shift has entered; what is left out is removed. `neuroscreen validate` writes them, `neuroscreen site accept` sends them. Stored results stay as they are.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /v1/sites/{site}/calibration (the `PutSiteCalibration` operationId).
+	PutSiteCalibration(ctx context.Context, site SiteName, body PutSiteCalibrationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetSiteSettings Thresholds, priors and calibration of a site
+	//
+	// Corresponds with GET /v1/sites/{site}/settings (the `GetSiteSettings` operationId).
+	GetSiteSettings(ctx context.Context, site SiteName, params *GetSiteSettingsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PutSiteSettingsWithBody Replace thresholds, priors and conformal error rate
+	//
+	// Makes a new version of the site's settings; the calibration stays. Fields that are left out take their defaults. Results that are stored keep the settings
+	// that they were made with; analyse a scan again (POST /v1/scans/{scan_id}/retry) to score it with the new ones.
+	// 409 `settings-changed` when `replaces` is not the newest version any more.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /v1/sites/{site}/settings (the `PutSiteSettings` operationId).
+	PutSiteSettingsWithBody(ctx context.Context, site SiteName, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PutSiteSettings Replace thresholds, priors and conformal error rate
+	//
+	// Makes a new version of the site's settings; the calibration stays. Fields that are left out take their defaults. Results that are stored keep the settings
+	// that they were made with; analyse a scan again (POST /v1/scans/{scan_id}/retry) to score it with the new ones.
+	// 409 `settings-changed` when `replaces` is not the newest version any more.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /v1/sites/{site}/settings (the `PutSiteSettings` operationId).
+	PutSiteSettings(ctx context.Context, site SiteName, body PutSiteSettingsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListSiteSettings Who changed the settings, when and why
+	//
+	// Newest first.
+	//
+	// Corresponds with GET /v1/sites/{site}/settings/versions (the `ListSiteSettings` operationId).
+	ListSiteSettings(ctx context.Context, site SiteName, params *ListSiteSettingsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetTimeline One person over time
+	//
+	// The current results of the person's scans, oldest first, and for each structure the change from visit to visit, and from the first to the last, beside the
+	// smallest change that the measurement can tell from its own error (95 %). A change inside that is no measurable change.
+	//
+	// Corresponds with GET /v1/subjects/{subject}/timeline (the `GetTimeline` operationId).
+	GetTimeline(ctx context.Context, subject SubjectID, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // GetHome What this is and where to look
@@ -972,6 +1212,24 @@ func (c *Client) RevokeKey(ctx context.Context, keyID openapi_types.UUID, reqEdi
 // Corresponds with GET /v1/models (the `ListModels` operationId).
 func (c *Client) ListModels(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListModelsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetNormCurve What healthy people have over age, for one structure, sex and head size
+//
+// For plotting a volume of a result on its curve: with the result's sex and intracranial volume and the settings version that it names, the curve passes through the
+// result's own expected and 5 to 95 % values at its age, as long as `norms` are those of the result.
+//
+// Corresponds with GET /v1/norms/curve (the `GetNormCurve` operationId).
+func (c *Client) GetNormCurve(ctx context.Context, params *GetNormCurveParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetNormCurveRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -1198,6 +1456,153 @@ func (c *Client) RetryScan(ctx context.Context, scanID ScanID, reqEditors ...Req
 // Corresponds with GET /v1/scans/{scan_id}/segmentation.nii.gz (the `GetSegmentation` operationId).
 func (c *Client) GetSegmentation(ctx context.Context, scanID ScanID, params *GetSegmentationParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetSegmentationRequest(c.Server, scanID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListSites The key's own site
+//
+// Corresponds with GET /v1/sites (the `ListSites` operationId).
+func (c *Client) ListSites(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListSitesRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PutSiteCalibrationWithBody Replace the local-control shift and the recalibrations
+//
+// Makes a new version of the site's settings; thresholds and priors stay. Shift and recalibrations come together, because a recalibration is fitted on scores that
+// the shift has entered; what is left out is removed. `neuroscreen validate` writes them, `neuroscreen site accept` sends them. Stored results stay as they are.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /v1/sites/{site}/calibration (the `PutSiteCalibration` operationId).
+func (c *Client) PutSiteCalibrationWithBody(ctx context.Context, site SiteName, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutSiteCalibrationRequestWithBody(c.Server, site, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PutSiteCalibration Replace the local-control shift and the recalibrations
+//
+// Makes a new version of the site's settings; thresholds and priors stay. Shift and recalibrations come together, because a recalibration is fitted on scores that
+// the shift has entered; what is left out is removed. `neuroscreen validate` writes them, `neuroscreen site accept` sends them. Stored results stay as they are.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /v1/sites/{site}/calibration (the `PutSiteCalibration` operationId).
+func (c *Client) PutSiteCalibration(ctx context.Context, site SiteName, body PutSiteCalibrationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutSiteCalibrationRequest(c.Server, site, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetSiteSettings Thresholds, priors and calibration of a site
+//
+// Corresponds with GET /v1/sites/{site}/settings (the `GetSiteSettings` operationId).
+func (c *Client) GetSiteSettings(ctx context.Context, site SiteName, params *GetSiteSettingsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetSiteSettingsRequest(c.Server, site, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PutSiteSettingsWithBody Replace thresholds, priors and conformal error rate
+//
+// Makes a new version of the site's settings; the calibration stays. Fields that are left out take their defaults. Results that are stored keep the settings
+// that they were made with; analyse a scan again (POST /v1/scans/{scan_id}/retry) to score it with the new ones.
+// 409 `settings-changed` when `replaces` is not the newest version any more.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /v1/sites/{site}/settings (the `PutSiteSettings` operationId).
+func (c *Client) PutSiteSettingsWithBody(ctx context.Context, site SiteName, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutSiteSettingsRequestWithBody(c.Server, site, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PutSiteSettings Replace thresholds, priors and conformal error rate
+//
+// Makes a new version of the site's settings; the calibration stays. Fields that are left out take their defaults. Results that are stored keep the settings
+// that they were made with; analyse a scan again (POST /v1/scans/{scan_id}/retry) to score it with the new ones.
+// 409 `settings-changed` when `replaces` is not the newest version any more.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /v1/sites/{site}/settings (the `PutSiteSettings` operationId).
+func (c *Client) PutSiteSettings(ctx context.Context, site SiteName, body PutSiteSettingsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutSiteSettingsRequest(c.Server, site, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListSiteSettings Who changed the settings, when and why
+//
+// Newest first.
+//
+// Corresponds with GET /v1/sites/{site}/settings/versions (the `ListSiteSettings` operationId).
+func (c *Client) ListSiteSettings(ctx context.Context, site SiteName, params *ListSiteSettingsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListSiteSettingsRequest(c.Server, site, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetTimeline One person over time
+//
+// The current results of the person's scans, oldest first, and for each structure the change from visit to visit, and from the first to the last, beside the
+// smallest change that the measurement can tell from its own error (95 %). A change inside that is no measurable change.
+//
+// Corresponds with GET /v1/subjects/{subject}/timeline (the `GetTimeline` operationId).
+func (c *Client) GetTimeline(ctx context.Context, subject SubjectID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetTimelineRequest(c.Server, subject)
 	if err != nil {
 		return nil, err
 	}
@@ -1774,6 +2179,120 @@ func NewListModelsRequest(server string) (*http.Request, error) {
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetNormCurveRequest constructs an http.Request for the GetNormCurve method
+func NewGetNormCurveRequest(server string, params *GetNormCurveParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/norms/curve")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "structure", params.Structure, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "sex", params.Sex, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "intracranial_volume_mm3", params.IntracranialVolumeMm3, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "number", Format: "double"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if params.FromAge != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "from_age", *params.FromAge, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "number", Format: "double"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ToAge != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "to_age", *params.ToAge, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "number", Format: "double"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Step != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "step", *params.Step, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "number", Format: "double"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.SettingsVersion != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "settings_version", *params.SettingsVersion, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
@@ -2622,6 +3141,295 @@ func NewGetSegmentationRequest(server string, scanID ScanID, params *GetSegmenta
 	return req, nil
 }
 
+// NewListSitesRequest constructs an http.Request for the ListSites method
+func NewListSitesRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/sites")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPutSiteCalibrationRequest calls the generic PutSiteCalibration builder with application/json body
+func NewPutSiteCalibrationRequest(server string, site SiteName, body PutSiteCalibrationJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPutSiteCalibrationRequestWithBody(server, site, "application/json", bodyReader)
+}
+
+// NewPutSiteCalibrationRequestWithBody constructs an http.Request for the PutSiteCalibration method, with any body, and a specified content type
+func NewPutSiteCalibrationRequestWithBody(server string, site SiteName, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "site", site, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/sites/%s/calibration", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetSiteSettingsRequest constructs an http.Request for the GetSiteSettings method
+func NewGetSiteSettingsRequest(server string, site SiteName, params *GetSiteSettingsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "site", site, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/sites/%s/settings", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Version != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "version", *params.Version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPutSiteSettingsRequest calls the generic PutSiteSettings builder with application/json body
+func NewPutSiteSettingsRequest(server string, site SiteName, body PutSiteSettingsJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPutSiteSettingsRequestWithBody(server, site, "application/json", bodyReader)
+}
+
+// NewPutSiteSettingsRequestWithBody constructs an http.Request for the PutSiteSettings method, with any body, and a specified content type
+func NewPutSiteSettingsRequestWithBody(server string, site SiteName, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "site", site, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/sites/%s/settings", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListSiteSettingsRequest constructs an http.Request for the ListSiteSettings method
+func NewListSiteSettingsRequest(server string, site SiteName, params *ListSiteSettingsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "site", site, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/sites/%s/settings/versions", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetTimelineRequest constructs an http.Request for the GetTimeline method
+func NewGetTimelineRequest(server string, subject SubjectID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "subject", subject, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/subjects/%s/timeline", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 func (c *Client) applyEditors(ctx context.Context, req *http.Request, additionalEditors []RequestEditorFn) error {
 	for _, r := range c.RequestEditors {
 		if err := r(ctx, req); err != nil {
@@ -2773,6 +3581,16 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/models (the `ListModels` operationId).
 	ListModelsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListModelsResponse, error)
 
+	// GetNormCurveWithResponse What healthy people have over age, for one structure, sex and head size
+	//
+	// For plotting a volume of a result on its curve: with the result's sex and intracranial volume and the settings version that it names, the curve passes through the
+	// result's own expected and 5 to 95 % values at its age, as long as `norms` are those of the result.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/norms/curve (the `GetNormCurve` operationId).
+	GetNormCurveWithResponse(ctx context.Context, params *GetNormCurveParams, reqEditors ...RequestEditorFn) (*GetNormCurveResponse, error)
+
 	// FindScansWithResponse Find scans again, for example when the answer to a post was lost
 	//
 	// Newest first, at most 200. At least one parameter is needed.
@@ -2890,6 +3708,81 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/scans/{scan_id}/segmentation.nii.gz (the `GetSegmentation` operationId).
 	GetSegmentationWithResponse(ctx context.Context, scanID ScanID, params *GetSegmentationParams, reqEditors ...RequestEditorFn) (*GetSegmentationResponse, error)
+
+	// ListSitesWithResponse The key's own site
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/sites (the `ListSites` operationId).
+	ListSitesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListSitesResponse, error)
+
+	// PutSiteCalibrationWithBodyWithResponse Replace the local-control shift and the recalibrations
+	//
+	// Makes a new version of the site's settings; thresholds and priors stay. Shift and recalibrations come together, because a recalibration is fitted on scores that
+	// the shift has entered; what is left out is removed. `neuroscreen validate` writes them, `neuroscreen site accept` sends them. Stored results stay as they are.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/sites/{site}/calibration (the `PutSiteCalibration` operationId).
+	PutSiteCalibrationWithBodyWithResponse(ctx context.Context, site SiteName, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutSiteCalibrationResponse, error)
+
+	// PutSiteCalibrationWithResponse Replace the local-control shift and the recalibrations
+	//
+	// Makes a new version of the site's settings; thresholds and priors stay. Shift and recalibrations come together, because a recalibration is fitted on scores that
+	// the shift has entered; what is left out is removed. `neuroscreen validate` writes them, `neuroscreen site accept` sends them. Stored results stay as they are.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/sites/{site}/calibration (the `PutSiteCalibration` operationId).
+	PutSiteCalibrationWithResponse(ctx context.Context, site SiteName, body PutSiteCalibrationJSONRequestBody, reqEditors ...RequestEditorFn) (*PutSiteCalibrationResponse, error)
+
+	// GetSiteSettingsWithResponse Thresholds, priors and calibration of a site
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/sites/{site}/settings (the `GetSiteSettings` operationId).
+	GetSiteSettingsWithResponse(ctx context.Context, site SiteName, params *GetSiteSettingsParams, reqEditors ...RequestEditorFn) (*GetSiteSettingsResponse, error)
+
+	// PutSiteSettingsWithBodyWithResponse Replace thresholds, priors and conformal error rate
+	//
+	// Makes a new version of the site's settings; the calibration stays. Fields that are left out take their defaults. Results that are stored keep the settings
+	// that they were made with; analyse a scan again (POST /v1/scans/{scan_id}/retry) to score it with the new ones.
+	// 409 `settings-changed` when `replaces` is not the newest version any more.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/sites/{site}/settings (the `PutSiteSettings` operationId).
+	PutSiteSettingsWithBodyWithResponse(ctx context.Context, site SiteName, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutSiteSettingsResponse, error)
+
+	// PutSiteSettingsWithResponse Replace thresholds, priors and conformal error rate
+	//
+	// Makes a new version of the site's settings; the calibration stays. Fields that are left out take their defaults. Results that are stored keep the settings
+	// that they were made with; analyse a scan again (POST /v1/scans/{scan_id}/retry) to score it with the new ones.
+	// 409 `settings-changed` when `replaces` is not the newest version any more.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/sites/{site}/settings (the `PutSiteSettings` operationId).
+	PutSiteSettingsWithResponse(ctx context.Context, site SiteName, body PutSiteSettingsJSONRequestBody, reqEditors ...RequestEditorFn) (*PutSiteSettingsResponse, error)
+
+	// ListSiteSettingsWithResponse Who changed the settings, when and why
+	//
+	// Newest first.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/sites/{site}/settings/versions (the `ListSiteSettings` operationId).
+	ListSiteSettingsWithResponse(ctx context.Context, site SiteName, params *ListSiteSettingsParams, reqEditors ...RequestEditorFn) (*ListSiteSettingsResponse, error)
+
+	// GetTimelineWithResponse One person over time
+	//
+	// The current results of the person's scans, oldest first, and for each structure the change from visit to visit, and from the first to the last, beside the
+	// smallest change that the measurement can tell from its own error (95 %). A change inside that is no measurable change.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/subjects/{subject}/timeline (the `GetTimeline` operationId).
+	GetTimelineWithResponse(ctx context.Context, subject SubjectID, reqEditors ...RequestEditorFn) (*GetTimelineResponse, error)
 }
 
 type GetHomeResponse struct {
@@ -3475,6 +4368,54 @@ func (r ListModelsResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ListModelsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetNormCurveResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *NormCurve
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetNormCurveResponse) GetJSON200() *NormCurve {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetNormCurveResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetNormCurveResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetNormCurveResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetNormCurveResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetNormCurveResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -4072,6 +5013,294 @@ func (r GetSegmentationResponse) ContentType() string {
 	return ""
 }
 
+type ListSitesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SiteList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListSitesResponse) GetJSON200() *SiteList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListSitesResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListSitesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListSitesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListSitesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListSitesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PutSiteCalibrationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SiteSettings
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PutSiteCalibrationResponse) GetJSON200() *SiteSettings {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r PutSiteCalibrationResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r PutSiteCalibrationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PutSiteCalibrationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PutSiteCalibrationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PutSiteCalibrationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetSiteSettingsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SiteSettings
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetSiteSettingsResponse) GetJSON200() *SiteSettings {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetSiteSettingsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetSiteSettingsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetSiteSettingsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetSiteSettingsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetSiteSettingsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PutSiteSettingsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SiteSettings
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PutSiteSettingsResponse) GetJSON200() *SiteSettings {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r PutSiteSettingsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r PutSiteSettingsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PutSiteSettingsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PutSiteSettingsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PutSiteSettingsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListSiteSettingsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SettingsVersionList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListSiteSettingsResponse) GetJSON200() *SettingsVersionList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListSiteSettingsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListSiteSettingsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListSiteSettingsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListSiteSettingsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListSiteSettingsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetTimelineResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Timeline
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetTimelineResponse) GetJSON200() *Timeline {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetTimelineResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetTimelineResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetTimelineResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetTimelineResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetTimelineResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetHomeWithResponse What this is and where to look
 //
 // Returns a wrapper object for the known response body format(s).
@@ -4261,6 +5490,22 @@ func (c *ClientWithResponses) ListModelsWithResponse(ctx context.Context, reqEdi
 		return nil, err
 	}
 	return ParseListModelsResponse(rsp)
+}
+
+// GetNormCurveWithResponse What healthy people have over age, for one structure, sex and head size
+//
+// For plotting a volume of a result on its curve: with the result's sex and intracranial volume and the settings version that it names, the curve passes through the
+// result's own expected and 5 to 95 % values at its age, as long as `norms` are those of the result.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/norms/curve (the `GetNormCurve` operationId).
+func (c *ClientWithResponses) GetNormCurveWithResponse(ctx context.Context, params *GetNormCurveParams, reqEditors ...RequestEditorFn) (*GetNormCurveResponse, error) {
+	rsp, err := c.GetNormCurve(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetNormCurveResponse(rsp)
 }
 
 // FindScansWithResponse Find scans again, for example when the answer to a post was lost
@@ -4457,6 +5702,129 @@ func (c *ClientWithResponses) GetSegmentationWithResponse(ctx context.Context, s
 		return nil, err
 	}
 	return ParseGetSegmentationResponse(rsp)
+}
+
+// ListSitesWithResponse The key's own site
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/sites (the `ListSites` operationId).
+func (c *ClientWithResponses) ListSitesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListSitesResponse, error) {
+	rsp, err := c.ListSites(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListSitesResponse(rsp)
+}
+
+// PutSiteCalibrationWithBodyWithResponse Replace the local-control shift and the recalibrations
+//
+// Makes a new version of the site's settings; thresholds and priors stay. Shift and recalibrations come together, because a recalibration is fitted on scores that
+// the shift has entered; what is left out is removed. `neuroscreen validate` writes them, `neuroscreen site accept` sends them. Stored results stay as they are.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/sites/{site}/calibration (the `PutSiteCalibration` operationId).
+func (c *ClientWithResponses) PutSiteCalibrationWithBodyWithResponse(ctx context.Context, site SiteName, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutSiteCalibrationResponse, error) {
+	rsp, err := c.PutSiteCalibrationWithBody(ctx, site, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutSiteCalibrationResponse(rsp)
+}
+
+// PutSiteCalibrationWithResponse Replace the local-control shift and the recalibrations
+//
+// Makes a new version of the site's settings; thresholds and priors stay. Shift and recalibrations come together, because a recalibration is fitted on scores that
+// the shift has entered; what is left out is removed. `neuroscreen validate` writes them, `neuroscreen site accept` sends them. Stored results stay as they are.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/sites/{site}/calibration (the `PutSiteCalibration` operationId).
+func (c *ClientWithResponses) PutSiteCalibrationWithResponse(ctx context.Context, site SiteName, body PutSiteCalibrationJSONRequestBody, reqEditors ...RequestEditorFn) (*PutSiteCalibrationResponse, error) {
+	rsp, err := c.PutSiteCalibration(ctx, site, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutSiteCalibrationResponse(rsp)
+}
+
+// GetSiteSettingsWithResponse Thresholds, priors and calibration of a site
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/sites/{site}/settings (the `GetSiteSettings` operationId).
+func (c *ClientWithResponses) GetSiteSettingsWithResponse(ctx context.Context, site SiteName, params *GetSiteSettingsParams, reqEditors ...RequestEditorFn) (*GetSiteSettingsResponse, error) {
+	rsp, err := c.GetSiteSettings(ctx, site, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetSiteSettingsResponse(rsp)
+}
+
+// PutSiteSettingsWithBodyWithResponse Replace thresholds, priors and conformal error rate
+//
+// Makes a new version of the site's settings; the calibration stays. Fields that are left out take their defaults. Results that are stored keep the settings
+// that they were made with; analyse a scan again (POST /v1/scans/{scan_id}/retry) to score it with the new ones.
+// 409 `settings-changed` when `replaces` is not the newest version any more.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/sites/{site}/settings (the `PutSiteSettings` operationId).
+func (c *ClientWithResponses) PutSiteSettingsWithBodyWithResponse(ctx context.Context, site SiteName, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutSiteSettingsResponse, error) {
+	rsp, err := c.PutSiteSettingsWithBody(ctx, site, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutSiteSettingsResponse(rsp)
+}
+
+// PutSiteSettingsWithResponse Replace thresholds, priors and conformal error rate
+//
+// Makes a new version of the site's settings; the calibration stays. Fields that are left out take their defaults. Results that are stored keep the settings
+// that they were made with; analyse a scan again (POST /v1/scans/{scan_id}/retry) to score it with the new ones.
+// 409 `settings-changed` when `replaces` is not the newest version any more.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/sites/{site}/settings (the `PutSiteSettings` operationId).
+func (c *ClientWithResponses) PutSiteSettingsWithResponse(ctx context.Context, site SiteName, body PutSiteSettingsJSONRequestBody, reqEditors ...RequestEditorFn) (*PutSiteSettingsResponse, error) {
+	rsp, err := c.PutSiteSettings(ctx, site, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutSiteSettingsResponse(rsp)
+}
+
+// ListSiteSettingsWithResponse Who changed the settings, when and why
+//
+// Newest first.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/sites/{site}/settings/versions (the `ListSiteSettings` operationId).
+func (c *ClientWithResponses) ListSiteSettingsWithResponse(ctx context.Context, site SiteName, params *ListSiteSettingsParams, reqEditors ...RequestEditorFn) (*ListSiteSettingsResponse, error) {
+	rsp, err := c.ListSiteSettings(ctx, site, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListSiteSettingsResponse(rsp)
+}
+
+// GetTimelineWithResponse One person over time
+//
+// The current results of the person's scans, oldest first, and for each structure the change from visit to visit, and from the first to the last, beside the
+// smallest change that the measurement can tell from its own error (95 %). A change inside that is no measurable change.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/subjects/{subject}/timeline (the `GetTimeline` operationId).
+func (c *ClientWithResponses) GetTimelineWithResponse(ctx context.Context, subject SubjectID, reqEditors ...RequestEditorFn) (*GetTimelineResponse, error) {
+	rsp, err := c.GetTimeline(ctx, subject, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetTimelineResponse(rsp)
 }
 
 // ParseGetHomeResponse parses an HTTP response from a GetHomeWithResponse call
@@ -4839,6 +6207,39 @@ func ParseListModelsResponse(rsp *http.Response) (*ListModelsResponse, error) {
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest ModelList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetNormCurveResponse parses an HTTP response from a GetNormCurveWithResponse call
+func ParseGetNormCurveResponse(rsp *http.Response) (*GetNormCurveResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetNormCurveResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest NormCurve
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -5319,6 +6720,204 @@ func ParseGetSegmentationResponse(rsp *http.Response) (*GetSegmentationResponse,
 			headers.ETag = value
 		}
 		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListSitesResponse parses an HTTP response from a ListSitesWithResponse call
+func ParseListSitesResponse(rsp *http.Response) (*ListSitesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListSitesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SiteList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePutSiteCalibrationResponse parses an HTTP response from a PutSiteCalibrationWithResponse call
+func ParsePutSiteCalibrationResponse(rsp *http.Response) (*PutSiteCalibrationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PutSiteCalibrationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SiteSettings
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetSiteSettingsResponse parses an HTTP response from a GetSiteSettingsWithResponse call
+func ParseGetSiteSettingsResponse(rsp *http.Response) (*GetSiteSettingsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetSiteSettingsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SiteSettings
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePutSiteSettingsResponse parses an HTTP response from a PutSiteSettingsWithResponse call
+func ParsePutSiteSettingsResponse(rsp *http.Response) (*PutSiteSettingsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PutSiteSettingsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SiteSettings
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListSiteSettingsResponse parses an HTTP response from a ListSiteSettingsWithResponse call
+func ParseListSiteSettingsResponse(rsp *http.Response) (*ListSiteSettingsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListSiteSettingsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SettingsVersionList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetTimelineResponse parses an HTTP response from a GetTimelineWithResponse call
+func ParseGetTimelineResponse(rsp *http.Response) (*GetTimelineResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetTimelineResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Timeline
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
 	}
 
 	return response, nil

@@ -41,11 +41,19 @@ var operations = map[string]access{
 	"getPreview":      {roles: roles(clinician, researcher), audit: "preview.read"},
 	"getReport":       {roles: roles(clinician, researcher), audit: "report.read"},
 	"listCases":       {roles: roles(clinician, researcher), audit: "cases.list"},
+	"getTimeline":     {roles: roles(clinician, researcher), audit: "timeline.read"},
+	"getNormCurve":    {roles: roles(clinician, researcher)},
 
 	"listKeys":  {roles: roles(admin)},
 	"createKey": {roles: roles(admin)},
 	"revokeKey": {roles: roles(admin)},
 	"listAudit": {roles: roles(admin)},
+
+	"listSites":          {roles: everyone},
+	"getSiteSettings":    {roles: roles(admin)},
+	"putSiteSettings":    {roles: roles(admin)},
+	"putSiteCalibration": {roles: roles(admin)},
+	"listSiteSettings":   {roles: roles(admin)},
 
 	"listModels": {roles: everyone},
 	"getMetrics": {roles: everyone}, // counts over all sites, nothing of any one

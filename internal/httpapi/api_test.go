@@ -19,10 +19,24 @@ import (
 	"neuroscreen/internal/store"
 )
 
-// call is one way to use an operation; {scan} and {key} stand for ids.
+// call is one way to use an operation; {scan}, {key}, {site} and {subject} stand
+// for things.
 type call struct {
 	operation, method, path string
 	body                    string
+}
+
+// things that a path may name.
+type things struct {
+	scan, key     uuid.UUID
+	site, subject string
+}
+
+// nothing is what no site has.
+func nothing() things { return things{uuid.New(), uuid.New(), "no-such-site", "no-such-subject"} }
+
+func (t things) fill(path string) string {
+	return strings.NewReplacer("{scan}", t.scan.String(), "{key}", t.key.String(), "{site}", t.site, "{subject}", t.subject).Replace(path)
 }
 
 // calls has each operation of the contract, those that destroy last.
@@ -40,6 +54,13 @@ var calls = []call{
 	{"createKey", "POST", "/v1/keys", `{"name":"pacs","role":"uploader"}`},
 	{"listAudit", "GET", "/v1/audit", ""},
 	{"listModels", "GET", "/v1/models", ""},
+	{"getTimeline", "GET", "/v1/subjects/{subject}/timeline", ""},
+	{"getNormCurve", "GET", "/v1/norms/curve?structure=Left-Hippocampus&sex=F&intracranial_volume_mm3=1450000", ""},
+	{"listSites", "GET", "/v1/sites", ""},
+	{"getSiteSettings", "GET", "/v1/sites/{site}/settings", ""},
+	{"listSiteSettings", "GET", "/v1/sites/{site}/settings/versions", ""},
+	{"putSiteSettings", "PUT", "/v1/sites/{site}/settings", `{"replaces":0,"note":"ours","settings":{"alzheimers_review_lr":3}}`},
+	{"putSiteCalibration", "PUT", "/v1/sites/{site}/calibration", `{"replaces":0,"note":"none"}`},
 	{"getMetrics", "GET", "/metrics", ""},
 	{"getHealth", "GET", "/healthz", ""},
 	{"getReadiness", "GET", "/readyz", ""},
@@ -54,9 +75,9 @@ var calls = []call{
 	{"revokeKey", "DELETE", "/v1/keys/{key}", ""},
 }
 
-func (e *env) call(c call, key string, scan, keyID uuid.UUID) *answer {
+func (e *env) call(c call, key string, t things) *answer {
 	e.Helper()
-	path := strings.NewReplacer("{scan}", scan.String(), "{key}", keyID.String()).Replace(c.path)
+	path := t.fill(c.path)
 	var edit []func(*http.Request)
 	if c.operation == "createScan" {
 		ct, b := multipartBody(part{name: "metadata", body: metadata(nil)}, part{name: "scan", body: image(e, 1)})
@@ -108,7 +129,7 @@ func TestWithoutKey(t *testing.T) {
 					continue
 				}
 				c := c
-				req := e.request(c.method, strings.NewReplacer("{scan}", uuid.NewString(), "{key}", uuid.NewString()).Replace(c.path), "")
+				req := e.request(c.method, nothing().fill(c.path), "")
 				if c.body != "" {
 					withBody("application/json", []byte(c.body))(req)
 				}
@@ -157,7 +178,7 @@ func TestRoles(t *testing.T) {
 			t.Run(c.operation+" by "+string(role), func(t *testing.T) {
 				e := e.in(t)
 				// Ids of nothing: what is allowed ends in 404, and changes nothing.
-				got := e.call(c, e.a.keys[role], uuid.New(), uuid.New())
+				got := e.call(c, e.a.keys[role], nothing())
 				if allowed := role == admin || slices.Contains(a.roles, role); !allowed {
 					got.want(403, "role-not-allowed")
 				} else if got.status == 401 || got.status == 403 || got.status >= 500 {
@@ -172,7 +193,7 @@ func TestRoles(t *testing.T) {
 // are those for things that do not exist, and nothing changes.
 func TestOtherSite(t *testing.T) {
 	e := setup(t)
-	scan := e.upload(&e.a, "SUBJ-17", 1)
+	scan := e.upload(&e.a, "SUBJ-18", 1) // createScan below posts SUBJ-17
 	e.finish(scan.ID, scoredOutcome(neuroscreen.FlagFlagged))
 	before := e.do("GET", "/v1/scans/"+scan.ID.String(), e.a.keys[admin]).body
 	keyOfA := e.keyID(&e.a, uploader)
@@ -180,7 +201,7 @@ func TestOtherSite(t *testing.T) {
 	for _, c := range calls {
 		t.Run(c.operation, func(t *testing.T) {
 			e := e.in(t)
-			got := e.call(c, e.b.keys[admin], scan.ID, keyOfA)
+			got := e.call(c, e.b.keys[admin], things{scan.ID, keyOfA, "a", "SUBJ-18"})
 			for _, s := range []string{scan.ID.String(), keyOfA.String(), e.a.id.String()} {
 				if strings.Contains(string(got.body), s) || strings.Contains(got.header.Get("Location"), s) {
 					t.Errorf("the answer names %s: %s", s, got.body)
@@ -193,7 +214,7 @@ func TestOtherSite(t *testing.T) {
 				return
 			}
 			got.want(404, "")
-			none := e.call(c, e.b.keys[admin], uuid.New(), uuid.New())
+			none := e.call(c, e.b.keys[admin], nothing())
 			none.want(404, "")
 			if got.problem.Type != none.problem.Type || val(got.problem.Detail) != val(none.problem.Detail) || got.problem.ScanID != nil || got.problem.State != nil {
 				t.Errorf("another site's thing differs from nothing: %s, %s", got.body, none.body)
@@ -434,7 +455,7 @@ func TestResearchersSeePseudonyms(t *testing.T) {
 		if c.method != "GET" || !slices.Contains(operations[c.operation].roles, researcher) {
 			continue
 		}
-		a := e.call(c, e.a.keys[researcher], scan.ID, uuid.New())
+		a := e.call(c, e.a.keys[researcher], things{scan.ID, uuid.New(), "a", e.store.Pseudonym(e.a.id, "SUBJ-17")})
 		if a.status != 200 {
 			t.Errorf("%s: %d", c.operation, a.status)
 		}
@@ -617,7 +638,7 @@ func TestAudit(t *testing.T) {
 	key := e.a.keys[admin]
 	for _, c := range calls {
 		if c.operation != "revokeKey" && c.operation != "createKey" {
-			e.call(c, key, scan.ID, uuid.New())
+			e.call(c, key, things{scan.ID, uuid.New(), "a", "SUBJ-17"})
 		}
 	}
 	seen := map[string]bool{}
@@ -724,7 +745,7 @@ func TestLogHoldsNoPatientData(t *testing.T) {
 	scan := e.upload(&e.a, "SUBJ-17", 1)
 	e.finish(scan.ID, scoredOutcome(neuroscreen.FlagNone))
 	for _, c := range calls {
-		e.call(c, e.a.keys[admin], scan.ID, uuid.New())
+		e.call(c, e.a.keys[admin], things{scan.ID, uuid.New(), "a", "SUBJ-17"})
 	}
 	e.do("POST", "/v1/scans?subject_id=SUBJ-17&age_years=71&sex=F&modality=nope", e.a.keys[admin], withBody("application/octet-stream", nil)).want(400, "invalid-value")
 	e.do("GET", "/v1/scans/SUBJ-17?x=SUBJ-17", e.a.keys[admin]).want(400, "unknown-parameter")

@@ -81,6 +81,8 @@ func TestEveryProblemTypeHasAPage(t *testing.T) {
 		".": {``, 20}, "../store": {``, 10}, "../blob": {``, 1},
 		"../qc":       {`(?m)^\t[A-Z]\w+ += ` + name + `$|^\t\{\w+, (?:true|false), [^"\n]+` + name, 25},
 		"../norm":     {`\bCode: ` + name + `|\breason\(` + name, 8},
+		"../model":    {``, 1},
+		"../timeline": {`\bnote\(` + name, 8},
 		"../jobs":     {`\bCode: ` + name, 4},
 		"../segment":  {`\bCode: ` + name, 0},
 		"../pipeline": {`\bCode: ` + name, 1},
@@ -146,7 +148,7 @@ func TestEveryCodeHasAStatus(t *testing.T) {
 // TestRequestBodiesRefuseUnknownFields: a misspelt name must not be lost.
 func TestRequestBodiesRefuseUnknownFields(t *testing.T) {
 	doc := contract(t)
-	for _, name := range []string{"Metadata", "ScanUpdate", "NewKey"} {
+	for _, name := range []string{"Metadata", "ScanUpdate", "NewKey", "NewSettings", "ScoreSettings", "AgePrior", "NewCalibration", "Shift", "Recalibration"} {
 		ap := doc.Components.Schemas[name].Value.AdditionalProperties
 		if ap.Has == nil || *ap.Has {
 			t.Errorf("%s takes any field", name)

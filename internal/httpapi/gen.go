@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"neuroscreen"
+	"neuroscreen/internal/model"
+	"neuroscreen/internal/norm"
+	"neuroscreen/internal/timeline"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/oapi-codegen/runtime"
@@ -98,6 +101,9 @@ func (e ListCasesParamsSort) Valid() bool {
 	}
 }
 
+// AgePrior Share of people who have the condition, from this age up to the next entry's; a prior of 0 ends the range.
+type AgePrior = model.AgePrior
+
 // AgeYears At the scan
 type AgeYears = float64
 
@@ -177,6 +183,9 @@ type CaseList struct {
 // Condition defines model for Condition.
 type Condition = neuroscreen.Condition
 
+// ConformalSet Which of case and control a score can't exclude, at an error rate that holds within each class.
+type ConformalSet = neuroscreen.ConformalSet
+
 // Contribution defines model for Contribution.
 type Contribution = neuroscreen.Contribution
 
@@ -191,6 +200,9 @@ type Date = string
 
 // EducationYears defines model for EducationYears.
 type EducationYears = float64
+
+// Explanation A score in words.
+type Explanation = neuroscreen.Explanation
 
 // FieldStrength defines model for FieldStrength.
 type FieldStrength = float64
@@ -258,11 +270,60 @@ type ModelList struct {
 	Models []ModelCard `json:"models"`
 }
 
+// NewCalibration defines model for NewCalibration.
+type NewCalibration struct {
+	// Note Why, for the trail; no patient data
+	Note           string          `json:"note"`
+	Recalibrations []Recalibration `json:"recalibrations,omitempty"`
+
+	// Replaces The version that was looked at; 0 before any was stored
+	Replaces int `json:"replaces"`
+
+	// SiteShift Where healthy people measured at a site lie against the norm; written by `neuroscreen validate`.
+	SiteShift *Shift `json:"site_shift,omitempty"`
+}
+
 // NewKey defines model for NewKey.
 type NewKey struct {
 	// Name Who or what uses it, for the audit trail
 	Name string `json:"name"`
 	Role Role   `json:"role"`
+}
+
+// NewSettings defines model for NewSettings.
+type NewSettings struct {
+	// Note Why, for the trail; no patient data
+	Note string `json:"note"`
+
+	// Replaces The version that was looked at; 0 before any was stored
+	Replaces int `json:"replaces"`
+
+	// Settings What a site may change of the scores. A field that is left out takes its default; no priors at all are written as an empty list.
+	Settings ScoreSettings `json:"settings"`
+}
+
+// NormCurve defines model for NormCurve.
+type NormCurve struct {
+	// AdjustsForSex False where the norm corrects for age and head size only
+	AdjustsForSex         bool    `json:"adjusts_for_sex"`
+	IntracranialVolumeMm3 float64 `json:"intracranial_volume_mm3"`
+
+	// Norms As in a result's software.norms
+	Norms           []Asset     `json:"norms"`
+	Points          []NormPoint `json:"points"`
+	SettingsVersion int         `json:"settings_version"`
+	Sex             Sex         `json:"sex"`
+	Structure       string      `json:"structure"`
+}
+
+// NormPoint defines model for NormPoint.
+type NormPoint struct {
+	AgeYears float64 `json:"age_years"`
+
+	// ExpectedMm3 The median
+	ExpectedMm3 float64 `json:"expected_mm3"`
+	P5Mm3       float64 `json:"p5_mm3"`
+	P95Mm3      float64 `json:"p95_mm3"`
 }
 
 // Problem defines model for Problem.
@@ -286,6 +347,9 @@ type Problem struct {
 
 // Reason defines model for Reason.
 type Reason = neuroscreen.Reason
+
+// Recalibration ln(likelihood ratio) becomes intercept + slope x ln(likelihood ratio), for one version of one model and one segmenter.
+type Recalibration = model.Recalibration
 
 // Result Volumes in mm3, lengths in mm, times in ms. ln(likelihood_ratio) = intercept + sum of log_lr; logit(posterior) = logit(prior) + ln(likelihood_ratio).
 type Result = neuroscreen.Result
@@ -356,11 +420,65 @@ type ScanUpdate struct {
 // Score defines model for Score.
 type Score = neuroscreen.Score
 
+// ScoreSettings What a site may change of the scores. A field that is left out takes its default; no priors at all are written as an empty list.
+type ScoreSettings = model.Settings
+
+// SettingsVersion defines model for SettingsVersion.
+type SettingsVersion struct {
+	At time.Time `json:"at"`
+
+	// By Id of a key, or system:<part>
+	By      string `json:"by"`
+	Note    string `json:"note"`
+	Version int    `json:"version"`
+}
+
+// SettingsVersionList defines model for SettingsVersionList.
+type SettingsVersionList struct {
+	NextCursor *string           `json:"next_cursor,omitempty"`
+	Versions   []SettingsVersion `json:"versions"`
+}
+
 // Sex defines model for Sex.
 type Sex = neuroscreen.Sex
 
+// Shift Where healthy people measured at a site lie against the norm; written by `neuroscreen validate`.
+type Shift = norm.Shift
+
 // ShortText defines model for ShortText.
 type ShortText = string
+
+// Site defines model for Site.
+type Site struct {
+	CreatedAt time.Time `json:"created_at"`
+	Name      string    `json:"name"`
+
+	// SettingsVersion 0 while none were stored
+	SettingsVersion int `json:"settings_version"`
+}
+
+// SiteList defines model for SiteList.
+type SiteList struct {
+	Sites []Site `json:"sites"`
+}
+
+// SiteSettings defines model for SiteSettings.
+type SiteSettings struct {
+	// Effective What a site may change of the scores. A field that is left out takes its default; no priors at all are written as an empty list.
+	Effective      ScoreSettings    `json:"effective"`
+	Made           *SettingsVersion `json:"made,omitempty"`
+	Recalibrations []Recalibration  `json:"recalibrations"`
+
+	// Settings What a site may change of the scores. A field that is left out takes its default; no priors at all are written as an empty list.
+	Settings ScoreSettings `json:"settings"`
+	Site     string        `json:"site"`
+
+	// SiteShift Where healthy people measured at a site lie against the norm; written by `neuroscreen validate`.
+	SiteShift *Shift `json:"site_shift,omitempty"`
+
+	// Version 0 while none were stored
+	Version int `json:"version"`
+}
 
 // StageTime defines model for StageTime.
 type StageTime = neuroscreen.StageTime
@@ -374,11 +492,20 @@ type SubjectID = string
 // TR defines model for TR.
 type TR = float64
 
+// Timeline defines model for Timeline.
+type Timeline = timeline.Timeline
+
 // UID defines model for UID.
 type UID = string
 
+// Visit defines model for Visit.
+type Visit = timeline.Visit
+
 // Volume defines model for Volume.
 type Volume = neuroscreen.Volume
+
+// VolumeChange defines model for VolumeChange.
+type VolumeChange = timeline.Change
 
 // Cursor defines model for Cursor.
 type Cursor = string
@@ -388,6 +515,9 @@ type Limit = int
 
 // ScanID defines model for ScanID.
 type ScanID = openapi_types.UUID
+
+// SiteName defines model for SiteName.
+type SiteName = string
 
 // Version defines model for Version.
 type Version = int
@@ -432,6 +562,21 @@ type ListCasesParams struct {
 
 // ListCasesParamsSort defines parameters for ListCases.
 type ListCasesParamsSort string
+
+// GetNormCurveParams defines parameters for GetNormCurve.
+type GetNormCurveParams struct {
+	Structure             string   `form:"structure" json:"structure"`
+	Sex                   Sex      `form:"sex" json:"sex"`
+	IntracranialVolumeMm3 float64  `form:"intracranial_volume_mm3" json:"intracranial_volume_mm3"`
+	FromAge               *float64 `form:"from_age,omitempty" json:"from_age,omitempty"`
+	ToAge                 *float64 `form:"to_age,omitempty" json:"to_age,omitempty"`
+
+	// Step Years between points
+	Step *float64 `form:"step,omitempty" json:"step,omitempty"`
+
+	// SettingsVersion Whose local-control shift applies; the site's current one if not given, none with 0
+	SettingsVersion *int `form:"settings_version,omitempty" json:"settings_version,omitempty"`
+}
 
 // FindScansParams defines parameters for FindScans.
 type FindScansParams struct {
@@ -497,11 +642,31 @@ type GetSegmentationParams struct {
 	Version *Version `form:"version,omitempty" json:"version,omitempty"`
 }
 
+// GetSiteSettingsParams defines parameters for GetSiteSettings.
+type GetSiteSettingsParams struct {
+	// Version The newest if not given; 0 is what holds before any was stored
+	Version *int `form:"version,omitempty" json:"version,omitempty"`
+}
+
+// ListSiteSettingsParams defines parameters for ListSiteSettings.
+type ListSiteSettingsParams struct {
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor `next_cursor` of the page before
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
 // CreateKeyJSONRequestBody defines body for CreateKey for application/json ContentType.
 type CreateKeyJSONRequestBody = NewKey
 
 // UpdateScanJSONRequestBody defines body for UpdateScan for application/json ContentType.
 type UpdateScanJSONRequestBody = ScanUpdate
+
+// PutSiteCalibrationJSONRequestBody defines body for PutSiteCalibration for application/json ContentType.
+type PutSiteCalibrationJSONRequestBody = NewCalibration
+
+// PutSiteSettingsJSONRequestBody defines body for PutSiteSettings for application/json ContentType.
+type PutSiteSettingsJSONRequestBody = NewSettings
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
@@ -544,6 +709,9 @@ type ServerInterface interface {
 	// ListModels Cards of the network, the norms and the risk models in use
 	// (GET /v1/models)
 	ListModels(w http.ResponseWriter, r *http.Request)
+	// GetNormCurve What healthy people have over age, for one structure, sex and head size
+	// (GET /v1/norms/curve)
+	GetNormCurve(w http.ResponseWriter, r *http.Request, params GetNormCurveParams)
 	// FindScans Find scans again, for example when the answer to a post was lost
 	// (GET /v1/scans)
 	FindScans(w http.ResponseWriter, r *http.Request, params FindScansParams)
@@ -580,6 +748,24 @@ type ServerInterface interface {
 	// GetSegmentation The label map on the input's own grid, FreeSurfer label values
 	// (GET /v1/scans/{scan_id}/segmentation.nii.gz)
 	GetSegmentation(w http.ResponseWriter, r *http.Request, scanID ScanID, params GetSegmentationParams)
+	// ListSites The key's own site
+	// (GET /v1/sites)
+	ListSites(w http.ResponseWriter, r *http.Request)
+	// PutSiteCalibration Replace the local-control shift and the recalibrations
+	// (PUT /v1/sites/{site}/calibration)
+	PutSiteCalibration(w http.ResponseWriter, r *http.Request, site SiteName)
+	// GetSiteSettings Thresholds, priors and calibration of a site
+	// (GET /v1/sites/{site}/settings)
+	GetSiteSettings(w http.ResponseWriter, r *http.Request, site SiteName, params GetSiteSettingsParams)
+	// PutSiteSettings Replace thresholds, priors and conformal error rate
+	// (PUT /v1/sites/{site}/settings)
+	PutSiteSettings(w http.ResponseWriter, r *http.Request, site SiteName)
+	// ListSiteSettings Who changed the settings, when and why
+	// (GET /v1/sites/{site}/settings/versions)
+	ListSiteSettings(w http.ResponseWriter, r *http.Request, site SiteName, params ListSiteSettingsParams)
+	// GetTimeline One person over time
+	// (GET /v1/subjects/{subject}/timeline)
+	GetTimeline(w http.ResponseWriter, r *http.Request, subject SubjectID)
 }
 
 // Unimplemented server implementation that returns http.StatusNotImplemented for each endpoint.
@@ -664,6 +850,12 @@ func (_ Unimplemented) ListModels(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// GetNormCurve What healthy people have over age, for one structure, sex and head size
+// (GET /v1/norms/curve)
+func (_ Unimplemented) GetNormCurve(w http.ResponseWriter, r *http.Request, params GetNormCurveParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // FindScans Find scans again, for example when the answer to a post was lost
 // (GET /v1/scans)
 func (_ Unimplemented) FindScans(w http.ResponseWriter, r *http.Request, params FindScansParams) {
@@ -733,6 +925,42 @@ func (_ Unimplemented) RetryScan(w http.ResponseWriter, r *http.Request, scanID 
 // GetSegmentation The label map on the input's own grid, FreeSurfer label values
 // (GET /v1/scans/{scan_id}/segmentation.nii.gz)
 func (_ Unimplemented) GetSegmentation(w http.ResponseWriter, r *http.Request, scanID ScanID, params GetSegmentationParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListSites The key's own site
+// (GET /v1/sites)
+func (_ Unimplemented) ListSites(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// PutSiteCalibration Replace the local-control shift and the recalibrations
+// (PUT /v1/sites/{site}/calibration)
+func (_ Unimplemented) PutSiteCalibration(w http.ResponseWriter, r *http.Request, site SiteName) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetSiteSettings Thresholds, priors and calibration of a site
+// (GET /v1/sites/{site}/settings)
+func (_ Unimplemented) GetSiteSettings(w http.ResponseWriter, r *http.Request, site SiteName, params GetSiteSettingsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// PutSiteSettings Replace thresholds, priors and conformal error rate
+// (PUT /v1/sites/{site}/settings)
+func (_ Unimplemented) PutSiteSettings(w http.ResponseWriter, r *http.Request, site SiteName) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListSiteSettings Who changed the settings, when and why
+// (GET /v1/sites/{site}/settings/versions)
+func (_ Unimplemented) ListSiteSettings(w http.ResponseWriter, r *http.Request, site SiteName, params ListSiteSettingsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetTimeline One person over time
+// (GET /v1/subjects/{subject}/timeline)
+func (_ Unimplemented) GetTimeline(w http.ResponseWriter, r *http.Request, subject SubjectID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -1136,6 +1364,117 @@ func (siw *ServerInterfaceWrapper) ListModels(w http.ResponseWriter, r *http.Req
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ListModels(w, r)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetNormCurve operation middleware
+func (siw *ServerInterfaceWrapper) GetNormCurve(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetNormCurveParams
+
+	// ------------- Required query parameter "structure" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "structure", r.URL.Query(), &params.Structure, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "structure"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "structure", Err: err})
+		}
+		return
+	}
+
+	// ------------- Required query parameter "sex" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "sex", r.URL.Query(), &params.Sex, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "sex"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "sex", Err: err})
+		}
+		return
+	}
+
+	// ------------- Required query parameter "intracranial_volume_mm3" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "intracranial_volume_mm3", r.URL.Query(), &params.IntracranialVolumeMm3, runtime.BindQueryParameterOptions{Type: "number", Format: "double"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "intracranial_volume_mm3"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "intracranial_volume_mm3", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "from_age" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "from_age", r.URL.Query(), &params.FromAge, runtime.BindQueryParameterOptions{Type: "number", Format: "double"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "from_age"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "from_age", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "to_age" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "to_age", r.URL.Query(), &params.ToAge, runtime.BindQueryParameterOptions{Type: "number", Format: "double"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "to_age"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "to_age", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "step" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "step", r.URL.Query(), &params.Step, runtime.BindQueryParameterOptions{Type: "number", Format: "double"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "step"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "step", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "settings_version" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "settings_version", r.URL.Query(), &params.SettingsVersion, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "settings_version"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "settings_version", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetNormCurve(w, r, params)
 	}))
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -1846,6 +2185,195 @@ func (siw *ServerInterfaceWrapper) GetSegmentation(w http.ResponseWriter, r *htt
 	handler.ServeHTTP(w, r)
 }
 
+// ListSites operation middleware
+func (siw *ServerInterfaceWrapper) ListSites(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListSites(w, r)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// PutSiteCalibration operation middleware
+func (siw *ServerInterfaceWrapper) PutSiteCalibration(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "site" -------------
+	var site SiteName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "site", chi.URLParam(r, "site"), &site, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "site", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.PutSiteCalibration(w, r, site)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetSiteSettings operation middleware
+func (siw *ServerInterfaceWrapper) GetSiteSettings(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "site" -------------
+	var site SiteName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "site", chi.URLParam(r, "site"), &site, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "site", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetSiteSettingsParams
+
+	// ------------- Optional query parameter "version" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "version", r.URL.Query(), &params.Version, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "version"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "version", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetSiteSettings(w, r, site, params)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// PutSiteSettings operation middleware
+func (siw *ServerInterfaceWrapper) PutSiteSettings(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "site" -------------
+	var site SiteName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "site", chi.URLParam(r, "site"), &site, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "site", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.PutSiteSettings(w, r, site)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListSiteSettings operation middleware
+func (siw *ServerInterfaceWrapper) ListSiteSettings(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "site" -------------
+	var site SiteName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "site", chi.URLParam(r, "site"), &site, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "site", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListSiteSettingsParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListSiteSettings(w, r, site, params)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetTimeline operation middleware
+func (siw *ServerInterfaceWrapper) GetTimeline(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "subject" -------------
+	var subject SubjectID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "subject", chi.URLParam(r, "subject"), &subject, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "subject", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetTimeline(w, r, subject)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 type UnescapedCookieParamError struct {
 	ParamName string
 	Err       error
@@ -1999,6 +2527,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Get(options.BaseURL+"/v1/models", wrapper.ListModels)
 	})
 	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/norms/curve", wrapper.GetNormCurve)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/v1/scans", wrapper.FindScans)
 	})
 	r.Group(func(r chi.Router) {
@@ -2033,6 +2564,24 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/v1/scans/{scan_id}/segmentation.nii.gz", wrapper.GetSegmentation)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/sites", wrapper.ListSites)
+	})
+	r.Group(func(r chi.Router) {
+		r.Put(options.BaseURL+"/v1/sites/{site}/calibration", wrapper.PutSiteCalibration)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/sites/{site}/settings", wrapper.GetSiteSettings)
+	})
+	r.Group(func(r chi.Router) {
+		r.Put(options.BaseURL+"/v1/sites/{site}/settings", wrapper.PutSiteSettings)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/sites/{site}/settings/versions", wrapper.ListSiteSettings)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/subjects/{subject}/timeline", wrapper.GetTimeline)
 	})
 
 	return r
@@ -2543,6 +3092,45 @@ type ListModelsdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ListModelsdefaultApplicationProblemPlusJSONResponse) VisitListModelsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetNormCurveRequestObject struct {
+	Params GetNormCurveParams
+}
+
+type GetNormCurveResponseObject interface {
+	VisitGetNormCurveResponse(w http.ResponseWriter) error
+}
+
+type GetNormCurve200JSONResponse NormCurve
+
+func (response GetNormCurve200JSONResponse) VisitGetNormCurveResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetNormCurvedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetNormCurvedefaultApplicationProblemPlusJSONResponse) VisitGetNormCurveResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -3167,6 +3755,243 @@ func (response GetSegmentationdefaultApplicationProblemPlusJSONResponse) VisitGe
 	return err
 }
 
+type ListSitesRequestObject struct {
+}
+
+type ListSitesResponseObject interface {
+	VisitListSitesResponse(w http.ResponseWriter) error
+}
+
+type ListSites200JSONResponse SiteList
+
+func (response ListSites200JSONResponse) VisitListSitesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSitesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListSitesdefaultApplicationProblemPlusJSONResponse) VisitListSitesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutSiteCalibrationRequestObject struct {
+	Site SiteName `json:"site"`
+	Body *PutSiteCalibrationJSONRequestBody
+}
+
+type PutSiteCalibrationResponseObject interface {
+	VisitPutSiteCalibrationResponse(w http.ResponseWriter) error
+}
+
+type PutSiteCalibration200JSONResponse SiteSettings
+
+func (response PutSiteCalibration200JSONResponse) VisitPutSiteCalibrationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutSiteCalibrationdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response PutSiteCalibrationdefaultApplicationProblemPlusJSONResponse) VisitPutSiteCalibrationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSiteSettingsRequestObject struct {
+	Site   SiteName `json:"site"`
+	Params GetSiteSettingsParams
+}
+
+type GetSiteSettingsResponseObject interface {
+	VisitGetSiteSettingsResponse(w http.ResponseWriter) error
+}
+
+type GetSiteSettings200JSONResponse SiteSettings
+
+func (response GetSiteSettings200JSONResponse) VisitGetSiteSettingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSiteSettingsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetSiteSettingsdefaultApplicationProblemPlusJSONResponse) VisitGetSiteSettingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutSiteSettingsRequestObject struct {
+	Site SiteName `json:"site"`
+	Body *PutSiteSettingsJSONRequestBody
+}
+
+type PutSiteSettingsResponseObject interface {
+	VisitPutSiteSettingsResponse(w http.ResponseWriter) error
+}
+
+type PutSiteSettings200JSONResponse SiteSettings
+
+func (response PutSiteSettings200JSONResponse) VisitPutSiteSettingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutSiteSettingsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response PutSiteSettingsdefaultApplicationProblemPlusJSONResponse) VisitPutSiteSettingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSiteSettingsRequestObject struct {
+	Site   SiteName `json:"site"`
+	Params ListSiteSettingsParams
+}
+
+type ListSiteSettingsResponseObject interface {
+	VisitListSiteSettingsResponse(w http.ResponseWriter) error
+}
+
+type ListSiteSettings200JSONResponse SettingsVersionList
+
+func (response ListSiteSettings200JSONResponse) VisitListSiteSettingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSiteSettingsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListSiteSettingsdefaultApplicationProblemPlusJSONResponse) VisitListSiteSettingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetTimelineRequestObject struct {
+	Subject SubjectID `json:"subject"`
+}
+
+type GetTimelineResponseObject interface {
+	VisitGetTimelineResponse(w http.ResponseWriter) error
+}
+
+type GetTimeline200JSONResponse Timeline
+
+func (response GetTimeline200JSONResponse) VisitGetTimelineResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetTimelinedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetTimelinedefaultApplicationProblemPlusJSONResponse) VisitGetTimelineResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
 	// GetHome What this is and where to look
@@ -3208,6 +4033,9 @@ type StrictServerInterface interface {
 	// ListModels Cards of the network, the norms and the risk models in use
 	// (GET /v1/models)
 	ListModels(ctx context.Context, request ListModelsRequestObject) (ListModelsResponseObject, error)
+	// GetNormCurve What healthy people have over age, for one structure, sex and head size
+	// (GET /v1/norms/curve)
+	GetNormCurve(ctx context.Context, request GetNormCurveRequestObject) (GetNormCurveResponseObject, error)
 	// FindScans Find scans again, for example when the answer to a post was lost
 	// (GET /v1/scans)
 	FindScans(ctx context.Context, request FindScansRequestObject) (FindScansResponseObject, error)
@@ -3244,6 +4072,24 @@ type StrictServerInterface interface {
 	// GetSegmentation The label map on the input's own grid, FreeSurfer label values
 	// (GET /v1/scans/{scan_id}/segmentation.nii.gz)
 	GetSegmentation(ctx context.Context, request GetSegmentationRequestObject) (GetSegmentationResponseObject, error)
+	// ListSites The key's own site
+	// (GET /v1/sites)
+	ListSites(ctx context.Context, request ListSitesRequestObject) (ListSitesResponseObject, error)
+	// PutSiteCalibration Replace the local-control shift and the recalibrations
+	// (PUT /v1/sites/{site}/calibration)
+	PutSiteCalibration(ctx context.Context, request PutSiteCalibrationRequestObject) (PutSiteCalibrationResponseObject, error)
+	// GetSiteSettings Thresholds, priors and calibration of a site
+	// (GET /v1/sites/{site}/settings)
+	GetSiteSettings(ctx context.Context, request GetSiteSettingsRequestObject) (GetSiteSettingsResponseObject, error)
+	// PutSiteSettings Replace thresholds, priors and conformal error rate
+	// (PUT /v1/sites/{site}/settings)
+	PutSiteSettings(ctx context.Context, request PutSiteSettingsRequestObject) (PutSiteSettingsResponseObject, error)
+	// ListSiteSettings Who changed the settings, when and why
+	// (GET /v1/sites/{site}/settings/versions)
+	ListSiteSettings(ctx context.Context, request ListSiteSettingsRequestObject) (ListSiteSettingsResponseObject, error)
+	// GetTimeline One person over time
+	// (GET /v1/subjects/{subject}/timeline)
+	GetTimeline(ctx context.Context, request GetTimelineRequestObject) (GetTimelineResponseObject, error)
 }
 
 type StrictHandlerFunc func(ctx context.Context, w http.ResponseWriter, r *http.Request, request any) (any, error)
@@ -3612,6 +4458,32 @@ func (sh *strictHandler) ListModels(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// GetNormCurve operation middleware
+func (sh *strictHandler) GetNormCurve(w http.ResponseWriter, r *http.Request, params GetNormCurveParams) {
+	var request GetNormCurveRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetNormCurve(ctx, request.(GetNormCurveRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetNormCurve")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetNormCurveResponseObject); ok {
+		if err := validResponse.VisitGetNormCurveResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // FindScans operation middleware
 func (sh *strictHandler) FindScans(w http.ResponseWriter, r *http.Request, params FindScansParams) {
 	var request FindScansRequestObject
@@ -3929,6 +4801,176 @@ func (sh *strictHandler) GetSegmentation(w http.ResponseWriter, r *http.Request,
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetSegmentationResponseObject); ok {
 		if err := validResponse.VisitGetSegmentationResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListSites operation middleware
+func (sh *strictHandler) ListSites(w http.ResponseWriter, r *http.Request) {
+	var request ListSitesRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListSites(ctx, request.(ListSitesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListSites")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListSitesResponseObject); ok {
+		if err := validResponse.VisitListSitesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PutSiteCalibration operation middleware
+func (sh *strictHandler) PutSiteCalibration(w http.ResponseWriter, r *http.Request, site SiteName) {
+	var request PutSiteCalibrationRequestObject
+
+	request.Site = site
+
+	var body PutSiteCalibrationJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.PutSiteCalibration(ctx, request.(PutSiteCalibrationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PutSiteCalibration")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(PutSiteCalibrationResponseObject); ok {
+		if err := validResponse.VisitPutSiteCalibrationResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetSiteSettings operation middleware
+func (sh *strictHandler) GetSiteSettings(w http.ResponseWriter, r *http.Request, site SiteName, params GetSiteSettingsParams) {
+	var request GetSiteSettingsRequestObject
+
+	request.Site = site
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetSiteSettings(ctx, request.(GetSiteSettingsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetSiteSettings")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetSiteSettingsResponseObject); ok {
+		if err := validResponse.VisitGetSiteSettingsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PutSiteSettings operation middleware
+func (sh *strictHandler) PutSiteSettings(w http.ResponseWriter, r *http.Request, site SiteName) {
+	var request PutSiteSettingsRequestObject
+
+	request.Site = site
+
+	var body PutSiteSettingsJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.PutSiteSettings(ctx, request.(PutSiteSettingsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PutSiteSettings")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(PutSiteSettingsResponseObject); ok {
+		if err := validResponse.VisitPutSiteSettingsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListSiteSettings operation middleware
+func (sh *strictHandler) ListSiteSettings(w http.ResponseWriter, r *http.Request, site SiteName, params ListSiteSettingsParams) {
+	var request ListSiteSettingsRequestObject
+
+	request.Site = site
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListSiteSettings(ctx, request.(ListSiteSettingsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListSiteSettings")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListSiteSettingsResponseObject); ok {
+		if err := validResponse.VisitListSiteSettingsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetTimeline operation middleware
+func (sh *strictHandler) GetTimeline(w http.ResponseWriter, r *http.Request, subject SubjectID) {
+	var request GetTimelineRequestObject
+
+	request.Subject = subject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetTimeline(ctx, request.(GetTimelineRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetTimeline")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetTimelineResponseObject); ok {
+		if err := validResponse.VisitGetTimelineResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

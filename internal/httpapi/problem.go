@@ -49,7 +49,10 @@ var problemDocs = map[string]problemDoc{
 	"result-not-found":       {"No such result version", "The scan has no result of this version, or there is no such scan at your site."},
 	"file-not-found":         {"No such file", "The result version has no such file, or there is no such scan at your site."},
 	"key-not-found":          {"No such key", "There is no such key at your site."},
-	"site-not-found":         {"No such site", "There is no such site."},
+	"site-not-found":         {"No such site", "There is no such site, or your key belongs to another one. GET /v1/sites names yours."},
+	"subject-not-found":      {"No such person", "Your site has no scan of this person: check the identifier, or the scans were erased."},
+	"settings-not-found":     {"No such version of the settings", "The site's settings have no such version. GET /v1/sites/{site}/settings/versions lists them."},
+	"settings-changed":       {"The settings were changed meanwhile", "Somebody stored another version after the one named in replaces. Look at the newest, then send the change again."},
 	"method-not-allowed":     {"Method not allowed", "The address exists, but not with this method."},
 	"missing-field":          {"A field is missing", "The field named in field is needed."},
 	"unknown-field":          {"A field is not known", "The field named in field is not in the contract. It is refused rather than ignored, because a misspelt name would otherwise be lost silently."},
@@ -143,14 +146,25 @@ var problemDocs = map[string]problemDoc{
 	"segmenter-not-calibrated":  {"Segmenter not calibrated", "No shift between this segmenter and the norm's is stored; its own offset is still in every z."},
 	"site-shift-not-applicable": {"The site's shift does not apply", "It was measured with another segmenter. Measure the site's controls again."},
 	"site-not-calibrated":       {"Site not calibrated", "Fewer than 20 local controls are stored; the spread between sites widens the intervals."},
-	"invalid-shift":             {"A shift cannot be read", "The shift is not the document it should be; field names the part at fault."},
-	"no-controls":               {"No usable control", "No control lies within the norm's range."},
+	"invalid-shift":             {"A shift cannot be read", "The shift is not the document that neuroscreen validate writes; field names the part at fault, detail says why."},
+	"no-controls":               {"No usable control", "No healthy person lies within the norm's range: 18 to 100 years, sex F or M, intracranial volume in mm3."},
+	"no-norm":                   {"No curve for this structure", "The norm holds no curve of this structure for the network's volumes: the name is wrong, or it is only known from the cortical surface. Results give null for it too."},
+
+	// What a reader of a timeline must know.
+	"visit-quality-in-doubt": {"Quality in doubt", "At least one scan of the timeline is to be reviewed: a change may be its artefact."},
+	"scanner-not-named":      {"Scanner not named", "Post scanner with every scan; without it one scanner is assumed."},
+	"scanner-changed":        {"Another scanner", "The scans come from different scanners. The spread between sites widens the smallest detectable change."},
+	"weights-changed":        {"Other weights", "The network was replaced between the analyses. POST /v1/scans/{scan_id}/retry measures the older scan with the present one."},
+	"time-between-unknown":   {"Time between visits not known", "Post scan_date; the change per year needs it."},
+	"time-from-ages":         {"Time from ages", "Scan dates are missing; the time between visits was taken from the ages."},
+	"sex-differs":            {"The sexes differ", "One person's scans were posted with different sexes: correct it with PATCH, or a scan is somebody else's."},
+	"head-size-differs":      {"The head sizes differ", "An adult's intracranial volume does not change: one scan may be cropped, stripped or somebody else's."},
 
 	// How an analysis can end without a result, or start again.
 	"worker-lost":      {"The worker ended without an answer", "Each attempt ended with its worker killed or out of memory. An administrator finds the cause in the workers' logs; POST .../retry starts again."},
 	"worker-stopped":   {"The worker was stopped", "Another worker goes on; nothing need be done."},
 	"timeout":          {"The analysis took too long", "It did not end within its time. POST .../retry starts it again."},
-	"invalid-settings": {"The site's settings cannot be read", "An administrator corrects the settings of the site; POST .../retry starts the analysis again."},
+	"invalid-settings": {"A setting cannot be meant", "field names the setting, detail the values that it may have. Of a scan: an administrator corrects the site's settings, and POST .../retry starts the analysis again."},
 }
 
 // scanError is an error about a scan's state; the problem tells that state.

@@ -5,12 +5,12 @@ package jobs
 
 import (
 	"context"
-	"encoding/json"
 	"io"
 
 	"github.com/google/uuid"
 
 	"neuroscreen"
+	"neuroscreen/internal/store"
 )
 
 // Input of one analysis.
@@ -18,7 +18,7 @@ type Input struct {
 	ScanID   uuid.UUID
 	SiteID   uuid.UUID
 	Metadata neuroscreen.Metadata // SubjectID is the pseudonym; other identifiers are empty
-	Settings json.RawMessage      // of the site
+	Settings store.SiteSettings   // current when the work was taken up
 	SHA256   string               // of the received bytes, hex
 	Size     int64                // bytes
 	// Image opens the received bytes and Header those of the .hdr that came

@@ -1,11 +1,15 @@
 package model
 
 import (
+	"encoding/json"
 	"fmt"
-	"math"
 
 	"neuroscreen"
+	"neuroscreen/internal/norm"
 )
+
+// ConformalErrorRates that the models were fitted for.
+var ConformalErrorRates = []float64{0.05, 0.1, 0.2, 0.3}
 
 // conformalBounds hold, at one error rate, how high a control's ln(LR) and how
 // low a case's may be. They come from out-of-fold scores of the training
@@ -14,47 +18,62 @@ type conformalBounds struct {
 	ErrorRate float64 `json:"error_rate"`
 	Control   float64 `json:"control_at_most_ln_lr"`
 	Case      float64 `json:"case_at_least_ln_lr"`
+	// both is the share of the training people who got "both", by the card.
+	both float64
 }
 
-// Set says which classes a score can't exclude. Both: the volumes do not
-// decide. Neither: no person like this was seen.
-type Set struct {
-	ErrorRate float64
-	Case      bool
-	Control   bool
-}
-
-// String names the set in one word.
-func (s Set) String() string {
-	switch {
-	case s.Case && s.Control:
-		return "both"
-	case s.Case:
-		return "case"
-	case s.Control:
-		return "control"
+// readConformalShares fills in, from the model's card, how many people got
+// "both".
+func (m *linear) readConformalShares() error {
+	var card struct {
+		Sets struct {
+			At []struct {
+				ErrorRate float64 `json:"error_rate"`
+				Sets      struct{ Both, One, Neither float64 }
+			}
+		} `json:"conformal_sets"`
 	}
-	return "neither"
-}
-
-// ConformalSet returns the cross-conformal set of a score at one of the error
-// rates that the model was fitted for (0.05, 0.1, 0.2, 0.3). Its coverage by
-// class, sex and age stands in the model's card; at 0.1 about half of all
-// people get "both". It holds for FreeSurfer's volumes and is not validated on
-// the network's.
-//
-// Errors: the score abstained, or its model has no set at that rate.
-func (m *Models) ConformalSet(s neuroscreen.Score, errorRate float64) (Set, error) {
-	if s.LikelihoodRatio == nil {
-		return Set{}, fmt.Errorf("model: %s abstained", s.Condition)
+	if err := json.Unmarshal(m.Card, &card); err != nil {
+		return err
 	}
-	if lm := m.linearOf(s.Model); lm != nil {
-		for _, b := range lm.Conformal {
-			if b.ErrorRate == errorRate {
-				ln := math.Log(*s.LikelihoodRatio)
-				return Set{ErrorRate: errorRate, Case: ln >= b.Case, Control: ln <= b.Control}, nil
+	for i := range m.Conformal {
+		b := &m.Conformal[i]
+		for _, at := range card.Sets.At {
+			if n := at.Sets.Both + at.Sets.One + at.Sets.Neither; at.ErrorRate == b.ErrorRate && n > 0 {
+				b.both = at.Sets.Both / n
 			}
 		}
 	}
-	return Set{}, fmt.Errorf("model: %s has no conformal set at error rate %g", s.Model, errorRate)
+	return nil
+}
+
+// conformalSet returns the cross-conformal set of ln(LR), as the model gives it
+// before any site's recalibration, at an error rate; nil if the model has none.
+// Both: the volumes do not decide. Neither: no person like this was seen.
+func (m *linear) conformalSet(ln, errorRate float64, seg norm.Segmenter) *neuroscreen.ConformalSet {
+	for _, b := range m.Conformal {
+		if b.ErrorRate != errorRate {
+			continue
+		}
+		s := &neuroscreen.ConformalSet{ErrorRate: errorRate, Validated: seg == m.Segmenter}
+		switch isCase, isControl := ln >= b.Case, ln <= b.Control; {
+		case isCase && isControl:
+			s.Set = "both"
+			s.Text = fmt.Sprintf("At an error rate of %g %% neither cases nor controls can be excluded; %.0f %% of the people behind the model get this answer.", 100*errorRate, 100*b.both)
+		case isCase:
+			s.Set = "case"
+			s.Text = fmt.Sprintf("At an error rate of %g %% controls are excluded: at most that share of them has volumes as far out as these.", 100*errorRate)
+		case isControl:
+			s.Set = "control"
+			s.Text = fmt.Sprintf("At an error rate of %g %% cases are excluded: at most that share of them has volumes as ordinary as these.", 100*errorRate)
+		default:
+			s.Set = "neither"
+			s.Text = fmt.Sprintf("At an error rate of %g %% the volumes are like neither cases nor controls.", 100*errorRate)
+		}
+		if !s.Validated {
+			s.Text += " The error rate was counted on FreeSurfer's volumes of one cohort and is not validated on these."
+		}
+		return s
+	}
+	return nil
 }

@@ -10,16 +10,10 @@ import (
 	"neuroscreen/internal/norm"
 )
 
-// Explanation is a score in words, for a clinician.
-type Explanation struct {
-	Reasons     []string // what each feature did, strongest first, then all together
-	WouldChange []string // the smallest single change that would move the flag
-	Uncertain   []string // what is missing, doubtful or out of sight
-}
-
-// Explain words a score that Score made of the same features.
-func (m *Models) Explain(f Features, s neuroscreen.Score) Explanation {
-	var e Explanation
+// explain words a score that was made of the features, whose settings have
+// their defaults.
+func (m *Models) explain(f Features, s neuroscreen.Score) neuroscreen.Explanation {
+	e := neuroscreen.Explanation{Reasons: []string{}, WouldChange: []string{}, Uncertain: []string{}}
 	if s.Abstained != nil {
 		e.Uncertain = append(e.Uncertain, "No score: "+*s.Abstained+".")
 		return e
@@ -37,24 +31,16 @@ func (m *Models) Explain(f Features, s neuroscreen.Score) Explanation {
 		e.Reasons = append(e.Reasons, "No prior is set for this age, so no probability is given.")
 	}
 
-	settings := f.Settings.WithDefaults()
-	switch s.Condition {
-	case neuroscreen.MesialTemporalSclerosis:
-		e.WouldChange = m.sclerosisChange(s, settings)
+	if s.Condition == neuroscreen.MesialTemporalSclerosis {
+		e.WouldChange = append(e.WouldChange, m.sclerosisChange(s, f.Settings)...)
 		e.Uncertain = append(e.Uncertain, m.sclerosisDoubts(f, s)...)
-	default:
-		if lm := m.linearOf(s.Model); lm != nil {
-			e.WouldChange = linearChange(lm, s, settings)
-		}
+	} else {
+		lm := m.linearOf(s.Model)
+		e.WouldChange = append(e.WouldChange, linearChange(lm, s, f)...)
+		e.Uncertain = append(e.Uncertain, m.linearDoubts(lm, f, s)...)
 	}
 	if s.CI95[0] < 1 && s.CI95[1] > 1 {
 		e.Uncertain = append(e.Uncertain, "The interval includes 1: coefficients and measurement together leave open whether these volumes speak for or against.")
-	}
-	if lm := m.linearOf(s.Model); lm != nil && math.Abs(math.Log(*s.LikelihoodRatio)) > lm.LogLRCap-1e-9 {
-		e.Uncertain = append(e.Uncertain, fmt.Sprintf("The likelihood ratio is held at %s: the people behind the model say nothing of rarer values.", ratio(*s.LikelihoodRatio)))
-	}
-	if f.Calibration.Segmenter != norm.FreeSurfer6 && s.Condition == neuroscreen.Alzheimers && s.Evidence == neuroscreen.ExternalCohort {
-		e.Uncertain = append(e.Uncertain, "The model was trained on FreeSurfer's volumes; on another segmenter's it is not validated.")
 	}
 	return e
 }
@@ -124,15 +110,28 @@ func (m *Models) linearOf(name string) *linear {
 	return nil
 }
 
+// flagOf returns how a linear model's condition is flagged and at which
+// likelihood ratios the flag changes.
+func (s Settings) flagOf(c neuroscreen.Condition) (flag func(lr float64) neuroscreen.Flag, limits []float64) {
+	if c == neuroscreen.Parkinsons {
+		return s.parkinsonsFlag, []float64{s.ParkinsonsReviewLR}
+	}
+	return s.alzheimersFlag, []float64{s.AlzheimersReviewLR, s.AlzheimersFlaggedLR}
+}
+
+// decides reports whether a model sets its condition's flag.
+func (m *linear) decides() bool { return len(m.Thresholds) > 0 && m.Name != "alzheimers-mmse" }
+
 // linearChange says how much one structure, the one that needs to move least,
 // would have to differ for another flag. A model that sets no flag has none.
-func linearChange(lm *linear, s neuroscreen.Score, settings Settings) []string {
-	flag, limits := settings.alzheimersFlag, []float64{settings.AlzheimersReviewLR, settings.AlzheimersFlaggedLR}
-	if s.Condition == neuroscreen.Parkinsons {
-		flag, limits = settings.parkinsonsFlag, []float64{settings.ParkinsonsReviewLR}
-	}
-	if len(lm.Thresholds) == 0 || s.Model == "alzheimers-mmse" {
+func linearChange(lm *linear, s neuroscreen.Score, f Features) []string {
+	if !lm.decides() {
 		return nil
+	}
+	flag, limits := f.Settings.flagOf(s.Condition)
+	slope := 1.0
+	if r, _ := f.Settings.recalibration(lm, f.Calibration.Segmenter); r != nil {
+		slope = r.Slope
 	}
 	var steepest feature
 	for i, t := range lm.Features {
@@ -147,7 +146,7 @@ func linearChange(lm *linear, s neuroscreen.Score, settings Settings) []string {
 		if at > lm.LogLRCap || math.Abs(ln) > lm.LogLRCap-1e-9 { // out of reach, or distances distorted by the cap
 			continue
 		}
-		to, dz, reach := flag(limit), (at-ln)/steepest.Coefficient, "reaches"
+		to, dz, reach := flag(limit), (at-ln)/(slope*steepest.Coefficient), "reaches"
 		if ln >= at {
 			to, reach = flag(math.Exp(at-1e-9)), "falls below"
 		}
@@ -157,6 +156,52 @@ func linearChange(lm *linear, s neuroscreen.Score, settings Settings) []string {
 		}
 		out = append(out, fmt.Sprintf("The flag would be %q if the %s were %.1f SD %s and all else the same (the likelihood ratio %s %s there).",
 			to, lowerFirst(structureWords(steepest.Name)), math.Abs(dz), direction, reach, ratio(limit)))
+	}
+	return out
+}
+
+// notable is the factor that a measurement's error must be able to move the
+// likelihood ratio by to be named.
+const notable = 1.5
+
+// linearDoubts says which features a linear score lacks or knows badly.
+func (m *Models) linearDoubts(lm *linear, f Features, s neuroscreen.Score) []string {
+	var out []string
+	for i, t := range lm.Features {
+		c := s.Contributions[i]
+		if c.Z == nil {
+			continue
+		}
+		z, err := m.norms.ZOf(t.Name, f.Volumes[t.Name], f.Person, f.Calibration)
+		if err != nil {
+			continue
+		}
+		half := 1.959963984540054 * z.NoiseSE
+		if factor := math.Exp(half * math.Abs(t.Coefficient)); factor >= notable {
+			out = append(out, fmt.Sprintf("%s is measured to +-%.1f SD (95 %%): this alone can move the likelihood ratio by a factor of %s either way.", structureWords(t.Name), half, ratio(factor)))
+		}
+	}
+	if lm == m.alzheimersScan {
+		out = append(out, "FreeSurfer's whole-brain volume (nWBV) was not given; the model without it was used.")
+	}
+	if lm.decides() {
+		flag, _ := f.Settings.flagOf(s.Condition)
+		if lo, hi := flag(s.CI95[0]), flag(s.CI95[1]); lo != hi {
+			out = append(out, fmt.Sprintf("Within the interval the flag goes from %q to %q.", lo, hi))
+		}
+	}
+	if math.Abs(math.Log(*s.LikelihoodRatio)) > lm.LogLRCap-1e-9 {
+		out = append(out, fmt.Sprintf("The likelihood ratio is held at %s: the people behind the model say nothing of rarer values.", ratio(*s.LikelihoodRatio)))
+	}
+	if f.Calibration.Segmenter != lm.Segmenter && s.Evidence == neuroscreen.ExternalCohort {
+		out = append(out, "The model was trained on FreeSurfer volumes of one cohort; on these it is not validated.")
+	}
+	r, stale := f.Settings.recalibration(lm, f.Calibration.Segmenter)
+	switch {
+	case r != nil:
+		out = append(out, fmt.Sprintf("The likelihood ratio holds the site's own recalibration (intercept %.2f, slope %.2f, from %d cases and %d controls).", r.Intercept, r.Slope, r.Cases, r.Controls))
+	case stale:
+		out = append(out, "The site's recalibration was fitted for another version of this model or another segmenter and is not applied: validate again.")
 	}
 	return out
 }
@@ -179,12 +224,22 @@ func (m *Models) sclerosisDoubts(f Features, s neuroscreen.Score) []string {
 	out := []string{"T2 and FLAIR were not seen: sclerosis without loss of volume is missed."}
 	small := 0
 	for _, side := range []string{"Left-Hippocampus", "Right-Hippocampus"} {
-		if z, err := m.norms.ZOf(side, f.Volumes[side], f.Person, f.Calibration); err == nil && z.Value < f.Settings.WithDefaults().SclerosisFlaggedZ {
+		if z, err := m.norms.ZOf(side, f.Volumes[side], f.Person, f.Calibration); err == nil && z.Value < f.Settings.SclerosisFlaggedZ {
 			small++
 		}
 	}
 	if small == 2 {
 		out = append(out, "Both hippocampi are small: bilateral disease leaves no asymmetry, and this score can't see it.")
+	}
+	percent, _, se := norm.Asymmetry(f.Volumes["Left-Hippocampus"], f.Volumes["Right-Hippocampus"])
+	half := 1.959963984540054 * se
+	if half >= f.Settings.SclerosisReviewSD*norm.AsymmetrySD/2 {
+		out = append(out, fmt.Sprintf("Asymmetry is measured to +-%.1f %% (95 %%); in healthy people it spreads by %.1f %%.", half, norm.AsymmetrySD))
+	}
+	z := *s.Contributions[1].Z
+	lo, hi := percent-half, percent+half
+	if a, b := f.Settings.sclerosisFlag(lo, z), f.Settings.sclerosisFlag(hi, z); a != s.Flag || b != s.Flag {
+		out = append(out, fmt.Sprintf("At the ends of that interval, %+.1f and %+.1f %%, the flag would be %q and %q.", lo, hi, a, b))
 	}
 	if f.Person.AgeYears >= 60 && s.Flag != neuroscreen.FlagNone {
 		out = append(out, "From 60 on, asymmetry is wider in healthy people and in neurodegeneration; neither is sclerosis.")

@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -9,9 +10,9 @@ import (
 	"neuroscreen/internal/norm"
 )
 
-func explainFirst(t testing.TB, f Features, c neuroscreen.Condition) (neuroscreen.Score, Explanation) {
+func explainFirst(t testing.TB, f Features, c neuroscreen.Condition) (neuroscreen.Score, neuroscreen.Explanation) {
 	s := first(t, Default().Score(f), c)
-	return s, Default().Explain(f, s)
+	return s, s.Explanation
 }
 
 func TestExplain(t *testing.T) {
@@ -29,6 +30,9 @@ func TestExplain(t *testing.T) {
 		"abstained":                  {healthy(t, 30, neuroscreen.Male, 1.45e6), neuroscreen.Alzheimers, []string{"No score: age 30 is outside"}},
 		"sclerosis":                  {base.with("Left-Hippocampus", 1438), neuroscreen.MesialTemporalSclerosis, []string{"Hippocampal asymmetry +", "T2 and FLAIR were not seen", "From 60 on"}},
 		"bilateral":                  {both, neuroscreen.MesialTemporalSclerosis, []string{"Both hippocampi are small"}},
+		"badly measured":             {noisy(ill, 400), neuroscreen.Alzheimers, []string{"Right hippocampus is measured to +-", "by a factor of", "Within the interval the flag goes from"}},
+		"badly measured asymmetry":   {noisy(base, 200), neuroscreen.MesialTemporalSclerosis, []string{"Asymmetry is measured to +-", "At the ends of that interval"}},
+		"feature that is missing":    {ill, neuroscreen.Alzheimers, []string{"nWBV) was not given"}},
 		"norm that knows the sex":    {base.with("Left-Putamen", 3000), neuroscreen.Parkinsons, []string{"Left putamen", "of her age, sex and head size"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -64,33 +68,55 @@ func TestWouldChangeIsTrue(t *testing.T) {
 	}
 }
 
+// noisy gives every volume a standard error.
+func noisy(f Features, se float64) Features {
+	g := f.with("CSF", 1) // a copy of the volumes
+	for name, v := range g.Volumes {
+		g.Volumes[name] = norm.Measured{MM3: v.MM3, SE: se}
+	}
+	return g
+}
+
 func TestConformalSet(t *testing.T) {
 	m := Default()
 	well := healthy(t, 76, neuroscreen.Female, 1.45e6)
 	ill := well.with("Left-Hippocampus", 1700).with("Right-Hippocampus", 1800)
 	for _, tc := range []struct {
 		f    Features
+		rate float64
 		want string
-	}{{ill, "case"}, {well, "both"}} {
+		text string
+	}{
+		{ill, 0.05, "case", "controls are excluded"},
+		{well, 0.05, "both", "of the people behind the model get this answer"},
+		{well, 0.2, "control", "cases are excluded"},
+	} {
+		tc.f.Settings.ConformalErrorRate = tc.rate
 		s := first(t, m.Score(tc.f), neuroscreen.Alzheimers)
-		set, err := m.ConformalSet(s, 0.05)
-		if err != nil || set.String() != tc.want {
-			t.Errorf("LR %g: %s, %v, want %s", *s.LikelihoodRatio, set, err, tc.want)
+		if c := s.Conformal; c == nil || c.Set != tc.want || c.ErrorRate != tc.rate || !strings.Contains(c.Text, tc.text) || c.Validated || !strings.Contains(c.Text, "not validated") {
+			t.Errorf("LR %g: %+v, want %s", *s.LikelihoodRatio, c, tc.want)
 		}
 	}
-	if _, err := m.ConformalSet(first(t, m.Score(well), neuroscreen.Alzheimers), 0.07); err == nil {
-		t.Error("a set at a rate that was never fitted")
+	ill.Calibration.Segmenter = norm.OASIS1
+	if c := first(t, m.Score(ill), neuroscreen.Alzheimers).Conformal; c == nil || !c.Validated || strings.Contains(c.Text, "not validated") || c.ErrorRate != 0.1 {
+		t.Errorf("on the training cohort's segmenter: %+v", c)
 	}
-	if _, err := m.ConformalSet(first(t, m.Score(well), neuroscreen.Parkinsons), 0.1); err == nil {
-		t.Error("a set for a model without one")
+	for _, s := range append(m.Score(healthy(t, 30, neuroscreen.Male, 1.5e6)), first(t, m.Score(well), neuroscreen.Parkinsons)) {
+		if s.Conformal != nil {
+			t.Errorf("%s has a set: %+v", s.Model, s.Conformal)
+		}
 	}
-	if _, err := m.ConformalSet(first(t, m.Score(healthy(t, 30, neuroscreen.Male, 1.5e6)), neuroscreen.Alzheimers), 0.1); err == nil {
-		t.Error("a set for a score that abstained")
+	if at := m.alzheimersScan.Conformal[1]; at.ErrorRate != 0.1 || at.both < 0.4 || at.both > 0.6 {
+		t.Errorf("%+v: about half of all people should get both", at)
 	}
 	// A smaller error rate excludes less.
 	for _, lm := range []*linear{m.alzheimersScan, m.alzheimersTable} {
-		if len(lm.Conformal) != 4 {
-			t.Fatalf("%s: %d rates", lm.Name, len(lm.Conformal))
+		var rates []float64
+		for _, b := range lm.Conformal {
+			rates = append(rates, b.ErrorRate)
+		}
+		if !slices.Equal(rates, ConformalErrorRates) {
+			t.Fatalf("%s: rates %v", lm.Name, rates)
 		}
 		for i := 1; i < len(lm.Conformal); i++ {
 			if a, b := lm.Conformal[i-1], lm.Conformal[i]; !(a.ErrorRate < b.ErrorRate && a.Control >= b.Control && a.Case <= b.Case) {

@@ -19,6 +19,7 @@ type linear struct {
 	Covariance [][]float64       `json:"covariance"` // of (intercept, coefficients), at the references
 	Conformal  []conformalBounds `json:"conformal"`
 	Thresholds []Threshold       `json:"thresholds"`
+	sha256     string            // of the file
 }
 
 // feature is one term. Its name is a structure, which enters as z, or a key of
@@ -78,7 +79,7 @@ func (m *linear) valid() error {
 	if intendedUse[m.Name] == "" {
 		return fmt.Errorf("no intended use for %q", m.Name)
 	}
-	return nil
+	return m.readConformalShares()
 }
 
 // scoreLinear scores a person with one linear model.
@@ -124,7 +125,16 @@ func (m *Models) scoreLinear(lm *linear, f Features, d decision) neuroscreen.Sco
 			l.coefficientVar += x[i] * lm.Covariance[i][j] * x[j]
 		}
 	}
-	return lm.finish(l, d, f.QC)
+	seg := f.Calibration.Segmenter
+	set := lm.conformalSet(l.sum(), f.Settings.WithDefaults().ConformalErrorRate, seg)
+	if r, _ := f.Settings.recalibration(lm, seg); r != nil {
+		l.recalibrate(*r)
+	}
+	s := lm.finish(l, d, f.QC)
+	if s.Abstained == nil {
+		s.Conformal = set
+	}
+	return s
 }
 
 // measurementVariance is the variance that measurement and test-retest errors

@@ -101,6 +101,9 @@ func load(n *norm.Norms) (*Models, error) {
 		}
 		sum := sha256.Sum256(b)
 		asset := neuroscreen.Asset{Name: f.name, SHA256: hex.EncodeToString(sum[:])}
+		if lm, ok := f.into.(*linear); ok {
+			lm.sha256 = asset.SHA256
+		}
 		card, err := newCard(asset, b)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.name, err)
@@ -136,18 +139,23 @@ func (m *Models) Score(f Features) []neuroscreen.Score {
 	if f.NWBV != nil {
 		alzheimers = m.alzheimersTable
 	}
-	s := f.Settings.WithDefaults()
+	f.Settings = f.Settings.WithDefaults()
+	s := f.Settings
 	out := []neuroscreen.Score{
 		m.scoreLinear(alzheimers, f, decision{prior: priorAt(s.AlzheimersPriors, f.Person.AgeYears), flag: s.alzheimersFlag}),
 	}
 	if f.MMSE != nil {
 		out = append(out, m.scoreLinear(m.alzheimersMMSE, f, beside))
 	}
-	return append(out,
+	out = append(out,
 		m.scoreLinear(m.alzheimersEffects, f, beside),
 		m.scoreLinear(m.parkinsons, f, decision{prior: priorAt(s.ParkinsonsPriors, f.Person.AgeYears), flag: s.parkinsonsFlag}),
 		m.scoreSclerosis(f, s),
 	)
+	for i := range out {
+		out[i].Explanation = m.explain(f, out[i])
+	}
+	return out
 }
 
 // decision is what a site's settings make of a likelihood ratio.

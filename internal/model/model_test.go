@@ -74,6 +74,9 @@ func TestAddsUp(t *testing.T) {
 			v, w := rapid.Float64Range(0.6, 0.9).Draw(rt, "nWBV"), rapid.Float64Range(0, 30).Draw(rt, "MMSE")
 			f.NWBV, f.MMSE = &v, &w
 		}
+		if rapid.Bool().Draw(rt, "recalibrated") {
+			f.Settings.Recalibrations = []Recalibration{recalibrationOf("alzheimers-scan", f.Calibration.Segmenter, rapid.Float64Range(-1, 1).Draw(rt, "intercept"), rapid.Float64Range(0.2, 2).Draw(rt, "slope"))}
+		}
 		f.QC = rapid.SampledFrom([]neuroscreen.Verdict{neuroscreen.VerdictPass, neuroscreen.VerdictReview}).Draw(rt, "qc")
 		f.Settings.AlzheimersPriors = []AgePrior{{18, rapid.Float64Range(0.001, 0.9).Draw(rt, "prior")}}
 		for _, s := range Default().Score(f) {
@@ -332,6 +335,8 @@ func TestSettings(t *testing.T) {
 		"sclerosis_flagged_z":   {SclerosisFlaggedZ: 1},
 		"alzheimers_priors":     {AlzheimersPriors: []AgePrior{{65, 5}}},
 		"parkinsons_priors":     {ParkinsonsPriors: []AgePrior{{65, 0.1}, {60, 0.2}}},
+		"conformal_error_rate":  {ConformalErrorRate: 0.07},
+		"recalibrations":        {Recalibrations: []Recalibration{{Model: "alzheimers-scan"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := neuroscreen.AsError(s.Validate())

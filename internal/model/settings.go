@@ -2,6 +2,7 @@ package model
 
 import (
 	"math"
+	"slices"
 
 	"neuroscreen"
 	"neuroscreen/internal/norm"
@@ -20,6 +21,12 @@ type Settings struct {
 	// Priors by age; nil takes the defaults, an empty list means no prior.
 	AlzheimersPriors []AgePrior `json:"alzheimers_priors"`
 	ParkinsonsPriors []AgePrior `json:"parkinsons_priors"`
+
+	// ConformalErrorRate is one of ConformalErrorRates.
+	ConformalErrorRate float64 `json:"conformal_error_rate,omitempty"`
+	// Recalibrations of models on the site's own people; at most one for each
+	// model and segmenter.
+	Recalibrations []Recalibration `json:"recalibrations,omitempty"`
 }
 
 // AgePrior is the share of people who have the condition, from one age up to
@@ -42,6 +49,7 @@ var defaults = Settings{
 	SclerosisFlaggedZ:   -1.64,
 	AlzheimersPriors:    []AgePrior{{65, 0.05}, {75, 0.131}, {85, 0.333}},
 	ParkinsonsPriors:    []AgePrior{{65, 0.025}},
+	ConformalErrorRate:  0.1,
 }
 
 // WithDefaults fills what a site has not set: what scores are made with.
@@ -57,6 +65,7 @@ func (s Settings) WithDefaults() Settings {
 	fill(&s.SclerosisReviewSD, defaults.SclerosisReviewSD)
 	fill(&s.SclerosisFlaggedSD, defaults.SclerosisFlaggedSD)
 	fill(&s.SclerosisFlaggedZ, defaults.SclerosisFlaggedZ)
+	fill(&s.ConformalErrorRate, defaults.ConformalErrorRate)
 	if s.AlzheimersPriors == nil {
 		s.AlzheimersPriors = defaults.AlzheimersPriors
 	}
@@ -85,6 +94,18 @@ func (s Settings) Validate() error {
 		return bad("sclerosis_flagged_sd", "must not be below sclerosis_review_sd (%g), got %g", s.SclerosisReviewSD, s.SclerosisFlaggedSD)
 	case !(s.SclerosisFlaggedZ < 0):
 		return bad("sclerosis_flagged_z", "must be negative, got %g", s.SclerosisFlaggedZ)
+	case !slices.Contains(ConformalErrorRates, s.ConformalErrorRate):
+		return bad("conformal_error_rate", "the models have sets at %v only, not at %g", ConformalErrorRates, s.ConformalErrorRate)
+	}
+	for i, r := range s.Recalibrations {
+		if err := r.validate(Default()); err != nil {
+			return err
+		}
+		for _, other := range s.Recalibrations[:i] {
+			if other.Model == r.Model && other.Segmenter == r.Segmenter {
+				return bad("recalibrations", "%s has two for the segmenter %s", r.Model, r.Segmenter)
+			}
+		}
 	}
 	for field, priors := range map[string][]AgePrior{"alzheimers_priors": s.AlzheimersPriors, "parkinsons_priors": s.ParkinsonsPriors} {
 		for i, p := range priors {

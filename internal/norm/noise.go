@@ -120,3 +120,26 @@ func readSiteRatios(structures map[string]*nomis) (map[string]float64, error) {
 	}
 	return out, nil
 }
+
+// BetweenSitesMM3 is the spread that a change of scanner gives to a volume of
+// one person: that between sites, over a volume's own size.
+func (n *Norms) BetweenSitesMM3(structure string, mm3 float64) float64 {
+	s := normName(structure)
+	base := s
+	if n.models[s] == nil {
+		base = surfaceBased[s]
+	}
+	m := n.models[base]
+	if m == nil {
+		return unknownSiteCV * mm3
+	}
+	sd := n.siteRatio[base] * m.sd
+	if m.log {
+		return sd * math.Ln10 * mm3
+	}
+	return sd
+}
+
+// unknownSiteCV stands in for a structure without a norm: the largest of the
+// table's coefficients of variation but those of ventricles and accumbens.
+const unknownSiteCV = 0.097

@@ -382,7 +382,7 @@ func (n *Norms) Compare(vols map[string]Measured, p Person, cal Calibration) (ro
 
 	row := func(name string, label int) {
 		v := clean[name]
-		r := neuroscreen.Volume{Structure: name, Label: label, MM3: v.MM3, StandardErrorMM: cleanSE(v.SE)}
+		r := neuroscreen.Volume{Structure: name, Label: label, MM3: v.MM3, StandardErrorMM: cleanSE(v.SE), BiasErrorMM: min(cleanSE(v.Bias), cleanSE(v.SE))}
 		if icvKnown {
 			r.PercentICV = ptr(100 * v.MM3 / *p.ICVMM3)
 		}

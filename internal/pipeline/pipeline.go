@@ -48,9 +48,11 @@ type Input struct {
 	ScanID   string
 	Metadata neuroscreen.Metadata
 	Settings Settings
-	SHA256   string    // of the received bytes, hex
-	Image    io.Reader // NIfTI or ANALYZE, or the .img of a pair
-	Header   io.Reader // the .hdr of a pair, else nil
+	// SettingsVersion is that of the site's stored settings, 0 for none.
+	SettingsVersion int
+	SHA256          string    // of the received bytes, hex
+	Image           io.Reader // NIfTI or ANALYZE, or the .img of a pair
+	Header          io.Reader // the .hdr of a pair, else nil
 	// Stage, if set, is told when the scan is Checked, Segmented and Measured;
 	// its error ends the analysis.
 	Stage func(context.Context, neuroscreen.State) error
@@ -73,13 +75,22 @@ func ParseSettings(b json.RawMessage) (s Settings, err error) {
 	if err := d.Decode(&s); err != nil {
 		return s, neuroscreen.Errorf(neuroscreen.CodeInvalid, "invalid-settings", "the site settings are not the JSON they should be: %v", err)
 	}
+	return s, s.Validate()
+}
+
+// Validate refuses settings that can't be meant. Errors: CodeInvalid, naming
+// the field.
+func (s Settings) Validate() error {
 	if err := s.Model.Validate(); err != nil {
-		return s, err
+		return err
 	}
-	if s.SiteShift != nil {
-		return s, s.SiteShift.Validate()
+	if s.SiteShift == nil {
+		return nil
 	}
-	return s, nil
+	if s.SiteShift.Layer != norm.LayerSite {
+		return neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "invalid-shift", "layer", "a site's shift has the layer %q, not %q", norm.LayerSite, s.SiteShift.Layer)
+	}
+	return s.SiteShift.Validate()
 }
 
 // Output of one analysis.
@@ -165,6 +176,7 @@ func (e *Engine) Analyze(ctx context.Context, in Input) (*Output, error) {
 		},
 		Software:              e.software(in.Settings),
 		Settings:              in.Settings.Model.WithDefaults(),
+		SettingsVersion:       in.SettingsVersion,
 		QC:                    quality,
 		IntracranialVolumeMM3: &seg.ICVMM3,
 		Volumes:               rows,
@@ -225,17 +237,22 @@ func (s *stopwatch) lap(stage string) {
 	s.started = now
 }
 
+// NormAssets names the norms with the site's shift, if there is one.
+func NormAssets(n *norm.Norms, siteShift *norm.Shift) []neuroscreen.Asset {
+	assets := append([]neuroscreen.Asset(nil), n.Assets()...)
+	if siteShift != nil {
+		assets = append(assets, siteShift.Asset())
+	}
+	return assets
+}
+
 // software names everything that took part, with hashes.
 func (e *Engine) software(s Settings) neuroscreen.Software {
-	norms := append([]neuroscreen.Asset(nil), e.norms.Assets()...)
-	if s.SiteShift != nil {
-		norms = append(norms, s.SiteShift.Asset())
-	}
 	return neuroscreen.Software{
 		Version: e.version,
 		Kernel:  conv.Kernel(),
 		Network: neuroscreen.Asset{Name: "default.weights", SHA256: e.network.Weights().SHA256()},
-		Norms:   norms,
+		Norms:   NormAssets(e.norms, s.SiteShift),
 		Models:  e.models.Assets(),
 	}
 }

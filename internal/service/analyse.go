@@ -23,7 +23,7 @@ func newAnalyser(limits nifti.Limits) (jobs.Analyse, error) {
 		return nil, err
 	}
 	return func(ctx context.Context, in jobs.Input) (jobs.Output, error) {
-		settings, err := pipeline.ParseSettings(in.Settings)
+		settings, err := pipeline.ParseSettings(in.Settings.Settings)
 		if err != nil {
 			return jobs.Output{}, err
 		}
@@ -32,7 +32,7 @@ func newAnalyser(limits nifti.Limits) (jobs.Analyse, error) {
 			return jobs.Output{}, err
 		}
 		defer image.Close()
-		job := pipeline.Input{ScanID: in.ScanID.String(), Metadata: in.Metadata, Settings: settings, SHA256: in.SHA256, Image: image, Stage: in.Stage}
+		job := pipeline.Input{ScanID: in.ScanID.String(), Metadata: in.Metadata, Settings: settings, SettingsVersion: in.Settings.Version, SHA256: in.SHA256, Image: image, Stage: in.Stage}
 		if in.Header != nil {
 			header, err := in.Header(ctx)
 			if err != nil {

@@ -56,7 +56,7 @@ func (s *Store) Lease(ctx context.Context, siteID, scanID uuid.UUID, holder stri
 			return err
 		}
 		lease.Scan, lease.Fence = c.ScanRecord, c.Fence
-		if err := t.QueryRow(ctx, "SELECT settings FROM sites WHERE id = $1", siteID).Scan(&lease.Settings); err != nil {
+		if lease.Settings, err = currentSettings(ctx, t, siteID); err != nil {
 			return err
 		}
 		if seq == 0 {

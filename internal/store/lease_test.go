@@ -280,17 +280,3 @@ func TestVersionsGoOnAfterARefusal(t *testing.T) {
 		t.Errorf("%+v %v", versions, err)
 	}
 }
-
-func TestSettingsComeWithTheLease(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	if _, err := b.SetSiteSettings(t.Context(), b.site, actor, []byte(`{"prior": 0.1}`)); err != nil {
-		t.Fatal(err)
-	}
-	lease := b.lease(t, b.create(t, post("MRN-1", "bytes")))
-	if string(lease.Settings) != `{"prior": 0.1}` {
-		t.Errorf("got %s", lease.Settings)
-	}
-	_, err := b.SetSiteSettings(t.Context(), b.site, actor, []byte(`[]`))
-	wantCode(t, err, neuroscreen.CodeInvalid, "invalid-value")
-}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -60,6 +61,41 @@ func (s *Store) ResultVersions(ctx context.Context, siteID, scanID uuid.UUID) ([
 	}
 	return rows[ResultVersion](ctx, s, "SELECT "+resultColumns+" FROM results WHERE site_id = @site AND scan_id = @scan ORDER BY version",
 		pgx.NamedArgs{"site": siteID, "scan": scanID})
+}
+
+// Pseudonym is what a posted subject's scans are stored under.
+func (s *Store) Pseudonym(siteID uuid.UUID, subjectID string) string {
+	return s.cfg.Keys.Pseudonym(siteID, subjectID)
+}
+
+// maxVisits bounds a timeline: the newest are kept.
+const maxVisits = 200
+
+// Visits lists the scored scans of one person with their current results, in
+// the order of arrival. Errors: CodeNotFound "subject-not-found" when the site
+// has no scan of this pseudonym.
+func (s *Store) Visits(ctx context.Context, siteID uuid.UUID, pseudonym string) ([]Visit, error) {
+	args := pgx.NamedArgs{"site": siteID, "pseudonym": pseudonym, "limit": maxVisits}
+	found, err := rows[Visit](ctx, s, `
+		SELECT r.scan_id, r.version, r.run, encode(r.sha256, 'hex') AS sha256, r.document, r.metadata, r.created_at AS created,
+		       s.created_at AS received
+		FROM scans s
+		JOIN results r ON r.site_id = s.site_id AND r.scan_id = s.id AND r.version = s.result_version
+		WHERE s.site_id = @site AND s.pseudonym = @pseudonym AND s.state = 'scored'
+		ORDER BY s.created_at DESC, s.id DESC
+		LIMIT @limit`, args)
+	if err != nil || len(found) > 0 {
+		slices.Reverse(found)
+		return found, err
+	}
+	var any bool
+	if err := s.cfg.Pool.QueryRow(ctx, "SELECT EXISTS (SELECT FROM scans WHERE site_id = @site AND pseudonym = @pseudonym)", args).Scan(&any); err != nil {
+		return nil, classify(err)
+	}
+	if !any {
+		return nil, notFound("subject")
+	}
+	return nil, nil
 }
 
 // DerivedFile returns a file of a result version; version 0 is the current

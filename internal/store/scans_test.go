@@ -525,7 +525,7 @@ func TestOtherSiteSeesNothing(t *testing.T) {
 		"RevokeKey":       func() error { return second(b.RevokeKey(ctx, o, actor, key.ID)) },
 		"Lease":           func() error { return second(b.Lease(ctx, o, waiting.ID, "w", time.Minute)) },
 		"Site of nobody":  func() error { return second(b.Site(ctx, uuid.New())) },
-		"Settings nobody": func() error { return second(b.SetSiteSettings(ctx, uuid.New(), actor, []byte("{}"))) },
+		"Settings nobody": func() error { return second(b.AddSettings(ctx, uuid.New(), actor, 0, []byte("{}"), "why")) },
 		"Key of nobody":   func() error { return second3(b.CreateKey(ctx, uuid.New(), actor, neuroscreen.Admin, "")) },
 	}
 	for name, call := range notFound {

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"regexp"
 
 	"github.com/google/uuid"
@@ -11,7 +10,7 @@ import (
 	"neuroscreen"
 )
 
-const siteColumns = `id, name, settings, created_at AS created`
+const siteColumns = `id, name, created_at AS created`
 
 var siteName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 
@@ -85,24 +84,4 @@ func (s *Store) Sites(ctx context.Context) ([]Site, error) {
 func (s *Store) Site(ctx context.Context, siteID uuid.UUID) (Site, error) {
 	return row[Site](ctx, s.cfg.Pool, notFound("site"), "SELECT "+siteColumns+" FROM sites WHERE id = @site",
 		pgx.NamedArgs{"site": siteID})
-}
-
-// SetSiteSettings replaces a site's settings, a JSON object. Results that are
-// stored keep what they were computed with. Errors: CodeNotFound; CodeInvalid.
-func (s *Store) SetSiteSettings(ctx context.Context, siteID uuid.UUID, by Actor, settings json.RawMessage) (site Site, err error) {
-	var object map[string]json.RawMessage
-	if err := json.Unmarshal(settings, &object); err != nil || object == nil {
-		return Site{}, neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "invalid-value", "settings", "not a JSON object")
-	}
-	err = s.inTx(ctx, func(t *tx) error {
-		var err error
-		site, err = row[Site](ctx, t, notFound("site"), `
-			UPDATE sites SET settings = @settings WHERE id = @site RETURNING `+siteColumns,
-			pgx.NamedArgs{"site": siteID, "settings": settings})
-		if err != nil {
-			return err
-		}
-		return t.audit(ctx, siteID, by, "site.settings", "site:"+siteID.String(), "")
-	})
-	return site, err
 }

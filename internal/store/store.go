@@ -95,7 +95,7 @@ type tx struct {
 
 // inTx runs fn in a transaction, READ COMMITTED.
 //
-// Locks are taken in this order: blobs, scan, audit head.
+// Locks are taken in this order: blobs, scan or site, audit head.
 func (s *Store) inTx(ctx context.Context, fn func(*tx) error) error {
 	err := pgx.BeginFunc(ctx, s.cfg.Pool, func(pt pgx.Tx) error {
 		t := &tx{Tx: pt, s: s}

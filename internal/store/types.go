@@ -18,9 +18,17 @@ const System Actor = "system:worker"
 
 // Site is one tenant. Every row of every other table belongs to one.
 type Site struct {
-	ID       uuid.UUID
-	Name     string          // short and stable, e.g. "default"
+	ID      uuid.UUID
+	Name    string // short and stable, e.g. "default"
+	Created time.Time
+}
+
+// SiteSettings is one version of a site's settings. It never changes.
+type SiteSettings struct {
+	Version  int             // from 1; 0 before any was stored
 	Settings json.RawMessage // thresholds, priors, calibration; read by the pipeline
+	By       Actor
+	Note     string // why
 	Created  time.Time
 }
 
@@ -146,6 +154,12 @@ const (
 	KindReportHTML   = "report.html"
 )
 
+// Visit is a scored scan of one person with its current result.
+type Visit struct {
+	ResultVersion
+	Received time.Time // the scan
+}
+
 // DerivedFile belongs to one result version.
 type DerivedFile struct {
 	Kind      string // one of the Kind constants, also the file's name in URLs
@@ -234,7 +248,7 @@ type AuditFilter struct {
 // cancellation, correction and retry, and shuts out whoever held it before.
 type Lease struct {
 	Scan     ScanRecord
-	Settings json.RawMessage // of the site
+	Settings SiteSettings // current when the lease was taken
 	Fence    int64
 	Until    time.Time
 }
