@@ -9,6 +9,7 @@
 package timeline
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -92,13 +93,14 @@ func NewVisit(r neuroscreen.Result, m neuroscreen.Metadata, version int, receive
 // Make puts visits into order and compares them. The calibration is the site's,
 // for the change that healthy people show.
 func Make(subjectID string, visits []Visit, n *norm.Norms, cal norm.Calibration) Timeline {
-	t := Timeline{SubjectID: subjectID, Visits: slices.Clone(visits), Changes: []Change{}, Notes: []neuroscreen.Reason{}}
+	t := Timeline{SubjectID: subjectID, Visits: append([]Visit{}, visits...), Changes: []Change{}, Notes: []neuroscreen.Reason{}}
+	// By dates if every visit has one, else by ages if every visit has one: a
+	// mixture of the two would be no order.
+	dated := !slices.ContainsFunc(visits, func(v Visit) bool { return v.ScanDate == "" })
+	aged := !slices.ContainsFunc(visits, func(v Visit) bool { return v.AgeYears == nil })
 	slices.SortStableFunc(t.Visits, func(a, b Visit) int {
-		if a.AgeYears != nil && b.AgeYears != nil && (a.ScanDate == "" || b.ScanDate == "") && *a.AgeYears != *b.AgeYears {
-			if *a.AgeYears < *b.AgeYears {
-				return -1
-			}
-			return 1
+		if !dated && aged {
+			return cmp.Or(cmp.Compare(*a.AgeYears, *b.AgeYears), a.at.Compare(b.at))
 		}
 		return a.at.Compare(b.at)
 	})
