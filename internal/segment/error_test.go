@@ -153,6 +153,6 @@ func ball(b box, centre [3]float64, radius, edge float64) part {
 		}
 		f.p[o*Logits+13] = float32(1 / (1 + math.Exp((d-radius)/edge)))
 	}
-	f.labels = labelBox(f.p, b.shape, true)
+	f.label(true)
 	return f
 }

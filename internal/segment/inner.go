@@ -43,7 +43,7 @@ func (n *Network) lookInside(ctx context.Context, can *volume.Volume, whole *par
 		if side == 1 {
 			mirrorBack(f.p, f.shape)
 		}
-		f.labels = labelBox(f.p, f.shape, false)
+		f.label(false)
 		parts = append(parts, f)
 	}
 	return parts, nil

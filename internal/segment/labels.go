@@ -35,39 +35,43 @@ var manyPieces = func() (m [anatomy.NumClasses]bool) {
 	return m
 }()
 
-// labelBox returns the most likely class of each voxel without stray pieces of
+// label gives each voxel its most likely class, without stray pieces of
 // structures and, of a whole head, without what lies apart from the brain.
-// Posteriors of removed pieces are cleared in p, so that all later steps agree.
-func labelBox(p []float32, shape [3]int, whole bool) []uint8 {
-	n := shape[0] * shape[1] * shape[2]
-	labels := make([]uint8, n)
-	best := func(v int) uint8 { return uint8(MostLikely(p[v*Logits:][:Logits])) }
-	parallel(shape[2], func(z int) {
-		for v := z * shape[0] * shape[1]; v < (z+1)*shape[0]*shape[1]; v++ {
-			labels[v] = best(v)
+// Posteriors of removed pieces are cleared, so that all later steps agree.
+func (f *part) label(whole bool) {
+	n := f.voxels()
+	f.labels, f.background = make([]uint8, n), make([]float32, n)
+	best := func(v int) {
+		c, background := mostLikely(f.p[v*Logits:][:Logits])
+		f.labels[v], f.background[v] = uint8(c), background
+	}
+	perSlice := f.shape[0] * f.shape[1]
+	parallel(f.shape[2], func(z int) {
+		for v := z * perSlice; v < (z+1)*perSlice; v++ {
+			best(v)
 		}
 	})
 	if whole {
 		mask := make([]uint8, n)
-		for v, l := range labels {
+		for v, l := range f.labels {
 			if l != 0 {
 				mask[v] = 1
 			}
 		}
-		for _, v := range strays(mask, shape, func(uint8) bool { return false }) {
-			clear(p[v*Logits:][:Logits])
-			labels[v] = 0
+		for _, v := range strays(mask, f.shape, func(uint8) bool { return false }) {
+			clear(f.p[v*Logits:][:Logits])
+			best(v)
 		}
 	}
 	// A stray voxel takes its next likely class, which may be stray again.
 	for range 3 {
-		out := strays(labels, shape, func(c uint8) bool { return manyPieces[c] })
+		out := strays(f.labels, f.shape, func(c uint8) bool { return manyPieces[c] })
 		if len(out) == 0 {
 			break
 		}
 		for _, v := range out {
-			q := p[v*Logits:][:Logits]
-			c := int(labels[v]) - 1
+			q := f.p[v*Logits:][:Logits]
+			c := int(f.labels[v]) - 1
 			rest := 1 - q[c]
 			q[c] = 0
 			if rest > 0 {
@@ -75,10 +79,9 @@ func labelBox(p []float32, shape [3]int, whole bool) []uint8 {
 					q[k] /= rest
 				}
 			}
-			labels[v] = best(v)
+			best(v)
 		}
 	}
-	return labels
 }
 
 // strays lists the voxels outside the largest face-connected piece of each
@@ -137,9 +140,10 @@ func strays(values []uint8, shape [3]int, skip func(uint8) bool) []int {
 // hi-1 along each axis, its core. Beyond, another part knows better.
 type part struct {
 	box
-	p      []float32 // posteriors
-	labels []uint8   // class of each voxel
-	lo, hi [3]int
+	p          []float32 // posteriors
+	background []float32 // and that of background
+	labels     []uint8   // class of each voxel
+	lo, hi     [3]int
 }
 
 // cells are ranges of cells of the whole head's box along its axes, each
@@ -244,19 +248,6 @@ func (f *part) measure(confidence, labelled, enclosed *[anatomy.NumClasses]float
 	}
 }
 
-// eighths are the quarters of a cell along one axis that belong to voxels of
-// the core: the first to the voxel before the cell, the second to the one after.
-func (f *part) eighths(axis, cell int) []tap {
-	quarters := []tap{{0, .25, true}, {0, .75, true}}
-	if cell+1 >= f.hi[axis] {
-		quarters = quarters[:1]
-	}
-	if cell < f.lo[axis] {
-		quarters = quarters[len(quarters)-1:]
-	}
-	return quarters
-}
-
 // countEighths labels the middle of each eighth of the core's voxels, as onGrid
 // does, between slices z and z+1.
 func (f *part) countEighths(count *[anatomy.NumClasses]int, z int, holes []cells) {
@@ -268,14 +259,26 @@ func (f *part) countEighths(count *[anatomy.NumClasses]int, z int, holes []cells
 	if z < from[2] || z >= to[2] {
 		return
 	}
-	labels, nx, nxy := f.labels, f.shape[0], f.shape[0]*f.shape[1]
-	tz := f.eighths(2, z)
-	var across [][]tap
-	for x := from[0]; x < to[0]; x++ {
-		across = append(across, f.eighths(0, x))
+	// Of a cell, the first quarter along an axis belongs to the voxel before it
+	// and the other to the one after, which may lie outside the core.
+	quarters := func(axis, cell int) []float32 {
+		q := []float32{.25, .75}
+		if cell+1 >= f.hi[axis] {
+			q = q[:1]
+		}
+		if cell < f.lo[axis] {
+			q = q[len(q)-1:]
+		}
+		return q
 	}
+	qz := quarters(2, z)
+	var across [][]float32
+	for x := from[0]; x < to[0]; x++ {
+		across = append(across, quarters(0, x))
+	}
+	var c corners
 	for y := from[1]; y < to[1]; y++ {
-		ty := f.eighths(1, y)
+		qy := quarters(1, y)
 	cell:
 		for x := from[0]; x < to[0]; x++ {
 			for i := range holes {
@@ -283,18 +286,16 @@ func (f *part) countEighths(count *[anatomy.NumClasses]int, z int, holes []cells
 					continue cell
 				}
 			}
-			o := z*nxy + y*nx + x
-			tx := across[x-from[0]]
-			l := labels[o]
-			if l == labels[o+1] && l == labels[o+nx] && l == labels[o+nx+1] &&
-				l == labels[o+nxy] && l == labels[o+nxy+1] && l == labels[o+nxy+nx] && l == labels[o+nxy+nx+1] {
-				count[l] += len(tx) * len(ty) * len(tz)
+			qx := across[x-from[0]]
+			f.gather(&c, x, y, z)
+			if c.n == 1 {
+				count[c.class[0]] += len(qx) * len(qy) * len(qz)
 				continue
 			}
-			for _, tz := range tz {
-				for _, ty := range ty {
-					for _, tx := range tx {
-						count[between(f.p, labels, o, tx, ty, tz, nx, nxy)]++
+			for _, fz := range qz {
+				for _, fy := range qy {
+					for _, fx := range qx {
+						count[c.at(fx, fy, fz)]++
 					}
 				}
 			}
@@ -302,36 +303,45 @@ func (f *part) countEighths(count *[anatomy.NumClasses]int, z int, holes []cells
 	}
 }
 
+// run is the indices from to to-1 along one axis of a grid that lie in one
+// cell of a box.
+type run struct{ cell, from, to int }
+
 // onGrid carries the classes of a part's core to a scan's grid: each voxel takes
 // the class whose posterior, interpolated between the eight box voxels round
 // it, is greatest among the classes that those eight are labelled with.
 func (f *part) onGrid(out *volume.Labels) {
-	nx, ny := f.shape[0], f.shape[1]
 	size := out.VoxelSize()
-	var axes [3][]tap
-	for a := range axes {
-		axes[a] = make([]tap, out.Shape[a])
-		for i := range axes[a] {
+	var runs [3][]run
+	var within [3][]float32 // how far into its cell each index lies
+	for a := range runs {
+		within[a] = make([]float32, out.Shape[a])
+		for i := range out.Shape[a] {
 			x := (float64(i)*size[a] - f.from[a]) / f.mm
-			t := tapAt(x, f.shape[a])
-			t.ok = t.ok && x >= float64(f.lo[a])-.5 && x < float64(f.hi[a])-.5
-			axes[a][i] = t
-		}
-	}
-	parallel(out.Shape[2], func(k int) {
-		tz := axes[2][k]
-		if !tz.ok {
-			return
-		}
-		for j, ty := range axes[1] {
-			if !ty.ok {
+			if x < 0 || x > float64(f.shape[a]-1) || x < float64(f.lo[a])-.5 || x >= float64(f.hi[a])-.5 {
 				continue
 			}
-			base := (tz.i*ny + ty.i) * nx
-			row := out.Data[(k*out.Shape[1]+j)*out.Shape[0]:][:out.Shape[0]]
-			for i, tx := range axes[0] {
-				if tx.ok {
-					row[i] = between(f.p, f.labels, base+tx.i, tx, ty, tz, nx, nx*ny)
+			cell := min(int(x), f.shape[a]-2)
+			within[a][i] = float32(x - float64(cell))
+			if n := len(runs[a]); n == 0 || runs[a][n-1].cell != cell {
+				runs[a] = append(runs[a], run{cell, i, i})
+			}
+			runs[a][len(runs[a])-1].to = i + 1
+		}
+	}
+	parallel(len(runs[2]), func(r int) {
+		z := runs[2][r]
+		var c corners
+		for _, y := range runs[1] {
+			for _, x := range runs[0] {
+				f.gather(&c, x.cell, y.cell, z.cell)
+				for k := z.from; k < z.to; k++ {
+					for j := y.from; j < y.to; j++ {
+						row := out.Data[(k*out.Shape[1]+j)*out.Shape[0]:][:out.Shape[0]]
+						for i := x.from; i < x.to; i++ {
+							row[i] = c.at(within[0][i], within[1][j], within[2][k])
+						}
+					}
 				}
 			}
 		}
@@ -351,79 +361,64 @@ func toGrid(grid volume.Grid, parts ...part) *volume.Labels {
 	return out
 }
 
-// between interpolates at one point whose lower corner is voxel o.
-func between(p []float32, labels []uint8, o int, tx, ty, tz tap, sy, sz int) uint8 {
-	var at [8]int
-	var weight [8]float32
-	n := 0
-	same := true
-	for dz := 0; dz < 2; dz++ {
-		wz := 1 - tz.f
-		if dz == 1 {
-			wz = tz.f
-		}
-		for dy := 0; dy < 2; dy++ {
-			wy := 1 - ty.f
-			if dy == 1 {
-				wy = ty.f
-			}
-			for dx := 0; dx < 2; dx++ {
-				w := wz * wy * (1 - tx.f)
-				if dx == 1 {
-					w = wz * wy * tx.f
-				}
-				if w == 0 {
-					continue
-				}
-				q := o + dz*sz + dy*sy + dx
-				at[n], weight[n] = q, w
-				n++
-				same = same && labels[q] == labels[at[0]]
+// corners are the classes that the eight voxels round a cell are labelled with,
+// and the posteriors of these classes there.
+type corners struct {
+	n     int
+	class [8]uint8
+	p     [8][8]float32 // by class, then by voxel: x fastest
+}
+
+// gather reads the cell between voxel x, y, z and the next along each axis. The
+// posteriors of a single class are not read.
+func (f *part) gather(c *corners, x, y, z int) {
+	nx, nxy := f.shape[0], f.shape[0]*f.shape[1]
+	o := z*nxy + y*nx + x
+	at := [8]int{o, o + 1, o + nx, o + nx + 1, o + nxy, o + nxy + 1, o + nxy + nx, o + nxy + nx + 1}
+	c.n, c.class[0] = 1, f.labels[o]
+next:
+	for _, q := range at[1:] {
+		l := f.labels[q]
+		for _, seen := range c.class[:c.n] {
+			if seen == l {
+				continue next
 			}
 		}
+		c.class[c.n] = l
+		c.n++
 	}
-	if same {
-		return labels[at[0]]
+	if c.n == 1 {
+		return
 	}
-	best, bestValue := uint8(0), float32(-1)
-	for c := range n {
-		l := labels[at[c]]
-		if l == best && bestValue >= 0 {
-			continue
-		}
-		v := float32(0)
-		for m := range n {
+	for i, l := range c.class[:c.n] {
+		for m, q := range at {
 			if l == 0 {
-				v += weight[m] * (1 - sum(p[at[m]*Logits:][:Logits]))
+				c.p[i][m] = f.background[q]
 			} else {
-				v += weight[m] * p[at[m]*Logits+int(l)-1]
+				c.p[i][m] = f.p[q*Logits+int(l)-1]
 			}
 		}
-		if v > bestValue {
-			best, bestValue = l, v
+	}
+}
+
+// at returns the class that is most likely at a place in the cell, by linear
+// interpolation: 0 to 1 along each axis.
+func (c *corners) at(x, y, z float32) uint8 {
+	if c.n == 1 {
+		return c.class[0]
+	}
+	best, most := 0, float32(-1)
+	for i := range c.n {
+		p := &c.p[i]
+		a := p[0] + x*(p[1]-p[0])
+		b := p[2] + x*(p[3]-p[2])
+		a += y * (b - a)
+		d := p[4] + x*(p[5]-p[4])
+		e := p[6] + x*(p[7]-p[6])
+		d += y * (e - d)
+		if v := a + z*(d-a); v > most {
+			best, most = i, v
 		}
 	}
-	return best
-}
-
-func sum(p []float32) (s float32) {
-	for _, v := range p {
-		s += v
-	}
-	return s
-}
-
-// tap is a linear interpolation between voxels i and i+1.
-type tap struct {
-	i  int
-	f  float32
-	ok bool
-}
-
-func tapAt(x float64, n int) tap {
-	if x < 0 || x > float64(n-1) {
-		return tap{}
-	}
-	i := min(int(x), n-2)
-	return tap{i, float32(x - float64(i)), true}
+	return c.class[best]
 }

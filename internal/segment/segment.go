@@ -102,7 +102,7 @@ func (n *Network) Segment(ctx context.Context, v *volume.Volume) (*Segmentation,
 		return nil, err
 	}
 	counts := n.average()
-	whole.labels = labelBox(n.p, whole.shape, true)
+	whole.label(true)
 
 	inner, err := n.lookInside(ctx, can, &whole)
 	if err != nil {

@@ -53,7 +53,7 @@ func TestStrays(t *testing.T) {
 	}
 }
 
-func TestLabelBoxDropsWhatLiesApart(t *testing.T) {
+func TestLabelsDropWhatLiesApart(t *testing.T) {
 	shape := [3]int{9, 1, 1}
 	p := make([]float32, 9*Logits)
 	set := func(x, class int, v float32) { p[x*Logits+class-1] = v }
@@ -66,7 +66,9 @@ func TestLabelBoxDropsWhatLiesApart(t *testing.T) {
 	set(4, 14, .8) // the hippocampus proper: two voxels
 	set(5, 14, .8)
 	set(8, 1, .9) // apart from the brain
-	got := labelBox(p, shape, true)
+	f := part{box: box{shape: shape}, p: p}
+	f.label(true)
+	got := f.labels
 	if want := []uint8{1, 1, 1, 1, 14, 14, 0, 0, 0}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
@@ -103,21 +105,20 @@ func TestLabelsLandWhereTheImageIs(t *testing.T) {
 			}
 			// One-hot posteriors of a left hippocampus within 5 mm of the target.
 			p := make([]float32, arch.Voxels()*Logits)
-			box := make([]uint8, arch.Voxels())
 			boxMM3 := 0.0
-			for o := range box {
+			for o := range arch.Voxels() {
 				x := [3]int{o % arch.Shape[0], o / arch.Shape[0] % arch.Shape[1], o / arch.Shape[0] / arch.Shape[1]}
 				d := 0.0
 				for a := range x {
 					d = math.Hypot(d, (float64(x[a])-float64(arch.Shape[a]-1)/2)*2-target[a])
 				}
 				if d <= 5 {
-					box[o] = 14
 					p[o*Logits+13] = 1
 					boxMM3 += 8
 				}
 			}
-			whole := part{box: boxAround(centre, arch), p: p, labels: box, hi: arch.Shape}
+			whole := part{box: boxAround(centre, arch), p: p, hi: arch.Shape}
+			whole.label(true)
 			l := re.Inverse().Labels(toGrid(can.Grid, whole))
 			if l.Shape != g.Shape || l.Affine != g.Affine {
 				t.Fatalf("%s: labels lie on grid %+v, the scan on %+v", g.Orientation(), l.Grid, g)

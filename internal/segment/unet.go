@@ -109,6 +109,12 @@ func (n *UNet) features(ctx context.Context, image []float32) (*conv.Tensor, err
 // MostLikely returns the class with the greatest posterior; background has
 // what the others leave of 1.
 func MostLikely(p []float32) anatomy.Class {
+	c, _ := mostLikely(p)
+	return c
+}
+
+// mostLikely returns background's posterior too.
+func mostLikely(p []float32) (anatomy.Class, float32) {
 	best, at, sum := float32(0), 0, float32(0)
 	for k, v := range p {
 		sum += v
@@ -117,7 +123,7 @@ func MostLikely(p []float32) anatomy.Class {
 		}
 	}
 	if 1-sum > best {
-		return 0
+		at = 0
 	}
-	return anatomy.Class(at)
+	return anatomy.Class(at), 1 - sum
 }
