@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -70,37 +68,17 @@ func (c *analyzeCmd) Run(ctx context.Context) error {
 		return err
 	}
 	in.Settings = settings
-	header, image, err := nifti.Files(c.Scan)
-	if err != nil {
-		return refusal(err)
-	}
-	f, err := os.Open(image)
+	closeFiles, err := openScan(c.Scan, &in)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	sum := sha256.New()
-	if _, err := io.Copy(sum, f); err != nil {
-		return err
-	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	in.SHA256, in.Image = hex.EncodeToString(sum.Sum(nil)), f
-	if header != "" {
-		h, err := os.Open(header)
-		if err != nil {
-			return err
-		}
-		defer h.Close()
-		in.Header = h
-	}
+	defer closeFiles()
 
 	engine, err := pipeline.New(version.String(), nifti.Limits{})
 	if err != nil {
 		return err
 	}
-	progress("read %s", filepath.Base(image))
+	progress("read %s", filepath.Base(c.Scan))
 	out, err := engine.Analyze(ctx, in)
 	if err != nil {
 		return err

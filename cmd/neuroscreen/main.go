@@ -21,13 +21,15 @@ import (
 )
 
 type cli struct {
-	Analyze analyzeCmd `cmd:"" help:"Measure and score a scan; needs no server and no database."`
-	Score   scoreCmd   `cmd:"" help:"Score volumes that FreeSurfer measured; needs no server and no database."`
-	Submit  submitCmd  `cmd:"" help:"Hand a scan to a service; --wait prints its result."`
-	Keys    keysCmd    `cmd:"" help:"Make, list and revoke the keys of a site."`
-	Migrate migrateCmd `cmd:"" help:"Bring the database to this program's schema; the server does so itself when it starts."`
-	Ready   readyCmd   `cmd:"" help:"Say by the exit code whether a service is ready."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Analyze  analyzeCmd  `cmd:"" help:"Measure and score a scan; needs no server and no database."`
+	Score    scoreCmd    `cmd:"" help:"Score volumes that FreeSurfer measured; needs no server and no database."`
+	Validate validateCmd `cmd:"" help:"Check the scores on labelled scans or volumes of your own, and propose a calibration; needs no server and no database."`
+	Submit   submitCmd   `cmd:"" help:"Hand a scan to a service; --wait prints its result."`
+	Site     siteCmd     `cmd:"" help:"Print a site's settings, and take over a proposed calibration."`
+	Keys     keysCmd     `cmd:"" help:"Make, list and revoke the keys of a site."`
+	Migrate  migrateCmd  `cmd:"" help:"Bring the database to this program's schema; the server does so itself when it starts."`
+	Ready    readyCmd    `cmd:"" help:"Say by the exit code whether a service is ready."`
+	Version  versionCmd  `cmd:"" help:"Print the version."`
 }
 
 // Exit codes.

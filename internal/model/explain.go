@@ -100,6 +100,15 @@ func structureWords(name string) string {
 	return s[:1] + strings.ToLower(s[1:])
 }
 
+// Recalibratable returns the hash of a model that a site may recalibrate; ok is
+// false for one that has no such correction.
+func (m *Models) Recalibratable(name string) (sha256 string, ok bool) {
+	if lm := m.linearOf(name); lm != nil && lm.decides() {
+		return lm.sha256, true
+	}
+	return "", false
+}
+
 // linearOf returns the linear model of a name, nil for none.
 func (m *Models) linearOf(name string) *linear {
 	for _, lm := range []*linear{m.alzheimersScan, m.alzheimersTable, m.alzheimersMMSE, m.alzheimersEffects, m.parkinsons} {

@@ -96,8 +96,9 @@ func (s Settings) Validate() error {
 // Output of one analysis.
 type Output struct {
 	Result       *neuroscreen.Result
-	Segmentation []byte // NIfTI-1 .nii.gz of FreeSurfer labels on the input's grid
-	Preview      []byte // PNG
+	Features     model.Features // what the scores were made from
+	Segmentation []byte         // NIfTI-1 .nii.gz of FreeSurfer labels on the input's grid
+	Preview      []byte         // PNG
 	ReportHTML   []byte
 }
 
@@ -166,7 +167,10 @@ func (e *Engine) Analyze(ctx context.Context, in Input) (*Output, error) {
 		return nil, err
 	}
 
-	out := &Output{Result: &neuroscreen.Result{
+	features := model.Features{
+		Person: person, Calibration: calibration, Volumes: measured, MMSE: in.Metadata.MMSE, QC: quality.Verdict, Settings: in.Settings.Model,
+	}
+	out := &Output{Features: features, Result: &neuroscreen.Result{
 		Schema:    neuroscreen.ResultSchema,
 		ScanID:    in.ScanID,
 		SubjectID: in.Metadata.SubjectID,
@@ -181,10 +185,8 @@ func (e *Engine) Analyze(ctx context.Context, in Input) (*Output, error) {
 		IntracranialVolumeMM3: &seg.ICVMM3,
 		Volumes:               rows,
 		Indices:               indices,
-		Scores: e.models.Score(model.Features{
-			Person: person, Calibration: calibration, Volumes: measured, MMSE: in.Metadata.MMSE, QC: quality.Verdict, Settings: in.Settings.Model,
-		}),
-		TimingsMS: clock.ms,
+		Scores:                e.models.Score(features),
+		TimingsMS:             clock.ms,
 	}}
 	clock.lap("score")
 	if err := e.derive(out, in, scan, seg, person, calibration); err != nil {

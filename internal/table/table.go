@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -28,6 +29,8 @@ type Row struct {
 	NWBV      *float64
 	MMSE      *float64
 	Segmenter norm.Segmenter
+	Line      int               // in the file
+	More      map[string]string // cells of the further columns that were asked for, "" where missing
 }
 
 // Options of a scoring run. The zero value uses the embedded models,
@@ -61,7 +64,7 @@ func Columns() []string {
 // aseg.stats file. Nothing is written if a row is wrong: the error is a
 // *neuroscreen.Error that names line and column and says what to do.
 func Score(in io.Reader, out io.Writer, o Options) error {
-	rows, err := read(in, o)
+	rows, err := readAny(in, o)
 	if err != nil {
 		return err
 	}
@@ -73,7 +76,7 @@ func Score(in io.Reader, out io.Writer, o Options) error {
 		return err
 	}
 	for _, r := range rows {
-		if err := w.Write(record(r.ID, o.Models.Score(r.features(o)))); err != nil {
+		if err := w.Write(record(r.ID, o.Models.Score(r.Features(o)))); err != nil {
 			return err
 		}
 	}
@@ -81,7 +84,8 @@ func Score(in io.Reader, out io.Writer, o Options) error {
 	return w.Error()
 }
 
-func read(in io.Reader, o Options) ([]Row, error) {
+// readAny reads a CSV or one aseg.stats file.
+func readAny(in io.Reader, o Options) ([]Row, error) {
 	b := bufio.NewReader(in)
 	start, err := b.Peek(1)
 	if err == nil && start[0] == '#' { // every FreeSurfer statistics file begins with a comment
@@ -101,7 +105,8 @@ func read(in io.Reader, o Options) ([]Row, error) {
 	return ReadCSV(b)
 }
 
-func (r Row) features(o Options) model.Features {
+// Features is what the row is scored from.
+func (r Row) Features(o Options) model.Features {
 	f := model.Features{
 		Person:   norm.Person{AgeYears: math.NaN(), Sex: r.Sex, ICVMM3: r.ICVMM3},
 		Volumes:  r.Volumes,
@@ -165,7 +170,13 @@ const (
 // EstimatedTotalIntraCranialVol, structures by FreeSurfer name, and if known
 // nWBV, MMSE and segmenter (fs5, fs6, fs7, neuroscreen). Upper and lower case
 // do not matter; other columns are ignored. Empty, NA and NaN are missing.
-func ReadCSV(in io.Reader) ([]Row, error) {
+func ReadCSV(in io.Reader) ([]Row, error) { return read(in, nil) }
+
+// ReadManifest reads rows as ReadCSV does, keeps the cells of further columns,
+// and needs no volume where one of those columns is "scan".
+func ReadManifest(in io.Reader, more ...string) ([]Row, error) { return read(in, more) }
+
+func read(in io.Reader, more []string) ([]Row, error) {
 	b := bufio.NewReaderSize(in, 1<<16)
 	if mark, err := b.Peek(3); err == nil && string(mark) == "\xef\xbb\xbf" { // spreadsheets begin with it
 		_, _ = b.Discard(3)
@@ -179,7 +190,7 @@ func ReadCSV(in io.Reader) ([]Row, error) {
 	} else if err != nil {
 		return nil, unreadable(err)
 	}
-	columns, err := readHeader(header)
+	columns, err := readHeader(header, more)
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +207,7 @@ func ReadCSV(in io.Reader) ([]Row, error) {
 		if len(rows) == maxRows {
 			return nil, invalid("table-too-long", "the table has over %d rows: split it", maxRows)
 		}
-		r := Row{Volumes: map[string]norm.Measured{}}
+		r := Row{Volumes: map[string]norm.Measured{}, Line: line, More: map[string]string{}}
 		for i, set := range columns {
 			if set == nil {
 				continue
@@ -245,7 +256,7 @@ var structureNames = func() map[string]string {
 	return out
 }()
 
-func readHeader(header []string) ([]setter, error) {
+func readHeader(header, more []string) ([]setter, error) {
 	if len(header) > maxColumns {
 		return nil, invalid("table-too-wide", "the table has %d columns; at most %d are read", len(header), maxColumns)
 	}
@@ -260,6 +271,8 @@ func readHeader(header []string) ([]setter, error) {
 		key := name
 		if set, ok := plainColumns[name]; ok {
 			out[i] = set
+		} else if slices.Contains(more, name) {
+			out[i] = moreSetter(name)
 		} else if s, ok := structureNames[name]; ok {
 			key = s
 			out[i] = volumeSetter(s)
@@ -283,10 +296,19 @@ func readHeader(header []string) ([]setter, error) {
 	if _, ok := at["estimatedtotalintracranialvol"]; !ok && hint != "" {
 		return nil, invalid("missing-column", "the table has no column EstimatedTotalIntraCranialVol%s", hint)
 	}
-	if volumes == 0 {
+	if _, scans := at["scan"]; volumes == 0 && !scans {
 		return nil, invalid("missing-column", "the table has no volume; name at least Left-Hippocampus and Right-Hippocampus, in mm3")
 	}
 	return out, nil
+}
+
+func moreSetter(name string) setter {
+	return func(r *Row, s string) error {
+		if !missing[strings.ToLower(s)] {
+			r.More[name] = s
+		}
+		return nil
+	}
 }
 
 func volumeSetter(structure string) setter {
