@@ -27,7 +27,16 @@ const lockKey = 0x6e6575726f736372 // "neuroscr"
 // Up migrates our schema and river's. Any number of processes may call it at
 // once: one works, the others wait and find nothing to do. One advisory lock
 // covers both, because river's migrator takes none.
-func Up(ctx context.Context, pool *pgxpool.Pool) error {
+func Up(ctx context.Context, pool *pgxpool.Pool) error { return To(ctx, pool, Versions{}) }
+
+// Versions of a database's two schemas; 0 is the newest known.
+type Versions struct {
+	Schema int64 `json:"schema"`
+	River  int   `json:"river"`
+}
+
+// To migrates an older database up to the versions given, as Up does.
+func To(ctx context.Context, pool *pgxpool.Pool, to Versions) error {
 	// A connection of its own: a pool of one would wait for itself.
 	conn, err := pgx.ConnectConfig(ctx, pool.Config().ConnConfig)
 	if err != nil {
@@ -44,7 +53,12 @@ func Up(ctx context.Context, pool *pgxpool.Pool) error {
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
-	if _, err := provider.Up(ctx); err != nil {
+	if to.Schema == 0 {
+		_, err = provider.Up(ctx)
+	} else {
+		_, err = provider.UpTo(ctx, to.Schema)
+	}
+	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
 
@@ -53,7 +67,7 @@ func Up(ctx context.Context, pool *pgxpool.Pool) error {
 	if err != nil {
 		return fmt.Errorf("migrate: river: %w", err)
 	}
-	if _, err := river.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
+	if _, err := river.Migrate(ctx, rivermigrate.DirectionUp, &rivermigrate.MigrateOpts{TargetVersion: to.River}); err != nil {
 		return fmt.Errorf("migrate: river: %w", err)
 	}
 	return nil
@@ -73,4 +87,18 @@ func Version(ctx context.Context, pool *pgxpool.Pool) (known, have int64, err er
 		return 0, 0, fmt.Errorf("migrate: %w", err)
 	}
 	return known, have, nil
+}
+
+// Current returns the versions that a migrated database has.
+func Current(ctx context.Context, pool *pgxpool.Pool) (v Versions, err error) {
+	if _, v.Schema, err = Version(ctx, pool); err != nil {
+		return Versions{}, err
+	}
+	if v.Schema == 0 {
+		return Versions{}, nil
+	}
+	if err := pool.QueryRow(ctx, "SELECT coalesce(max(version), 0) FROM river_migration WHERE line = 'main'").Scan(&v.River); err != nil {
+		return Versions{}, fmt.Errorf("migrate: river: %w", err)
+	}
+	return v, nil
 }

@@ -27,6 +27,10 @@ type cli struct {
 	Submit   submitCmd   `cmd:"" help:"Hand a scan to a service; --wait prints its result."`
 	Site     siteCmd     `cmd:"" help:"Print a site's settings, and take over a proposed calibration."`
 	Keys     keysCmd     `cmd:"" help:"Make, list and revoke the keys of a site."`
+	Backup   backupCmd   `cmd:"" help:"Write database, files and secret into one archive; the service may run meanwhile."`
+	Restore  restoreCmd  `cmd:"" help:"Put such an archive into an empty place, or check it."`
+	Audit    auditCmd    `cmd:"" help:"Print who read or changed what, and check that the trail is unbroken."`
+	Erase    eraseCmd    `cmd:"" help:"Erase a subject with scans, results, files and links."`
 	Migrate  migrateCmd  `cmd:"" help:"Bring the database to this program's schema; the server does so itself when it starts."`
 	Ready    readyCmd    `cmd:"" help:"Say by the exit code whether a service is ready."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`

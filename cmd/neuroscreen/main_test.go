@@ -59,7 +59,13 @@ type ran struct {
 // run starts the program without the environment's settings.
 func run(t *testing.T, args ...string) ran {
 	t.Helper()
+	return runWith(t, nil, args...)
+}
+
+func runWith(t *testing.T, stdin io.Reader, args ...string) ran {
+	t.Helper()
 	cmd := exec.CommandContext(t.Context(), program, args...)
+	cmd.Stdin = stdin
 	cmd.Env = []string{"HOME=" + t.TempDir(), "PATH=" + os.Getenv("PATH")}
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr

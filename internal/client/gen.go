@@ -138,6 +138,12 @@ type AuditList struct {
 	NextCursor *string      `json:"next_cursor,omitempty"`
 }
 
+// AuditVerification defines model for AuditVerification.
+type AuditVerification struct {
+	// Entries How many the trail has
+	Entries int64 `json:"entries"`
+}
+
 // Case defines model for Case.
 type Case struct {
 	AccessionNumber *string  `json:"accession_number,omitempty"`
@@ -202,6 +208,12 @@ type Date = string
 
 // EducationYears defines model for EducationYears.
 type EducationYears = float64
+
+// Erasure defines model for Erasure.
+type Erasure struct {
+	// Scans How many were erased; 0 when there was none
+	Scans int `json:"scans"`
+}
 
 // Explanation A score in words.
 type Explanation = neuroscreen.Explanation
@@ -285,6 +297,12 @@ type NewCalibration struct {
 	SiteShift *Shift `json:"site_shift,omitempty"`
 }
 
+// NewErasure defines model for NewErasure.
+type NewErasure struct {
+	// SubjectID The site's own identifier of the person
+	SubjectID SubjectID `json:"subject_id"`
+}
+
 // NewKey defines model for NewKey.
 type NewKey struct {
 	// Name Who or what uses it, for the audit trail
@@ -362,9 +380,12 @@ type Role = neuroscreen.Role
 // Scan defines model for Scan.
 type Scan struct {
 	// Attempt Workers that have taken up this run
-	Attempt int                `json:"attempt"`
-	Bytes   int64              `json:"bytes"`
-	ID      openapi_types.UUID `json:"id"`
+	Attempt int   `json:"attempt"`
+	Bytes   int64 `json:"bytes"`
+
+	// BytesRemovedAt When the scan's own bytes were removed because their time was over; results stay
+	BytesRemovedAt *time.Time         `json:"bytes_removed_at,omitempty"`
+	ID             openapi_types.UUID `json:"id"`
 
 	// Metadata `age_years`, or `birth_date` with `scan_date`: the birth date is used for the age (to a tenth of a year) and then dropped.
 	Metadata Metadata `json:"metadata"`
@@ -658,6 +679,9 @@ type ListSiteSettingsParams struct {
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
+// EraseSubjectJSONRequestBody defines body for EraseSubject for application/json ContentType.
+type EraseSubjectJSONRequestBody = NewErasure
+
 // CreateKeyJSONRequestBody defines body for CreateKey for application/json ContentType.
 type CreateKeyJSONRequestBody = NewKey
 
@@ -786,6 +810,13 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/audit (the `ListAudit` operationId).
 	ListAudit(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// VerifyAudit Whether the audit trail is as it was written
+	//
+	// Walks the whole chain. 409 `audit-broken` names the first entry that was changed, is missing or was added.
+	//
+	// Corresponds with GET /v1/audit/verification (the `VerifyAudit` operationId).
+	VerifyAudit(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListCases The worklist
 	//
 	// Every scan is a case, refused and failed ones too. The default order is: flagged, review, failed and refused, in progress, nothing found,
@@ -795,6 +826,26 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/cases (the `ListCases` operationId).
 	ListCases(ctx context.Context, params *ListCasesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EraseSubjectWithBody Erase everything about a subject
+	//
+	// All scans of the subject at this site, with their results, files, links to posted identifiers and events. The audit trail keeps that it
+	// happened, under the scans' ids. Back-ups made before still hold the subject. While a back-up is being made, files go when it has ended.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/erasures (the `EraseSubject` operationId).
+	EraseSubjectWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EraseSubject Erase everything about a subject
+	//
+	// All scans of the subject at this site, with their results, files, links to posted identifiers and events. The audit trail keeps that it
+	// happened, under the scans' ids. Back-ups made before still hold the subject. While a back-up is being made, files go when it has ended.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/erasures (the `EraseSubject` operationId).
+	EraseSubject(ctx context.Context, body EraseSubjectJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListKeys The site's keys, without their secrets
 	//
@@ -1121,6 +1172,23 @@ func (c *Client) ListAudit(ctx context.Context, params *ListAuditParams, reqEdit
 	return c.Client.Do(req)
 }
 
+// VerifyAudit Whether the audit trail is as it was written
+//
+// Walks the whole chain. 409 `audit-broken` names the first entry that was changed, is missing or was added.
+//
+// Corresponds with GET /v1/audit/verification (the `VerifyAudit` operationId).
+func (c *Client) VerifyAudit(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewVerifyAuditRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListCases The worklist
 //
 // Every scan is a case, refused and failed ones too. The default order is: flagged, review, failed and refused, in progress, nothing found,
@@ -1131,6 +1199,46 @@ func (c *Client) ListAudit(ctx context.Context, params *ListAuditParams, reqEdit
 // Corresponds with GET /v1/cases (the `ListCases` operationId).
 func (c *Client) ListCases(ctx context.Context, params *ListCasesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListCasesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EraseSubjectWithBody Erase everything about a subject
+//
+// All scans of the subject at this site, with their results, files, links to posted identifiers and events. The audit trail keeps that it
+// happened, under the scans' ids. Back-ups made before still hold the subject. While a back-up is being made, files go when it has ended.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/erasures (the `EraseSubject` operationId).
+func (c *Client) EraseSubjectWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEraseSubjectRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EraseSubject Erase everything about a subject
+//
+// All scans of the subject at this site, with their results, files, links to posted identifiers and events. The audit trail keeps that it
+// happened, under the scans' ids. Back-ups made before still hold the subject. While a back-up is being made, files go when it has ended.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/erasures (the `EraseSubject` operationId).
+func (c *Client) EraseSubject(ctx context.Context, body EraseSubjectJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEraseSubjectRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1899,6 +2007,33 @@ func NewListAuditRequest(server string, params *ListAuditParams) (*http.Request,
 	return req, nil
 }
 
+// NewVerifyAuditRequest constructs an http.Request for the VerifyAudit method
+func NewVerifyAuditRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/audit/verification")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewListCasesRequest constructs an http.Request for the ListCases method
 func NewListCasesRequest(server string, params *ListCasesParams) (*http.Request, error) {
 	var err error
@@ -2057,6 +2192,46 @@ func NewListCasesRequest(server string, params *ListCasesParams) (*http.Request,
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewEraseSubjectRequest calls the generic EraseSubject builder with application/json body
+func NewEraseSubjectRequest(server string, body EraseSubjectJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewEraseSubjectRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewEraseSubjectRequestWithBody constructs an http.Request for the EraseSubject method, with any body, and a specified content type
+func NewEraseSubjectRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/erasures")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -3532,6 +3707,15 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/audit (the `ListAudit` operationId).
 	ListAuditWithResponse(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*ListAuditResponse, error)
 
+	// VerifyAuditWithResponse Whether the audit trail is as it was written
+	//
+	// Walks the whole chain. 409 `audit-broken` names the first entry that was changed, is missing or was added.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/audit/verification (the `VerifyAudit` operationId).
+	VerifyAuditWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*VerifyAuditResponse, error)
+
 	// ListCasesWithResponse The worklist
 	//
 	// Every scan is a case, refused and failed ones too. The default order is: flagged, review, failed and refused, in progress, nothing found,
@@ -3543,6 +3727,26 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/cases (the `ListCases` operationId).
 	ListCasesWithResponse(ctx context.Context, params *ListCasesParams, reqEditors ...RequestEditorFn) (*ListCasesResponse, error)
+
+	// EraseSubjectWithBodyWithResponse Erase everything about a subject
+	//
+	// All scans of the subject at this site, with their results, files, links to posted identifiers and events. The audit trail keeps that it
+	// happened, under the scans' ids. Back-ups made before still hold the subject. While a back-up is being made, files go when it has ended.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/erasures (the `EraseSubject` operationId).
+	EraseSubjectWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EraseSubjectResponse, error)
+
+	// EraseSubjectWithResponse Erase everything about a subject
+	//
+	// All scans of the subject at this site, with their results, files, links to posted identifiers and events. The audit trail keeps that it
+	// happened, under the scans' ids. Back-ups made before still hold the subject. While a back-up is being made, files go when it has ended.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/erasures (the `EraseSubject` operationId).
+	EraseSubjectWithResponse(ctx context.Context, body EraseSubjectJSONRequestBody, reqEditors ...RequestEditorFn) (*EraseSubjectResponse, error)
 
 	// ListKeysWithResponse The site's keys, without their secrets
 	//
@@ -4141,6 +4345,54 @@ func (r ListAuditResponse) ContentType() string {
 	return ""
 }
 
+type VerifyAuditResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AuditVerification
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r VerifyAuditResponse) GetJSON200() *AuditVerification {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r VerifyAuditResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r VerifyAuditResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r VerifyAuditResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r VerifyAuditResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r VerifyAuditResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListCasesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -4183,6 +4435,54 @@ func (r ListCasesResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ListCasesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type EraseSubjectResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Erasure
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r EraseSubjectResponse) GetJSON200() *Erasure {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r EraseSubjectResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r EraseSubjectResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r EraseSubjectResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EraseSubjectResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r EraseSubjectResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -5407,6 +5707,21 @@ func (c *ClientWithResponses) ListAuditWithResponse(ctx context.Context, params 
 	return ParseListAuditResponse(rsp)
 }
 
+// VerifyAuditWithResponse Whether the audit trail is as it was written
+//
+// Walks the whole chain. 409 `audit-broken` names the first entry that was changed, is missing or was added.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/audit/verification (the `VerifyAudit` operationId).
+func (c *ClientWithResponses) VerifyAuditWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*VerifyAuditResponse, error) {
+	rsp, err := c.VerifyAudit(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseVerifyAuditResponse(rsp)
+}
+
 // ListCasesWithResponse The worklist
 //
 // Every scan is a case, refused and failed ones too. The default order is: flagged, review, failed and refused, in progress, nothing found,
@@ -5423,6 +5738,38 @@ func (c *ClientWithResponses) ListCasesWithResponse(ctx context.Context, params 
 		return nil, err
 	}
 	return ParseListCasesResponse(rsp)
+}
+
+// EraseSubjectWithBodyWithResponse Erase everything about a subject
+//
+// All scans of the subject at this site, with their results, files, links to posted identifiers and events. The audit trail keeps that it
+// happened, under the scans' ids. Back-ups made before still hold the subject. While a back-up is being made, files go when it has ended.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/erasures (the `EraseSubject` operationId).
+func (c *ClientWithResponses) EraseSubjectWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EraseSubjectResponse, error) {
+	rsp, err := c.EraseSubjectWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEraseSubjectResponse(rsp)
+}
+
+// EraseSubjectWithResponse Erase everything about a subject
+//
+// All scans of the subject at this site, with their results, files, links to posted identifiers and events. The audit trail keeps that it
+// happened, under the scans' ids. Back-ups made before still hold the subject. While a back-up is being made, files go when it has ended.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/erasures (the `EraseSubject` operationId).
+func (c *ClientWithResponses) EraseSubjectWithResponse(ctx context.Context, body EraseSubjectJSONRequestBody, reqEditors ...RequestEditorFn) (*EraseSubjectResponse, error) {
+	rsp, err := c.EraseSubject(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEraseSubjectResponse(rsp)
 }
 
 // ListKeysWithResponse The site's keys, without their secrets
@@ -6063,6 +6410,39 @@ func ParseListAuditResponse(rsp *http.Response) (*ListAuditResponse, error) {
 	return response, nil
 }
 
+// ParseVerifyAuditResponse parses an HTTP response from a VerifyAuditWithResponse call
+func ParseVerifyAuditResponse(rsp *http.Response) (*VerifyAuditResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &VerifyAuditResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AuditVerification
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseListCasesResponse parses an HTTP response from a ListCasesWithResponse call
 func ParseListCasesResponse(rsp *http.Response) (*ListCasesResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -6079,6 +6459,39 @@ func ParseListCasesResponse(rsp *http.Response) (*ListCasesResponse, error) {
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest CaseList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseEraseSubjectResponse parses an HTTP response from a EraseSubjectWithResponse call
+func ParseEraseSubjectResponse(rsp *http.Response) (*EraseSubjectResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EraseSubjectResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Erasure
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

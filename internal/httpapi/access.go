@@ -44,10 +44,12 @@ var operations = map[string]access{
 	"getTimeline":     {roles: roles(clinician, researcher), audit: "timeline.read"},
 	"getNormCurve":    {roles: roles(clinician, researcher)},
 
-	"listKeys":  {roles: roles(admin)},
-	"createKey": {roles: roles(admin)},
-	"revokeKey": {roles: roles(admin)},
-	"listAudit": {roles: roles(admin)},
+	"listKeys":     {roles: roles(admin)},
+	"createKey":    {roles: roles(admin)},
+	"revokeKey":    {roles: roles(admin)},
+	"listAudit":    {roles: roles(admin)},
+	"verifyAudit":  {roles: roles(admin)},
+	"eraseSubject": {roles: roles(admin)},
 
 	"listSites":          {roles: everyone},
 	"getSiteSettings":    {roles: roles(admin)},

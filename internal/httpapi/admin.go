@@ -83,6 +83,23 @@ func (s *Server) ListAudit(ctx context.Context, req ListAuditRequestObject) (Lis
 	return ListAudit200JSONResponse(out), nil
 }
 
+func (s *Server) VerifyAudit(ctx context.Context, _ VerifyAuditRequestObject) (VerifyAuditResponseObject, error) {
+	n, err := s.cfg.Store.VerifyAudit(ctx, siteID(ctx))
+	return VerifyAudit200JSONResponse{Entries: n}, err
+}
+
+// EraseSubject takes the identifier in the body: addresses end up in logs.
+func (s *Server) EraseSubject(ctx context.Context, req EraseSubjectRequestObject) (EraseSubjectResponseObject, error) {
+	n, keys, err := s.cfg.Store.EraseSubject(ctx, siteID(ctx), actor(ctx), req.Body.SubjectID)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.cfg.Store.ReleaseBlobs(context.WithoutCancel(ctx), keys, s.cfg.Blobs.Remove); err != nil {
+		return nil, err // as in DeleteScan
+	}
+	return EraseSubject200JSONResponse{Scans: n}, nil
+}
+
 func (s *Server) ListModels(ctx context.Context, _ ListModelsRequestObject) (ListModelsResponseObject, error) {
 	return ListModels200JSONResponse{Models: orEmpty(s.cfg.Models())}, nil
 }

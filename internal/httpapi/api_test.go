@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -53,6 +54,7 @@ var calls = []call{
 	{"listKeys", "GET", "/v1/keys", ""},
 	{"createKey", "POST", "/v1/keys", `{"name":"pacs","role":"uploader"}`},
 	{"listAudit", "GET", "/v1/audit", ""},
+	{"verifyAudit", "GET", "/v1/audit/verification", ""},
 	{"listModels", "GET", "/v1/models", ""},
 	{"getTimeline", "GET", "/v1/subjects/{subject}/timeline", ""},
 	{"getNormCurve", "GET", "/v1/norms/curve?structure=Left-Hippocampus&sex=F&intracranial_volume_mm3=1450000", ""},
@@ -71,6 +73,7 @@ var calls = []call{
 	{"cancelScan", "POST", "/v1/scans/{scan}/cancel", ""},
 	{"retryScan", "POST", "/v1/scans/{scan}/retry", ""},
 	{"updateScan", "PATCH", "/v1/scans/{scan}", `{"age_years":70}`},
+	{"eraseSubject", "POST", "/v1/erasures", `{"subject_id":"SUBJ-99"}`},
 	{"deleteScan", "DELETE", "/v1/scans/{scan}", ""},
 	{"revokeKey", "DELETE", "/v1/keys/{key}", ""},
 }
@@ -814,4 +817,45 @@ func TestExpectContinue(t *testing.T) {
 	if !strings.HasPrefix(string(answer), "HTTP/1.1 401 ") {
 		t.Errorf("%s", answer)
 	}
+}
+
+// TestEraseSubject: everything of one subject goes, bytes that another
+// subject's scan shares stay, and so does the trail.
+func TestEraseSubject(t *testing.T) {
+	e := setup(t)
+	first, second := e.upload(&e.a, "SUBJ-17", 1), e.upload(&e.a, "SUBJ-17", 2)
+	shares := e.upload(&e.a, "SUBJ-18", 1) // the same bytes
+	elsewhere := e.upload(&e.b, "SUBJ-17", 3)
+	e.finish(first.ID, scoredOutcome(neuroscreen.FlagFlagged))
+	blobs := func() int {
+		files, err := filepath.Glob(filepath.Join(e.blobDir, "??", "??", "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(files)
+	}
+	before := blobs()
+
+	a := e.do("POST", "/v1/erasures", e.a.keys[admin], withBody("application/json", []byte(`{"subject_id":"SUBJ-17"}`)))
+	a.want(200, "")
+	var done Erasure
+	if a.json(&done); done.Scans != 2 {
+		t.Errorf("%d scans erased", done.Scans)
+	}
+	for _, id := range []uuid.UUID{first.ID, second.ID} {
+		e.do("GET", "/v1/scans/"+id.String(), e.a.keys[admin]).want(404, "scan-not-found")
+	}
+	e.do("GET", "/v1/scans/"+shares.ID.String(), e.a.keys[admin]).want(200, "")
+	e.do("GET", "/v1/scans/"+elsewhere.ID.String(), e.b.keys[admin]).want(200, "")
+	// Of the first the three derived files, of the second its bytes.
+	if gone := before - blobs(); gone != 4 {
+		t.Errorf("%d files removed, want 4", gone)
+	}
+	e.take(shares.ID) // its bytes are still there for the analysis
+	var trail AuditList
+	e.do("GET", "/v1/audit?scan_id="+first.ID.String(), e.a.keys[admin]).json(&trail)
+	if len(trail.Entries) == 0 || trail.Entries[0].Action != "scan.erase" {
+		t.Errorf("trail %+v", trail.Entries)
+	}
+	e.do("GET", "/v1/audit/verification", e.a.keys[admin]).want(200, "")
 }

@@ -82,6 +82,7 @@ var problemDocs = map[string]problemDoc{
 	"scan-cancelled":         {"The analysis was cancelled", "POST .../retry starts it again."},
 	"scan-final":             {"The analysis has ended", "A scan that has ended cannot be cancelled."},
 	"scan-running":           {"The analysis is under way", "Wait until it has ended, or cancel it first."},
+	"scan-bytes-removed":     {"The scan's bytes were removed", "This deployment keeps the bytes of a scan for a time only; its results stay. Post the same file again, then repeat the call."},
 	"last-admin-key":         {"The last admin key", "Make another admin key first, otherwise nobody could administer the site any more."},
 	"identifiers-withheld":   {"Identifiers are withheld", "Keys with the role researcher work on pseudonyms and cannot search for identifiers."},
 	"wrong-secret":           {"Another deployment's database", "The database was made with another secret. Put back the secret that belongs to it."},

@@ -606,6 +606,33 @@ func TestSweepSparesWhatIsUsed(t *testing.T) {
 	}
 }
 
+func TestSweepRemovesBytesWhoseTimeIsOver(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	scan := b.post(t, "bytes")
+	r := b.start(t, good)
+	b.await(t, scan, neuroscreen.Scored)
+	for keep, want := range map[time.Duration]bool{0: true, time.Hour: true} {
+		r.cfg.KeepBytes = keep
+		if err := r.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if there, err := b.blobs.Has(t.Context(), scan.BlobKey); there != want || err != nil {
+			t.Errorf("kept for %v: there %v, %v", keep, there, err)
+		}
+	}
+	r.cfg.KeepBytes = time.Nanosecond
+	if err := r.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if there, err := b.blobs.Has(t.Context(), scan.BlobKey); there || err != nil {
+		t.Errorf("the bytes are still there, %v", err)
+	}
+	if _, err := b.DerivedFile(t.Context(), b.site, scan.ID, 0, store.KindPreview); err != nil {
+		t.Errorf("the preview went too: %v", err)
+	}
+}
+
 // TestConnectionsCutWhileWorking: Postgres restarts under a running analysis.
 func TestConnectionsCutWhileWorking(t *testing.T) {
 	t.Parallel()

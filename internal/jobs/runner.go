@@ -67,6 +67,9 @@ type Config struct {
 	SweepGrace time.Duration
 	// IdempotencyKeys are forgotten after this time; 7 days.
 	IdempotencyKeys time.Duration
+	// KeepBytes is how long a scan's own bytes are kept after its end; 0 for
+	// ever. Results and derived files stay.
+	KeepBytes time.Duration
 }
 
 func (c *Config) defaults() {
@@ -178,9 +181,15 @@ func (r *Runner) Stop(ctx context.Context) error {
 	return nil
 }
 
-// Sweep removes blobs that nothing refers to, and old idempotency keys.
+// Sweep removes scans' bytes whose time is over, blobs that nothing refers to,
+// and old idempotency keys.
 func (r *Runner) Sweep(ctx context.Context) error {
 	now := time.Now()
+	if r.cfg.KeepBytes > 0 {
+		if err := r.forgetBytes(ctx, now.Add(-r.cfg.KeepBytes)); err != nil {
+			return err
+		}
+	}
 	n, err := r.cfg.Blobs.Sweep(ctx, now.Add(-r.cfg.SweepGrace), func(ctx context.Context, keys []string) (int, error) {
 		return r.cfg.Store.ReleaseBlobs(ctx, keys, r.cfg.Blobs.Remove)
 	})
@@ -188,6 +197,20 @@ func (r *Runner) Sweep(ctx context.Context) error {
 		r.cfg.Logger.InfoContext(ctx, "orphan files removed", "files", n)
 	}
 	return errors.Join(err, r.cfg.Store.ForgetIdempotencyKeys(ctx, now.Add(-r.cfg.IdempotencyKeys)))
+}
+
+func (r *Runner) forgetBytes(ctx context.Context, before time.Time) error {
+	for {
+		n, keys, err := r.cfg.Store.ForgetBytes(ctx, before)
+		if err != nil || n == 0 {
+			return err
+		}
+		// What cannot be removed now goes as an orphan.
+		if _, err := r.cfg.Store.ReleaseBlobs(ctx, keys, r.cfg.Blobs.Remove); err != nil {
+			return err
+		}
+		r.cfg.Logger.InfoContext(ctx, "bytes of old scans removed", "scans", n)
+	}
 }
 
 // every runs do now and then at each interval until ctx ends.

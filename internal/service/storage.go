@@ -34,7 +34,20 @@ type Storage struct {
 
 // OpenStorage opens what cfg names, starts the private cluster when there is
 // no DATABASE_URL, and migrates the schema. Errors say what to do.
-func OpenStorage(ctx context.Context, cfg config.Storage, log *slog.Logger) (_ *Storage, err error) {
+func OpenStorage(ctx context.Context, cfg config.Storage, log *slog.Logger) (*Storage, error) {
+	s, err := openAsItIs(ctx, cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	if err := migrations.Up(ctx, s.Pool); err != nil {
+		return nil, errors.Join(err, s.Close(context.WithoutCancel(ctx)))
+	}
+	return s, nil
+}
+
+// openAsItIs leaves the schema alone: a backup before an upgrade must not
+// begin with the upgrade.
+func openAsItIs(ctx context.Context, cfg config.Storage, log *slog.Logger) (_ *Storage, err error) {
 	s := &Storage{Config: cfg}
 	defer func() {
 		if err != nil {
@@ -66,9 +79,6 @@ func OpenStorage(ctx context.Context, cfg config.Storage, log *slog.Logger) (_ *
 		url = s.cluster.ConnString()
 	}
 	if s.Pool, err = connect(ctx, url, log); err != nil {
-		return nil, err
-	}
-	if err := migrations.Up(ctx, s.Pool); err != nil {
 		return nil, err
 	}
 	return s, nil

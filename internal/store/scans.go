@@ -20,7 +20,7 @@ import (
 
 const scanColumns = `id, site_id, pseudonym, state, reasons, metadata, encode(sha256, 'hex') AS sha256, size_bytes AS size,
 	blob_key, header_blob_key, header_size, run, attempt, result_version,
-	created_at AS created, updated_at AS updated, finished_at AS finished`
+	created_at AS created, updated_at AS updated, finished_at AS finished, bytes_removed_at AS bytes_removed`
 
 // changedScan is a scan row after a change, with what its event needs.
 type changedScan struct {
@@ -107,6 +107,12 @@ func (t *tx) createScan(ctx context.Context, siteID uuid.UUID, by Actor, n NewSc
 			SELECT `+changedColumns+` FROM scans
 			WHERE site_id = @site AND pseudonym = @pseudonym AND sha256 = @sha256 AND header_sha256 = @header_sha256
 			FOR KEY SHARE`, args)
+	}
+	if err == nil && c.BytesRemoved != nil { // retention took them; here they are again
+		c, err = row[changedScan](ctx, t, errVanished, `
+			UPDATE scans SET blob_key = @blob, header_blob_key = @header, bytes_removed_at = NULL, updated_at = @now
+			WHERE site_id = @site AND id = @known
+			RETURNING `+changedColumns, pgx.NamedArgs{"site": siteID, "known": c.ID, "blob": n.BlobKey, "header": n.HeaderBlobKey, "now": t.now})
 	}
 	if err != nil {
 		return CreatedScan{}, err
@@ -395,7 +401,7 @@ func (s *Store) Cancel(ctx context.Context, siteID uuid.UUID, by Actor, scanID u
 }
 
 // Retry runs a final scan again; a scored one gets a new result version.
-// Errors: CodeNotFound; CodeConflict "scan-running".
+// Errors: CodeNotFound; CodeConflict "scan-running", "scan-bytes-removed".
 func (s *Store) Retry(ctx context.Context, siteID uuid.UUID, by Actor, scanID uuid.UUID) (rec ScanRecord, err error) {
 	err = s.inTx(ctx, func(t *tx) error {
 		c, err := t.lockScan(ctx, siteID, scanID)
@@ -416,7 +422,8 @@ func (s *Store) Retry(ctx context.Context, siteID uuid.UUID, by Actor, scanID uu
 
 // PatchMetadata corrects age or sex and runs the scan again, which gives a
 // new result version; a run under way is abandoned. A patch that changes
-// nothing runs nothing. Errors: CodeNotFound.
+// nothing runs nothing. Errors: CodeNotFound; CodeConflict
+// "scan-bytes-removed".
 func (s *Store) PatchMetadata(ctx context.Context, siteID uuid.UUID, by Actor, scanID uuid.UUID, p MetadataPatch) (rec ScanRecord, err error) {
 	err = s.inTx(ctx, func(t *tx) error {
 		c, err := t.lockScan(ctx, siteID, scanID)
@@ -445,8 +452,13 @@ func (s *Store) PatchMetadata(ctx context.Context, siteID uuid.UUID, by Actor, s
 	return rec, err
 }
 
-// runAgain starts a new run of a locked scan and shuts out the old one's worker.
+// runAgain starts a new run of a locked scan and shuts out the old one's
+// worker. Errors: CodeConflict "scan-bytes-removed".
 func (t *tx) runAgain(ctx context.Context, c changedScan, m neuroscreen.Metadata) (ScanRecord, error) {
+	if c.BytesRemoved != nil {
+		return ScanRecord{}, neuroscreen.Errorf(neuroscreen.CodeConflict, "scan-bytes-removed",
+			"the scan's bytes were removed when their time was over; post the same file again, then repeat this")
+	}
 	c, err := row[changedScan](ctx, t, errVanished, `
 		UPDATE scans
 		SET state = 'received', reasons = '[]', metadata = @metadata, run = run + 1, attempt = 0,
@@ -523,9 +535,10 @@ func (t *tx) erase(ctx context.Context, siteID, scanID uuid.UUID) (blobKeys []st
 	if blobKeys, err = pgx.CollectRows(r, pgx.RowTo[string]); err != nil {
 		return nil, err
 	}
-	blobKeys = append(blobKeys, c.BlobKey)
-	if c.HeaderBlobKey != "" {
-		blobKeys = append(blobKeys, c.HeaderBlobKey)
+	for _, key := range []string{c.BlobKey, c.HeaderBlobKey} {
+		if key != "" {
+			blobKeys = append(blobKeys, key)
+		}
 	}
 	// The triggers that keep results and events as they are let this through,
 	// in this transaction only.

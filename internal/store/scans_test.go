@@ -402,7 +402,13 @@ func TestErase(t *testing.T) {
 	t.Run("nothing but the audit trail knows of it", func(t *testing.T) {
 		_, err := b.Scan(t.Context(), b.site, scan.ID)
 		wantCode(t, err, neuroscreen.CodeNotFound, "scan-not-found")
-		for _, table := range []string{"links", "idempotency_keys", "scan_events", "results", "derived_files", "cases"} {
+		tables := strings.Split(b.scalar(t, `
+			SELECT string_agg(table_name, ' ') FROM information_schema.columns
+			WHERE table_schema = 'public' AND column_name = 'scan_id'`), " ")
+		if len(tables) < 6 {
+			t.Errorf("only %v", tables)
+		}
+		for _, table := range tables {
 			if n := b.scalar(t, "SELECT count(*) FROM "+table+" WHERE scan_id = $1", scan.ID); n != "0" {
 				t.Errorf("%s rows in %s", n, table)
 			}
@@ -628,4 +634,72 @@ func TestDatabaseAway(t *testing.T) {
 			wantCode(t, err, neuroscreen.CodeUnavailable, "database-unavailable")
 		})
 	}
+}
+
+// TestForgetBytes: what is left of a scan whose bytes' time is over, and how
+// they come back.
+func TestForgetBytes(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	pair := post("MRN-1", "image")
+	pair.HeaderSHA256, pair.HeaderSize, pair.HeaderBlobKey = hash("hdr"), 348, blobKey("hdr")
+	old := b.create(t, pair)
+	b.run(t, old, scored(old, score(neuroscreen.Alzheimers, 3, neuroscreen.FlagReview)))
+	waiting := b.create(t, post("MRN-2", "waiting"))
+	b.clock.Advance(48 * time.Hour)
+	young := b.create(t, post("MRN-3", "young"))
+	b.run(t, young, refused("not-t1"))
+
+	before := b.clock.Now().Add(-24 * time.Hour)
+	n, keys, err := b.ForgetBytes(t.Context(), before)
+	slices.Sort(keys)
+	want := []string{blobKey("image"), blobKey("hdr")}
+	slices.Sort(want)
+	if err != nil || n != 1 || !slices.Equal(keys, want) {
+		t.Fatalf("%d scans, keys %v, %v; want %v", n, keys, err, want)
+	}
+	if n, keys, err := b.ForgetBytes(t.Context(), before); n != 0 || len(keys) > 0 || err != nil {
+		t.Errorf("again: %d %v %v", n, keys, err)
+	}
+	if removed, err := b.ReleaseBlobs(t.Context(), want, b.blobs.remove); removed != 2 || err != nil {
+		t.Errorf("%d files removed, %v", removed, err)
+	}
+	for _, other := range []store.ScanRecord{waiting, young} {
+		if rec, err := b.Scan(t.Context(), b.site, other.ID); err != nil || rec.BlobKey == "" || rec.BytesRemoved != nil {
+			t.Errorf("%+v %v", rec, err)
+		}
+	}
+
+	t.Run("the result stays", func(t *testing.T) {
+		rec, err := b.Scan(t.Context(), b.site, old.ID)
+		if err != nil || rec.State != neuroscreen.Scored || rec.BytesRemoved == nil || rec.SHA256 != old.SHA256 {
+			t.Errorf("%+v %v", rec, err)
+		}
+		if _, err := b.CurrentResult(t.Context(), b.site, old.ID); err != nil {
+			t.Error(err)
+		}
+		if _, err := b.DerivedFile(t.Context(), b.site, old.ID, 0, store.KindPreview); err != nil {
+			t.Error(err)
+		}
+		entries, err := b.Audit(t.Context(), b.site, store.AuditFilter{Object: ptr("scan:" + old.ID.String()), Limit: 1})
+		if err != nil || entries[0].Action != "scan.forget-bytes" {
+			t.Errorf("%+v %v", entries, err)
+		}
+	})
+	t.Run("it cannot run again", func(t *testing.T) {
+		_, err := b.Retry(t.Context(), b.site, actor, old.ID)
+		wantCode(t, err, neuroscreen.CodeConflict, "scan-bytes-removed")
+		_, err = b.PatchMetadata(t.Context(), b.site, actor, old.ID, store.MetadataPatch{AgeYears: ptr(70.0)})
+		wantCode(t, err, neuroscreen.CodeConflict, "scan-bytes-removed")
+	})
+	t.Run("until its bytes are posted again", func(t *testing.T) {
+		b.blobs.missing = map[string]bool{}
+		c, err := b.CreateScan(t.Context(), b.site, actor, pair)
+		if err != nil || !c.Duplicate || c.Scan.ID != old.ID || c.Scan.BlobKey != pair.BlobKey || c.Scan.HeaderBlobKey != pair.HeaderBlobKey || c.Scan.BytesRemoved != nil {
+			t.Fatalf("%+v %v", c, err)
+		}
+		if _, err := b.Retry(t.Context(), b.site, actor, old.ID); err != nil {
+			t.Error(err)
+		}
+	})
 }

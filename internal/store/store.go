@@ -4,8 +4,8 @@
 // site is not found. The exceptions serve no request of a site's own:
 // Authenticate, which finds the site of a key, as EnsureAdminKey looks for a
 // key's prefix; Ping, CheckSecret, EnsureSite and Sites for the start and the
-// command line; ReleaseBlobs and ForgetIdempotencyKeys, which clean up behind
-// all sites and return no row.
+// command line; ReleaseBlobs, ForgetBytes and ForgetIdempotencyKeys, which clean
+// up behind all sites and return no row; HoldBlobs and BlobKeys for backups.
 //
 // Methods return *neuroscreen.Error for what a caller must act on: the codes
 // that each names, and CodeUnavailable "database-unavailable" from all of them
@@ -191,33 +191,4 @@ func (t *tx) lockBlobs(ctx context.Context, keys ...string) error {
 		}
 	}
 	return nil
-}
-
-// ReleaseBlobs calls remove for each key that no row refers to, while holding
-// off CreateScan and Finish for that key. It returns how many were removed.
-func (s *Store) ReleaseBlobs(ctx context.Context, keys []string, remove func(ctx context.Context, key string) error) (int, error) {
-	removed := 0
-	for _, key := range keys {
-		err := s.inTx(ctx, func(t *tx) error {
-			if _, err := t.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", key); err != nil {
-				return err
-			}
-			// Blobs are named by their content, so rows of several sites may
-			// share one: this query is over all sites.
-			var used bool
-			err := t.QueryRow(ctx, `
-				SELECT EXISTS (SELECT FROM scans WHERE blob_key = $1)
-				    OR EXISTS (SELECT FROM scans WHERE header_blob_key = $1 AND header_blob_key <> '')
-				    OR EXISTS (SELECT FROM derived_files WHERE blob_key = $1)`, key).Scan(&used)
-			if err != nil || used {
-				return err
-			}
-			removed++
-			return remove(ctx, key)
-		})
-		if err != nil {
-			return removed, fmt.Errorf("store: release blob: %w", err)
-		}
-	}
-	return removed, nil
 }

@@ -91,6 +91,7 @@ type ScanRecord struct {
 	Created       time.Time
 	Updated       time.Time
 	Finished      *time.Time // when State became final
+	BytesRemoved  *time.Time // when retention took the blobs; BlobKey is empty then
 }
 
 // ScanFilter selects scans of a site; nil fields do not filter. SubjectID and

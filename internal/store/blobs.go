@@ -1,0 +1,122 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// blobReferences are all rows that refer to blobs. Blobs are named by their
+// content, so rows of several sites may share one.
+const blobReferences = `
+	SELECT blob_key FROM scans WHERE blob_key <> ''
+	UNION ALL SELECT header_blob_key FROM scans WHERE header_blob_key <> ''
+	UNION ALL SELECT blob_key FROM derived_files`
+
+// holdKey names the lock under which blobs stay that nothing refers to.
+const holdKey = "hashtextextended('neuroscreen hold blobs', 0)"
+
+// HoldBlobs keeps ReleaseBlobs from removing anything until the connection
+// ends its session: a backup copies what a snapshot refers to, and an erasure
+// meanwhile leaves its files to the next sweep.
+func HoldBlobs(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, "SELECT pg_advisory_lock("+holdKey+")")
+	return classify(err)
+}
+
+// BlobKeys lists what the transaction's snapshot refers to, in order, each
+// key once.
+func BlobKeys(ctx context.Context, t pgx.Tx) ([]string, error) {
+	r, err := t.Query(ctx, "SELECT DISTINCT blob_key FROM ("+blobReferences+") AS r ORDER BY blob_key")
+	if err != nil {
+		return nil, classify(err)
+	}
+	keys, err := pgx.CollectRows(r, pgx.RowTo[string])
+	return keys, classify(err)
+}
+
+// ReleaseBlobs calls remove for each key that no row refers to, while holding
+// off CreateScan and Finish for that key. It returns how many were removed;
+// none while HoldBlobs is in force.
+func (s *Store) ReleaseBlobs(ctx context.Context, keys []string, remove func(ctx context.Context, key string) error) (int, error) {
+	removed := 0
+	for _, key := range keys {
+		err := s.inTx(ctx, func(t *tx) error {
+			var free bool
+			err := t.QueryRow(ctx, "SELECT pg_try_advisory_xact_lock_shared("+holdKey+")").Scan(&free)
+			if err != nil || !free {
+				return err
+			}
+			if _, err := t.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", key); err != nil {
+				return err
+			}
+			var used bool
+			err = t.QueryRow(ctx, "SELECT EXISTS (SELECT FROM ("+blobReferences+") AS r WHERE blob_key = $1)", key).Scan(&used)
+			if err != nil || used {
+				return err
+			}
+			removed++
+			return remove(ctx, key)
+		})
+		if err != nil {
+			return removed, fmt.Errorf("store: release blob: %w", err)
+		}
+	}
+	return removed, nil
+}
+
+// retentionBatch bounds a transaction of ForgetBytes.
+const retentionBatch = 200
+
+// ForgetBytes lets go of the received bytes of scans that ended, and were not
+// touched since, before the given time; results and derived files stay. It
+// returns how many scans these were, and their blob keys for ReleaseBlobs.
+// Call it again until it returns none.
+func (s *Store) ForgetBytes(ctx context.Context, before time.Time) (scans int, blobKeys []string, err error) {
+	type old struct {
+		SiteID, ID             uuid.UUID
+		BlobKey, HeaderBlobKey string
+	}
+	err = s.inTx(ctx, func(t *tx) error {
+		blobKeys = nil
+		r, err := t.Query(ctx, `
+			SELECT site_id, id, blob_key, header_blob_key FROM scans
+			WHERE finished_at IS NOT NULL AND bytes_removed_at IS NULL AND updated_at < @before
+			ORDER BY updated_at
+			LIMIT @limit
+			-- Several workers sweep.
+			FOR UPDATE SKIP LOCKED`,
+			pgx.NamedArgs{"before": before, "limit": retentionBatch})
+		if err != nil {
+			return err
+		}
+		list, err := pgx.CollectRows(r, pgx.RowToStructByName[old])
+		if err != nil {
+			return err
+		}
+		for _, o := range list {
+			_, err := t.Exec(ctx, `
+				UPDATE scans SET blob_key = '', header_blob_key = '', bytes_removed_at = @now
+				WHERE site_id = @site AND id = @scan`,
+				pgx.NamedArgs{"site": o.SiteID, "scan": o.ID, "now": t.now})
+			if err != nil {
+				return err
+			}
+			blobKeys = append(blobKeys, o.BlobKey)
+			if o.HeaderBlobKey != "" {
+				blobKeys = append(blobKeys, o.HeaderBlobKey)
+			}
+		}
+		for _, o := range list {
+			if err := t.audit(ctx, o.SiteID, System, "scan.forget-bytes", scanObject(o.ID), "retention"); err != nil {
+				return err
+			}
+		}
+		scans = len(list)
+		return nil
+	})
+	return scans, blobKeys, err
+}
