@@ -147,6 +147,9 @@ func Inner(of func([3]int, float64) Config) func([3]int, float64) Config {
 		c.BiasSD.Hi *= .7
 		c.NoiseSD.Hi *= 1.7
 		c.Cut /= 3
+		// What the whole head's voxels hide, these show: large scanner voxels.
+		c.Thick *= 1.75
+		c.Coarse *= 2
 		return c
 	}
 }
