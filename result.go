@@ -88,6 +88,7 @@ type Volume struct {
 type Index struct {
 	Name      string      `json:"name"`
 	Value     float64     `json:"value"`
+	CI95      *[2]float64 `json:"ci95"` // from measurement and test-retest; null where it was not worked out
 	Reference *[2]float64 `json:"reference"`
 }
 

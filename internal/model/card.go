@@ -19,6 +19,7 @@ type Threshold struct {
 	SpecificityCI95 []float64        `json:"specificity_ci95,omitempty"`
 	Sensitivity     float64          `json:"sensitivity,omitempty"`
 	SensitivityCI95 []float64        `json:"sensitivity_ci95,omitempty"`
+	Basis           string           `json:"basis,omitempty"` // of the two, where no one was counted
 }
 
 // Card describes one model: what for, from whom, how good, what never.
@@ -67,6 +68,9 @@ func (c Card) Markdown() string {
 		if t.Sensitivity > 0 {
 			fmt.Fprintf(&b, ", sensitivity %.3f%s", t.Sensitivity, interval(t.SensitivityCI95))
 		}
+		if t.Basis != "" {
+			fmt.Fprintf(&b, " (%s)", t.Basis)
+		}
 		b.WriteString(".\n")
 	}
 	var body map[string]any
@@ -80,8 +84,48 @@ func (c Card) Markdown() string {
 			fmt.Fprintf(&b, "\n## %s\n\n", heading(k))
 			markdown(&b, v, 0)
 		}
+		if k == "performance" {
+			c.conformal(&b)
+		}
 	}
 	return b.String()
+}
+
+// conformal writes how often the sets covered the people behind the model.
+func (c Card) conformal(b *strings.Builder) {
+	type count struct {
+		Covered, People int
+		CI95            []float64
+	}
+	var body struct {
+		Sets struct {
+			Meaning string
+			At      []struct {
+				ErrorRate float64 `json:"error_rate"`
+				Sets      struct{ Both, One, Neither int }
+				Coverage  map[string]count
+			}
+		} `json:"conformal_sets"`
+	}
+	if err := json.Unmarshal(c.Body, &body); err != nil {
+		panic(err) // newCard has read it
+	}
+	if len(body.Sets.At) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\n## Conformal sets\n\n%s.\n\n", body.Sets.Meaning)
+	for _, at := range body.Sets.At {
+		fmt.Fprintf(b, "- error rate %g: %d people get both, %d one, %d neither\n", at.ErrorRate, at.Sets.Both, at.Sets.One, at.Sets.Neither)
+		groups := make([]string, 0, len(at.Coverage))
+		for g := range at.Coverage {
+			groups = append(groups, g)
+		}
+		sort.Strings(groups)
+		for _, g := range groups {
+			n := at.Coverage[g]
+			fmt.Fprintf(b, "  - %s: %d of %d covered%s\n", g, n.Covered, n.People, interval(n.CI95))
+		}
+	}
 }
 
 func interval(ci []float64) string {

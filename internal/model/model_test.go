@@ -369,6 +369,12 @@ func TestCards(t *testing.T) {
 		if strings.Contains(md, "map[") || strings.Contains(md, "%!") {
 			t.Errorf("%s: badly rendered:\n%s", c.Name, md)
 		}
+		if sets := strings.Count(md, "people get both"); sets != 0 && sets != len(ConformalErrorRates) || (sets == 0) == strings.Contains(md, "C = ") {
+			t.Errorf("%s: %d conformal sets", c.Name, sets)
+		}
+		if c.Name == "parkinsons" && !strings.Contains(md, "normal with the published effects") {
+			t.Errorf("%s: the threshold does not say what its figures rest on", c.Name)
+		}
 		if strings.HasPrefix(c.Name, "alzheimers-") && c.Name != "alzheimers-effects" && !strings.Contains(md, "P50 AG05681") {
 			t.Errorf("%s: OASIS is not acknowledged", c.Name)
 		}

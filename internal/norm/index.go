@@ -41,9 +41,9 @@ func (n *Norms) indices(vols map[string]Measured, p Person, cal Calibration) []n
 	var out []neuroscreen.Index
 	left, right := vols["Left-Hippocampus"], vols["Right-Hippocampus"]
 	if usable(left.MM3) && usable(right.MM3) {
-		ai, _, _ := Asymmetry(left, right)
+		ai, _, se := Asymmetry(left, right)
 		out = append(out, neuroscreen.Index{
-			Name: "hippocampal_asymmetry_percent", Value: ai,
+			Name: "hippocampal_asymmetry_percent", Value: ai, CI95: &[2]float64{ai - z95*se, ai + z95*se},
 			Reference: &[2]float64{AsymmetryMean - z90*AsymmetrySD, AsymmetryMean + z90*AsymmetrySD},
 		})
 	}
@@ -52,7 +52,7 @@ func (n *Norms) indices(vols map[string]Measured, p Person, cal Calibration) []n
 		if !usable(h.MM3) || !usable(v.MM3) {
 			continue
 		}
-		out = append(out, neuroscreen.Index{Name: side.index, Value: h.MM3 / (h.MM3 + v.MM3), Reference: n.hocReference(side.prefix, p, cal)})
+		out = append(out, neuroscreen.Index{Name: side.index, Value: h.MM3 / (h.MM3 + v.MM3), CI95: hocInterval(side.prefix, h, v), Reference: n.hocReference(side.prefix, p, cal)})
 	}
 	if p.ICVMM3 != nil && PlausibleICV(*p.ICVMM3) {
 		if brain, ok := brainVolume(vols); ok {
@@ -64,6 +64,16 @@ func (n *Norms) indices(vols map[string]Measured, p Person, cal Calibration) []n
 
 // PlausibleICV rejects what is no adult head in mm3, above all a figure in cm3.
 func PlausibleICV(icv float64) bool { return icv >= 5e5 && icv <= 3e6 }
+
+// hocInterval is the 95 % interval of a measured H / (H + V), from both
+// volumes' errors on the logit; they are taken as independent.
+func hocInterval(prefix string, h, v Measured) *[2]float64 {
+	mu := math.Log(h.MM3 / v.MM3)
+	half := z95 * math.Hypot(NoiseMM3(prefix+"Hippocampus", h)/h.MM3, NoiseMM3(prefix+"Inf-Lat-Vent", v)/v.MM3)
+	return &[2]float64{logistic(mu - half), logistic(mu + half)}
+}
+
+func logistic(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
 
 // hocReference is the 5 to 95 % interval of H / (H + V): logit(HOC) is
 // ln H - ln V, taken as normal; ln H by its first-order spread.
@@ -79,7 +89,6 @@ func (n *Norms) hocReference(prefix string, p Person, cal Calibration) *[2]float
 	sh, sv := h.total()/h.mu, v.total()*math.Ln10
 	mu := math.Log(h.mu) - v.mu*math.Ln10
 	sd := math.Sqrt(sh*sh + sv*sv - 2*hocCorrelation*sh*sv)
-	logistic := func(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
 	return &[2]float64{logistic(mu - z90*sd), logistic(mu + z90*sd)}
 }
 

@@ -471,6 +471,9 @@ func TestIndices(t *testing.T) {
 		if math.Abs(i.Value-want[i.Name]) > 1e-9 {
 			t.Errorf("%s = %g, want %g", i.Name, i.Value, want[i.Name])
 		}
+		if i.Name != "brain_parenchymal_fraction" && (i.CI95 == nil || !(i.CI95[0] < i.Value && i.Value < i.CI95[1])) {
+			t.Errorf("%s = %g with interval %v", i.Name, i.Value, i.CI95)
+		}
 		if i.Reference == nil || i.Value < i.Reference[0] || i.Value > i.Reference[1] {
 			t.Errorf("%s = %g outside its reference %v: this person is ordinary", i.Name, i.Value, i.Reference)
 		}

@@ -46,9 +46,12 @@ func New(w *Weights, threads int) *Network {
 	return n
 }
 
+// DefaultWeights are the embedded ones.
+var DefaultWeights = sync.OnceValues(func() (*Weights, error) { return ReadWeights(defaultWeights) })
+
 // Default returns the networks with the embedded weights, shared by all callers.
 var Default = sync.OnceValues(func() (*Network, error) {
-	w, err := ReadWeights(defaultWeights)
+	w, err := DefaultWeights()
 	if err != nil {
 		return nil, err
 	}

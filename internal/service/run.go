@@ -18,7 +18,6 @@ import (
 	"neuroscreen/internal/config"
 	"neuroscreen/internal/httpapi"
 	"neuroscreen/internal/jobs"
-	"neuroscreen/internal/model"
 	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/store"
 	"neuroscreen/internal/version"
@@ -98,8 +97,12 @@ func Run(ctx context.Context, cfg config.Server, parts Parts) (err error) {
 		log.Info("analysing scans", "workers", cfg.Workers)
 	}
 	if serves {
+		cards, err := modelCards()
+		if err != nil {
+			return err
+		}
 		api, err := httpapi.New(httpapi.Config{
-			Store: st, Blobs: storage.Blobs, Models: modelCards, Metrics: metrics, Log: log, Version: version.String(),
+			Store: st, Blobs: storage.Blobs, Models: func() []httpapi.ModelCard { return cards }, Metrics: metrics, Log: log, Version: version.String(),
 			Limits: httpapi.Limits{MaxUpload: int64(cfg.MaxUpload), BodyIdle: cfg.BodyIdle, Image: limits},
 			Checks: []httpapi.Check{{Name: "storage", Do: storage.checkFiles}},
 		})
@@ -194,12 +197,4 @@ func (s *Storage) checkFiles(ctx context.Context) error {
 	const nothing = "0000000000000000000000000000000000000000000000000000000000000000"
 	_, err := s.Blobs.Has(ctx, nothing)
 	return err
-}
-
-func modelCards() []httpapi.ModelCard {
-	var cards []httpapi.ModelCard
-	for _, c := range model.Default().Cards() {
-		cards = append(cards, httpapi.ModelCard{Name: c.Name, Sha256: c.SHA256, Card: c.Markdown()})
-	}
-	return cards
 }
