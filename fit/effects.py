@@ -244,15 +244,15 @@ def mts(h, rng):
         k = round(sum(m[key] * m["n"] for m in allh))
         return {"specificity": rnd(k / n), "specificity_ci95": common.wilson(k, n), "people": n}
     common.write("mesial_temporal_sclerosis.json", {
-        "schema": "neuroscreen.model/1", "name": "mesial-temporal-sclerosis", "version": "1", "condition": "mesial_temporal_sclerosis", "evidence": "published-effects", "kind": "asymmetry",
+        "schema": "neuroscreen.model/1", "name": "mesial-temporal-sclerosis", "version": "2", "condition": "mesial_temporal_sclerosis", "evidence": "published-effects", "kind": "asymmetry",
         "age_years": [18, 100], "segmenter": "fs6", "log_lr_cap": float(cap),
-        "asymmetry_sd_percent": {k: rnd(v, 3) for k, v in sd.items()}, "asymmetry_between_site_sd_percent": rnd(site_sd, 3), "sides": sides,
+        "asymmetry_sd_percent": {k: rnd(v, 3) for k, v in sd.items()}, "asymmetry_between_site_sd_percent": rnd(site_sd, 3), "correlation": float(r), "sides": sides,
         "thresholds": [dict({"flag": "review", "rule": "|asymmetry - 1.6 %| > 2 x 2.16 %"}, **spec("specificity_of_review")),
                        dict({"flag": "flagged", "rule": "|asymmetry - 1.6 %| > 3 x 2.16 % and the smaller side's z < -1.64"}, **spec("specificity_of_flagged"))],
         "card": {
             "purpose": "Likelihood ratio of one-sided hippocampal sclerosis against health, from hippocampal asymmetry and the smaller side's z, with the side.",
             "trained_on": {"cohort": "none: effect sizes of ENIGMA-Epilepsy (temporal lobe epilepsy with mesial temporal sclerosis)", "cases": nl + nr, "cases_left": nl, "cases_right": nr, "controls": nc, "country": "many", "scanner": "many, 1.5 and 3 T"},
-            "method": "linear discriminant of asymmetry and the smaller side's z for the side that is smaller than expected; asymmetry's spread measured on healthy people (%.1f %% under 60, %.1f %% from 60, where it is wider); ln(LR) capped at +-ln 100; interval from the effects' and correlation's errors, from the volumes' (both sides of a head err together) and from the sites', whose mean asymmetry differs by an SD of %.2f %% (%d data sets) where their hippocampi differ by 4 to 5 %%" % (sd["under_60"], sd["from_60"], site_sd, sites),
+            "method": "linear discriminant of asymmetry and the smaller side's z for the side that is smaller than expected; asymmetry's spread measured on healthy people (%.1f %% under 60, %.1f %% from 60, where it is wider); ln(LR) capped at +-ln 100; interval from the effects' and correlation's errors, from the volumes' (both sides of a head err together; a segmenter's own errors also widen both groups' spread, which draws the likelihood ratio towards 1) and from the sites', whose mean asymmetry differs by an SD of %.2f %% (%d data sets) where their hippocampi differ by 4 to 5 %%" % (sd["under_60"], sd["from_60"], site_sd, sites),
             "performance": {"validation": "none on patients here; published for FreeSurfer asymmetry: AUC .85 of sclerosis against other epilepsy (Rebsamen 2022), side right in 79 % (Azab 2015)",
                             "healthy_asymmetry": measured, "correlation_left_right": rnd(rlr, 3)},
             "limits": ["T2 and FLAIR are not seen: sclerosis without volume loss is missed", "bilateral disease shows no asymmetry and is missed", "asymmetry is wider in old age and in neurodegeneration; neither is sclerosis",

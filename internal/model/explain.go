@@ -243,7 +243,7 @@ func (m *Models) sclerosisDoubts(f Features, s neuroscreen.Score) []string {
 	percent, _, se := norm.Asymmetry(f.Volumes["Left-Hippocampus"], f.Volumes["Right-Hippocampus"])
 	half := 1.959963984540054 * se
 	if half >= f.Settings.SclerosisReviewSD*norm.AsymmetrySD/2 {
-		out = append(out, fmt.Sprintf("Asymmetry is measured to +-%.1f %% (95 %%); in healthy people it spreads by %.1f %%.", half, norm.AsymmetrySD))
+		out = append(out, fmt.Sprintf("Asymmetry is measured to +-%.1f %% (95 %%); in healthy people it spreads by %.1f %%. The likelihood ratio is drawn towards 1 for it.", half, norm.AsymmetrySD))
 	}
 	z := *s.Contributions[1].Z
 	lo, hi := percent-half, percent+half

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -297,11 +298,80 @@ func TestMeasurementErrorWidens(t *testing.T) {
 	f := healthy(t, 74, neuroscreen.Female, 1.45e6)
 	g := f.with("Left-Hippocampus", f.Volumes["Left-Hippocampus"].MM3)
 	g.Volumes["Left-Hippocampus"] = norm.Measured{MM3: f.Volumes["Left-Hippocampus"].MM3, SE: 400}
-	for _, c := range []neuroscreen.Condition{neuroscreen.Alzheimers, neuroscreen.MesialTemporalSclerosis} {
-		a, b := first(t, Default().Score(f), c), first(t, Default().Score(g), c)
-		if *a.LikelihoodRatio != *b.LikelihoodRatio || !(b.CI95[0] < a.CI95[0] && b.CI95[1] > a.CI95[1]) {
-			t.Errorf("%s: %g %v became %g %v", c, *a.LikelihoodRatio, *a.CI95, *b.LikelihoodRatio, *b.CI95)
+	a, b := first(t, Default().Score(f), neuroscreen.Alzheimers), first(t, Default().Score(g), neuroscreen.Alzheimers)
+	if *a.LikelihoodRatio != *b.LikelihoodRatio || !(b.CI95[0] < a.CI95[0] && b.CI95[1] > a.CI95[1]) {
+		t.Errorf("%g %v became %g %v", *a.LikelihoodRatio, *a.CI95, *b.LikelihoodRatio, *b.CI95)
+	}
+}
+
+// Asymmetry of badly measured volumes says less and less: the likelihood ratio
+// goes to 1, the flag, which follows the volumes, stays.
+func TestMeasurementErrorBlursSclerosis(t *testing.T) {
+	f := healthy(t, 40, neuroscreen.Male, 1.5e6)
+	for _, share := range []float64{0.75, 1} {
+		before := math.Inf(1)
+		for _, se := range []float64{0, 0.01, 0.05, 0.2, 1} {
+			g := f.with("CSF", 1)
+			for _, name := range []string{"Left-Hippocampus", "Right-Hippocampus"} {
+				v := f.Volumes[name].MM3
+				if name == "Left-Hippocampus" {
+					v *= share
+				}
+				g.Volumes[name] = norm.Measured{MM3: v, SE: se * v}
+			}
+			s := first(t, Default().Score(g), neuroscreen.MesialTemporalSclerosis)
+			ln := math.Abs(math.Log(*s.LikelihoodRatio))
+			if ln > before+1e-12 {
+				t.Errorf("share %g, error %g: |ln LR| %.3f after %.3f", share, se, ln, before)
+			}
+			before = ln
+			if want := share < 1; (s.Flag == neuroscreen.FlagFlagged) != want {
+				t.Errorf("share %g, error %g: %s", share, se, s.Flag)
+			}
 		}
+		if before > 0.05 {
+			t.Errorf("share %g: ln LR %.3f of volumes that are not known at all", share, before)
+		}
+	}
+}
+
+// People drawn from both groups, measured with error: what the blurred model
+// says of them is what they are, and what the model says as it stands is too
+// bold.
+func TestBlurredIsCalibrated(t *testing.T) {
+	const r = -0.25
+	w := [2]float64{1.4, -0.6}
+	delta := [2]float64{w[0] + r*w[1], r*w[0] + w[1]}
+	c := sideModel{Intercept: -(w[0]*delta[0] + w[1]*delta[1]) / 2, Asymmetry: w[0], SmallerZ: w[1], Covariance: [][]float64{{1, 0, 0}, {0, 1, 0}, {0, 0, 1}}}
+	e := [2][2]float64{{1.5, -0.4}, {0, 0.5}}
+	g := rand.New(rand.NewPCG(11, 12))
+	// Cholesky factors of R and of e.
+	draw := func(v11, v12, v22 float64) (float64, float64) {
+		l11 := math.Sqrt(v11)
+		l21 := v12 / l11
+		x, y := g.NormFloat64(), g.NormFloat64()
+		return l11 * x, l21*x + math.Sqrt(v22-l21*l21)*y
+	}
+	// Of calibrated probabilities the squared error is p (1 - p) on average.
+	excess := func(c sideModel) float64 {
+		sum, n := 0.0, 40000
+		for i := range n {
+			y := float64(i % 2)
+			a, z := draw(1, r, 1)
+			ea, ez := draw(e[0][0], e[0][1], e[1][1])
+			p := 1 / (1 + math.Exp(-(c.Intercept + c.Asymmetry*(a+ea+y*delta[0]) + c.SmallerZ*(z+ez+y*delta[1]))))
+			sum += ((y-p)*(y-p) - p*(1-p)) / float64(n)
+		}
+		return sum
+	}
+	if x := excess(c.blurred(r, e)); math.Abs(x) > 0.004 {
+		t.Errorf("blurred: squared error beyond p (1 - p) by %.4f", x)
+	}
+	if x := excess(c); x < 0.02 {
+		t.Errorf("as it stands: squared error beyond p (1 - p) by %.4f; the test sees nothing", x)
+	}
+	if same := c.blurred(r, [2][2]float64{}); same.Asymmetry != c.Asymmetry || same.Intercept != c.Intercept {
+		t.Errorf("no error changes %+v to %+v", c, same)
 	}
 }
 

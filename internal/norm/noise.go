@@ -47,27 +47,30 @@ func NoiseMM3(structure string, v Measured) float64 {
 }
 
 // noise holds the standard deviations of a volume's logarithm.
-type noise struct{ bias, rest, retest float64 }
+type noise struct{ bias, rest float64 }
 
-func noiseOf(structure string, v Measured) noise {
+func noiseOf(v Measured) noise {
 	se := cleanSE(v.SE)
 	bias := min(cleanSE(v.Bias), se)
-	return noise{bias / v.MM3, math.Sqrt(se*se-bias*bias) / v.MM3, RetestCV(structure)}
+	return noise{bias / v.MM3, math.Sqrt(se*se-bias*bias) / v.MM3}
 }
 
-// PairVariance returns the variance that measurement and test-retest errors
-// give to gl ln(left) + gr ln(right), for the volumes of a structure on both
-// sides of one head. The segmenter's bias is the same relative error on both
-// sides; what is left of the measurement's error is correlated by Pair; the
-// test-retest errors are taken as independent, for their correlation was not
-// published.
-func PairVariance(structure string, left, right Measured, gl, gr float64) float64 {
-	l, r := noiseOf("Left-"+structure, left), noiseOf("Right-"+structure, right)
-	pair := min(left.Pair, right.Pair)
+// MeasurementVariance returns the variance that the segmenter's errors give to
+// gl ln(left) + gr ln(right), for the volumes of a structure on both sides of
+// one head. Its bias is the same relative error on both sides; what is left is
+// correlated by Pair.
+func MeasurementVariance(left, right Measured, gl, gr float64) float64 {
+	l, r := noiseOf(left), noiseOf(right)
 	bias := gl*l.bias + gr*r.bias
-	return bias*bias +
-		gl*gl*l.rest*l.rest + gr*gr*r.rest*r.rest + 2*pair*gl*gr*l.rest*r.rest +
-		gl*gl*l.retest*l.retest + gr*gr*r.retest*r.retest
+	return bias*bias + gl*gl*l.rest*l.rest + gr*gr*r.rest*r.rest + 2*min(left.Pair, right.Pair)*gl*gr*l.rest*r.rest
+}
+
+// PairVariance is MeasurementVariance with the spread between two scans of one
+// person, which is taken as independent between the sides, for its correlation
+// was not published.
+func PairVariance(structure string, left, right Measured, gl, gr float64) float64 {
+	l, r := gl*RetestCV("Left-"+structure), gr*RetestCV("Right-"+structure)
+	return MeasurementVariance(left, right, gl, gr) + l*l + r*r
 }
 
 // siteRatioFrom names the row of the between-site table that stands for a
