@@ -13,3 +13,4 @@ export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 "$python" shifts.py
 "$python" effects.py
 "$python" alzheimers.py
+"$python" oracle_statistics.py
