@@ -49,6 +49,7 @@ type Server struct {
 	MaxImage  Bytes         `name:"max-image" env:"NEUROSCREEN_MAX_IMAGE" default:"4GiB" help:"Largest scan that is accepted, after decompression."`
 	BodyIdle  time.Duration `name:"body-idle" env:"NEUROSCREEN_BODY_IDLE" default:"30s" help:"An upload that brings no bytes for so long is given up."`
 	Workers   int           `name:"workers" env:"NEUROSCREEN_WORKERS" default:"1" help:"Scans that this process analyses at once. One uses all cores."`
+	Lease     time.Duration `name:"lease" env:"NEUROSCREEN_LEASE" default:"30s" help:"A scan whose worker was killed is taken up by another after this time and up to 10 s more."`
 	StopAfter time.Duration `name:"stop-after" env:"NEUROSCREEN_STOP_AFTER" default:"20s" help:"Time for requests and analyses under way when the service stops; an analysis cut short is done again."`
 	KeepDays  int           `name:"keep-scan-days" env:"NEUROSCREEN_KEEP_SCAN_DAYS" default:"0" help:"Days after its end for which a scan's own bytes are kept; results, label maps and reports stay. 0 keeps them."`
 	LogFormat string        `name:"log-format" env:"NEUROSCREEN_LOG_FORMAT" enum:"text,json" default:"text" help:"Log lines as text or JSON."`
@@ -59,6 +60,9 @@ type Server struct {
 func (s *Server) Validate() error {
 	if (s.TLSCert == "") != (s.TLSKey == "") {
 		return errors.New("--tls-cert and --tls-key go together")
+	}
+	if s.Lease < time.Second {
+		return errors.New("--lease must be at least 1s")
 	}
 	if s.KeepDays < 0 {
 		return errors.New("--keep-scan-days must not be negative")

@@ -82,6 +82,7 @@ func Run(ctx context.Context, cfg config.Server, parts Parts) (err error) {
 		}
 		runner, err := jobs.NewRunner(jobs.Config{
 			Pool: storage.Pool, Store: st, Blobs: storage.Blobs, Logger: log, Workers: cfg.Workers, Analyse: measured(metrics, analyse),
+			LeaseTTL:  cfg.Lease,
 			KeepBytes: time.Duration(cfg.KeepDays) * 24 * time.Hour,
 		})
 		if err != nil {

@@ -1,0 +1,239 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	toxiproxy "github.com/Shopify/toxiproxy/v2"
+
+	"neuroscreen"
+	"neuroscreen/internal/client"
+)
+
+// fault is one way to break things.
+type fault struct {
+	name, what string
+	long       bool // takes minutes
+	oneByOne   bool // scans are handed over one after the other
+	posts      func(*rig) []*post
+	// hurt goes on until ctx ends, heals, and says how often it hurt.
+	hurt func(ctx context.Context, r *rig) (int, error)
+	// after is called with each accepted scan.
+	after func(ctx context.Context, r *rig, p *post) error
+}
+
+func many(r *rig) []*post { return small(r, nil) }
+
+var faults = []fault{
+	{name: "undisturbed", what: "no fault; every fourth scan is posted twice at once, every fifth is first cut in the middle", posts: many},
+	{name: "same-at-once", what: "each scan is posted six times at once", posts: func(r *rig) []*post {
+		return small(r, func(_ int, p *post) { p.times = 6 })
+	}},
+	{name: "server-killed", what: "kill -9 of the server", posts: many, hurt: every(800*time.Millisecond, func(ctx context.Context, r *rig, n int) error {
+		r.kill("server")
+		return nil
+	})},
+	{name: "worker-killed", what: "kill -9 of one of two workers", posts: many, hurt: every(1500*time.Millisecond, func(ctx context.Context, r *rig, n int) error {
+		r.kill(fmt.Sprintf("worker%d", 1+n%2))
+		return nil
+	})},
+	{name: "postgres-killed", what: "kill -9 of Postgres; up again at once", posts: many, hurt: every(4*time.Second, func(ctx context.Context, r *rig, n int) error {
+		return r.bouncePostgres(syscall.SIGKILL, 0)
+	})},
+	{name: "postgres-restarted", what: "Postgres stopped in order and away for 3 s", posts: many, hurt: every(6*time.Second, func(ctx context.Context, r *rig, n int) error {
+		return r.bouncePostgres(syscall.SIGINT, 3*time.Second)
+	})},
+	{name: "database-slow", what: "50 to 150 ms more for each answer of Postgres", posts: func(r *rig) []*post { return many(r)[:max(1, r.opts.Uploads/4)] },
+		hurt: throughout(database, `{"name":"slow","type":"latency","stream":"downstream","attributes":{"latency":100,"jitter":50}}`)},
+	{name: "database-reset", what: "connections to Postgres reset", posts: many,
+		hurt: bursts(1500*time.Millisecond, 300*time.Millisecond, database, `{"name":"reset","type":"reset_peer","stream":"downstream","attributes":{"timeout":0}}`)},
+	{name: "database-half-open", what: "connections to Postgres stay open and carry nothing for 4 s", posts: many,
+		hurt: bursts(3*time.Second, 4*time.Second, database, `{"name":"dead","type":"timeout","stream":"upstream","attributes":{"timeout":0}}`)},
+	{name: "uploads-slow", what: "uploads at 100 kB/s", posts: func(r *rig) []*post { return many(r)[:max(1, r.opts.Uploads/4)] },
+		hurt: throughout(web, `{"name":"slow","type":"bandwidth","stream":"upstream","attributes":{"rate":100}}`)},
+	{name: "uploads-cut", what: "half of the connections end after 60 kB of an upload", posts: many,
+		hurt: throughout(web, `{"name":"cut","type":"limit_data","stream":"upstream","toxicity":0.5,"attributes":{"bytes":60000}}`)},
+	{name: "answers-lost", what: "half of the connections are reset when the answer comes", posts: many,
+		hurt: throughout(web, `{"name":"lost","type":"reset_peer","stream":"downstream","toxicity":0.5,"attributes":{"timeout":0}}`)},
+	{name: "disk-full", what: "no room for scans, for 2 s at a time", posts: many, hurt: every(2*time.Second, func(ctx context.Context, r *rig, n int) error {
+		return r.full(ctx, "blobs", 2*time.Second)
+	})},
+	{name: "database-disk-full", what: "no room for Postgres' tables and log, for 2 s at a time", posts: many, hurt: every(4*time.Second, func(ctx context.Context, r *rig, n int) error {
+		return r.full(ctx, "database", 2*time.Second)
+	})},
+	{name: "result-disk-full", what: "no room when the result of a real analysis is to be stored", long: true, oneByOne: true,
+		posts: func(r *rig) []*post { return heads(r, 1, neuroscreen.Scored, "") }, after: noRoomForResult},
+	{name: "stages", what: "kill -9 of server, workers and Postgres, each as a real analysis is received, checked and segmented", long: true, oneByOne: true,
+		posts: func(r *rig) []*post { return heads(r, len(targets)*len(stages), neuroscreen.Scored, "") },
+		after: killAtStage()},
+	{name: "out-of-memory", what: "both workers killed whenever they begin with one scan", long: true, oneByOne: true,
+		posts: func(r *rig) []*post { return heads(r, 1, neuroscreen.Failed, "worker-lost") }, after: killAlways},
+}
+
+// every does something until ctx ends.
+func every(interval time.Duration, do func(ctx context.Context, r *rig, n int) error) func(context.Context, *rig) (int, error) {
+	return func(ctx context.Context, r *rig) (int, error) {
+		for n := 0; ; n++ {
+			if n > 0 && sleep(ctx, interval) != nil || n == 0 && sleep(ctx, 300*time.Millisecond) != nil {
+				return n, nil
+			}
+			if err := do(ctx, r, n); err != nil {
+				return n, err
+			}
+		}
+	}
+}
+
+func database(r *rig) *toxiproxy.Proxy { return r.database }
+func web(r *rig) *toxiproxy.Proxy      { return r.web }
+
+// throughout keeps one toxic in place all the time.
+func throughout(p func(*rig) *toxiproxy.Proxy, json string) func(context.Context, *rig) (int, error) {
+	return func(ctx context.Context, r *rig) (int, error) {
+		heal, err := toxic(p(r), json)
+		if err != nil {
+			return 0, err
+		}
+		defer heal()
+		<-ctx.Done()
+		return 1, nil
+	}
+}
+
+// bursts put a toxic in place for a while, again and again.
+func bursts(pause, long time.Duration, p func(*rig) *toxiproxy.Proxy, json string) func(context.Context, *rig) (int, error) {
+	return every(pause, func(ctx context.Context, r *rig, n int) error {
+		heal, err := toxic(p(r), json)
+		if err != nil {
+			return err
+		}
+		defer heal()
+		sleep(ctx, long)
+		return nil
+	})
+}
+
+// bouncePostgres ends with Postgres up, also when the run is being stopped.
+func (r *rig) bouncePostgres(s syscall.Signal, away time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	if err := r.endPostgres(ctx, s); err != nil {
+		return err
+	}
+	sleep(ctx, away)
+	return r.startPostgres(ctx)
+}
+
+// full leaves a disk without room for a while. Postgres may not survive that
+// and is started again.
+func (r *rig) full(ctx context.Context, part string, long time.Duration) error {
+	free, err := r.fill(part, 64<<10)
+	if err != nil {
+		return err
+	}
+	sleep(ctx, long)
+	if err := free(); err != nil {
+		return err
+	}
+	if part != "database" {
+		return nil
+	}
+	select {
+	case <-r.cluster.Exited():
+		return r.bouncePostgres(syscall.SIGINT, 0)
+	case <-time.After(500 * time.Millisecond):
+		return nil
+	}
+}
+
+var (
+	targets = []string{"server", "workers", "postgres"}
+	stages  = []neuroscreen.State{neuroscreen.Received, neuroscreen.Checked, neuroscreen.Segmented}
+)
+
+// killAtStage goes through all pairs, one with each scan.
+func killAtStage() func(context.Context, *rig, *post) error {
+	var next atomic.Int32
+	return func(ctx context.Context, r *rig, p *post) error {
+		n := int(next.Add(1)) - 1
+		target, stage := targets[n%len(targets)], stages[n/len(targets)%len(stages)]
+		return r.follow(ctx, p, func(state neuroscreen.State) (bool, error) {
+			if state != stage {
+				return false, nil
+			}
+			return true, r.killTarget(target)
+		})
+	}
+}
+
+func (r *rig) killTarget(target string) error {
+	switch target {
+	case "workers":
+		r.kill("worker1")
+		r.kill("worker2")
+		return nil
+	case "postgres":
+		return r.bouncePostgres(syscall.SIGKILL, 0)
+	}
+	r.kill(target)
+	return nil
+}
+
+// follow tells do each state of the scan until it says that it is done, and
+// waits for the scan's end.
+func (r *rig) follow(ctx context.Context, p *post, do func(neuroscreen.State) (done bool, err error)) error {
+	var failed error
+	done := false
+	api := *r.api
+	_, err := api.Wait(ctx, p.id, func(e client.ScanEvent) {
+		if !done && failed == nil {
+			done, failed = do(e.State)
+		}
+	})
+	for err != nil && ctx.Err() == nil { // the server may be away for longer than a client waits
+		_, err = api.Wait(ctx, p.id, nil)
+	}
+	return errors.Join(failed, err)
+}
+
+func killAlways(ctx context.Context, r *rig, p *post) error {
+	return r.follow(ctx, p, func(state neuroscreen.State) (bool, error) {
+		if state == neuroscreen.Checked {
+			return false, r.killTarget("workers")
+		}
+		return false, nil
+	})
+}
+
+func noRoomForResult(ctx context.Context, r *rig, p *post) error {
+	var free func() error
+	err := r.follow(ctx, p, func(state neuroscreen.State) (done bool, err error) {
+		switch {
+		case state == neuroscreen.Checked && free == nil:
+			free, err = r.fill("blobs", 4<<10)
+		case state == neuroscreen.Received && free != nil: // given back to wait
+			return true, free()
+		}
+		return false, err
+	})
+	if errors.Is(err, errNoSmallDisk) {
+		return nil
+	}
+	return err
+}
+
+func countFiles(dir string) (n int, err error) {
+	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			n++
+		}
+		return err
+	})
+	return n, err
+}
