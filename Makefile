@@ -29,6 +29,11 @@ test: ## Install what the tests need and run them all
 	@scripts/check.sh
 	go test ./...
 
+.PHONY: soak
+soak: build ## Kill, cut, fill and restart the running programs for a long time; writes docs/reliability.md
+	@scripts/setup.sh postgres
+	go run ./bench/soak -page docs/reliability.md
+
 .PHONY: bench
 bench: build ## Measure speed and memory; prints JSON lines
 	@go run ./bench $(SCAN)

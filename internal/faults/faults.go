@@ -19,95 +19,97 @@ import (
 // fault is one way to break things.
 type fault struct {
 	name, what string
-	long       bool // takes minutes
+	head       bool // needs a scan that takes seconds
 	oneByOne   bool // scans are handed over one after the other
-	posts      func(*rig) []*post
-	// hurt goes on until ctx ends, heals, and says how often it hurt.
-	hurt func(ctx context.Context, r *rig) (int, error)
+	post       func(r *rig, n int) *post
+	count      int // of scans, when it is not that of the options
+	share      int // only one in so many of the options'
+	// hurt goes on until ctx ends, and heals; it calls hit each time.
+	hurt func(ctx context.Context, r *rig, hit func()) error
 	// after is called with each accepted scan.
 	after func(ctx context.Context, r *rig, p *post) error
 }
 
-func many(r *rig) []*post { return small(r, nil) }
-
 var faults = []fault{
-	{name: "undisturbed", what: "no fault; every fourth scan is posted twice at once, every fifth is first cut in the middle", posts: many},
-	{name: "same-at-once", what: "each scan is posted six times at once", posts: func(r *rig) []*post {
-		return small(r, func(_ int, p *post) { p.times = 6 })
-	}},
-	{name: "server-killed", what: "kill -9 of the server", posts: many, hurt: every(800*time.Millisecond, func(ctx context.Context, r *rig, n int) error {
+	{name: "undisturbed", what: "no fault; every fourth scan is posted twice at once, every fifth is first cut in the middle", post: small},
+	{name: "same-at-once", what: "each scan is posted six times at once", post: sixTimes},
+	{name: "server-killed", what: "kill -9 of the server", post: small, hurt: every(800*time.Millisecond, func(ctx context.Context, r *rig, n int) error {
 		r.kill("server")
 		return nil
 	})},
-	{name: "worker-killed", what: "kill -9 of one of two workers", posts: many, hurt: every(1500*time.Millisecond, func(ctx context.Context, r *rig, n int) error {
+	{name: "worker-killed", what: "kill -9 of one of two workers", post: small, hurt: every(1500*time.Millisecond, func(ctx context.Context, r *rig, n int) error {
 		r.kill(fmt.Sprintf("worker%d", 1+n%2))
 		return nil
 	})},
-	{name: "postgres-killed", what: "kill -9 of Postgres; up again at once", posts: many, hurt: every(4*time.Second, func(ctx context.Context, r *rig, n int) error {
+	{name: "postgres-killed", what: "kill -9 of Postgres; up again at once", post: small, hurt: every(4*time.Second, func(ctx context.Context, r *rig, n int) error {
 		return r.bouncePostgres(syscall.SIGKILL, 0)
 	})},
-	{name: "postgres-restarted", what: "Postgres stopped in order and away for 3 s", posts: many, hurt: every(6*time.Second, func(ctx context.Context, r *rig, n int) error {
+	{name: "postgres-restarted", what: "Postgres stopped in order and away for 3 s", post: small, hurt: every(6*time.Second, func(ctx context.Context, r *rig, n int) error {
 		return r.bouncePostgres(syscall.SIGINT, 3*time.Second)
 	})},
-	{name: "database-slow", what: "50 to 150 ms more for each answer of Postgres", posts: func(r *rig) []*post { return many(r)[:max(1, r.opts.Uploads/4)] },
+	{name: "database-slow", what: "50 to 150 ms more for each answer of Postgres", post: small, share: 4,
 		hurt: throughout(database, `{"name":"slow","type":"latency","stream":"downstream","attributes":{"latency":100,"jitter":50}}`)},
-	{name: "database-reset", what: "connections to Postgres reset", posts: many,
+	{name: "database-reset", what: "connections to Postgres reset", post: small,
 		hurt: bursts(1500*time.Millisecond, 300*time.Millisecond, database, `{"name":"reset","type":"reset_peer","stream":"downstream","attributes":{"timeout":0}}`)},
-	{name: "database-half-open", what: "connections to Postgres stay open and carry nothing for 4 s", posts: many,
+	{name: "database-half-open", what: "connections to Postgres stay open and carry nothing for 4 s", post: small,
 		hurt: bursts(3*time.Second, 4*time.Second, database, `{"name":"dead","type":"timeout","stream":"upstream","attributes":{"timeout":0}}`)},
-	{name: "uploads-slow", what: "uploads at 100 kB/s", posts: func(r *rig) []*post { return many(r)[:max(1, r.opts.Uploads/4)] },
+	{name: "uploads-slow", what: "uploads at 100 kB/s", post: small, share: 4,
 		hurt: throughout(web, `{"name":"slow","type":"bandwidth","stream":"upstream","attributes":{"rate":100}}`)},
-	{name: "uploads-cut", what: "half of the connections end after 60 kB of an upload", posts: many,
+	{name: "uploads-cut", what: "half of the connections end after 60 kB of an upload", post: small,
 		hurt: throughout(web, `{"name":"cut","type":"limit_data","stream":"upstream","toxicity":0.5,"attributes":{"bytes":60000}}`)},
-	{name: "answers-lost", what: "half of the connections are reset when the answer comes", posts: many,
+	{name: "answers-lost", what: "half of the connections are reset when the answer comes", post: small,
 		hurt: throughout(web, `{"name":"lost","type":"reset_peer","stream":"downstream","toxicity":0.5,"attributes":{"timeout":0}}`)},
-	{name: "disk-full", what: "no room for scans, for 2 s at a time", posts: many, hurt: every(2*time.Second, func(ctx context.Context, r *rig, n int) error {
+	{name: "disk-full", what: "no room for scans, for 2 s at a time", post: small, hurt: every(2*time.Second, func(ctx context.Context, r *rig, n int) error {
 		return r.full(ctx, "blobs", 2*time.Second)
 	})},
-	{name: "database-disk-full", what: "no room for Postgres' tables and log, for 2 s at a time", posts: many, hurt: every(4*time.Second, func(ctx context.Context, r *rig, n int) error {
+	{name: "database-disk-full", what: "no room for Postgres' tables and log, for 2 s at a time", post: small, hurt: every(4*time.Second, func(ctx context.Context, r *rig, n int) error {
 		return r.full(ctx, "database", 2*time.Second)
 	})},
-	{name: "result-disk-full", what: "no room when the result of a real analysis is to be stored", long: true, oneByOne: true,
-		posts: func(r *rig) []*post { return heads(r, 1, neuroscreen.Scored, "") }, after: noRoomForResult},
-	{name: "stages", what: "kill -9 of server, workers and Postgres, each as a real analysis is received, checked and segmented", long: true, oneByOne: true,
-		posts: func(r *rig) []*post { return heads(r, len(targets)*len(stages), neuroscreen.Scored, "") },
+	{name: "result-disk-full", what: "no room when the result of a real analysis is to be stored", head: true, oneByOne: true,
+		post: head(neuroscreen.Scored, ""), count: 1, after: noRoomForResult},
+	{name: "stages", what: "kill -9 of server, workers and Postgres, each as a real analysis is received, checked and segmented", head: true, oneByOne: true,
+		post: head(neuroscreen.Scored, ""), count: len(targets) * len(stages),
 		after: killAtStage()},
-	{name: "out-of-memory", what: "both workers killed whenever they begin with one scan", long: true, oneByOne: true,
-		posts: func(r *rig) []*post { return heads(r, 1, neuroscreen.Failed, "worker-lost") }, after: killAlways},
+	{name: "out-of-memory", what: "both workers killed whenever they begin with one scan", head: true, oneByOne: true,
+		post: head(neuroscreen.Failed, "worker-lost"), count: 1, after: killAlways},
 }
 
 // every does something until ctx ends.
-func every(interval time.Duration, do func(ctx context.Context, r *rig, n int) error) func(context.Context, *rig) (int, error) {
-	return func(ctx context.Context, r *rig) (int, error) {
-		for n := 0; ; n++ {
-			if n > 0 && sleep(ctx, interval) != nil || n == 0 && sleep(ctx, 300*time.Millisecond) != nil {
-				return n, nil
-			}
+func every(interval time.Duration, do func(ctx context.Context, r *rig, n int) error) func(context.Context, *rig, func()) error {
+	return func(ctx context.Context, r *rig, hit func()) error {
+		wait := 300 * time.Millisecond
+		for n := 0; sleep(ctx, wait) == nil; n++ {
 			if err := do(ctx, r, n); err != nil {
-				return n, err
+				return err
 			}
+			hit()
+			wait = interval
 		}
+		return nil
 	}
 }
 
 func database(r *rig) *toxiproxy.Proxy { return r.database }
 func web(r *rig) *toxiproxy.Proxy      { return r.web }
 
-// throughout keeps one toxic in place all the time.
-func throughout(p func(*rig) *toxiproxy.Proxy, json string) func(context.Context, *rig) (int, error) {
-	return func(ctx context.Context, r *rig) (int, error) {
+// throughout keeps one toxic in place all the time; each second counts.
+func throughout(p func(*rig) *toxiproxy.Proxy, json string) func(context.Context, *rig, func()) error {
+	return func(ctx context.Context, r *rig, hit func()) error {
 		heal, err := toxic(p(r), json)
 		if err != nil {
-			return 0, err
+			return err
 		}
 		defer heal()
-		<-ctx.Done()
-		return 1, nil
+		for ctx.Err() == nil {
+			hit()
+			sleep(ctx, time.Second)
+		}
+		return nil
 	}
 }
 
 // bursts put a toxic in place for a while, again and again.
-func bursts(pause, long time.Duration, p func(*rig) *toxiproxy.Proxy, json string) func(context.Context, *rig) (int, error) {
+func bursts(pause, long time.Duration, p func(*rig) *toxiproxy.Proxy, json string) func(context.Context, *rig, func()) error {
 	return every(pause, func(ctx context.Context, r *rig, n int) error {
 		heal, err := toxic(p(r), json)
 		if err != nil {
@@ -133,7 +135,7 @@ func (r *rig) bouncePostgres(s syscall.Signal, away time.Duration) error {
 // full leaves a disk without room for a while. Postgres may not survive that
 // and is started again.
 func (r *rig) full(ctx context.Context, part string, long time.Duration) error {
-	free, err := r.fill(part, 64<<10)
+	free, err := r.fill(part)
 	if err != nil {
 		return err
 	}
@@ -216,7 +218,7 @@ func noRoomForResult(ctx context.Context, r *rig, p *post) error {
 	err := r.follow(ctx, p, func(state neuroscreen.State) (done bool, err error) {
 		switch {
 		case state == neuroscreen.Checked && free == nil:
-			free, err = r.fill("blobs", 4<<10)
+			free, err = r.fill("blobs")
 		case state == neuroscreen.Received && free != nil: // given back to wait
 			return true, free()
 		}

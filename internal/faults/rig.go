@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -41,7 +42,10 @@ type rig struct {
 	pool  *pgxpool.Pool // to Postgres itself, past the proxy
 	api   *client.API   // through the proxy before the server
 	key   string
+	head  []byte
 	mount []string // what was mounted
+
+	disturbed atomic.Int32 // requests that had to be sent again
 
 	mu       sync.Mutex
 	cluster  *pgembed.Cluster
@@ -69,6 +73,12 @@ func newRig(ctx context.Context, dir string, opts Options) (r *rig, err error) {
 			r.close()
 		}
 	}()
+	zerolog.SetGlobalLevel(zerolog.Disabled) // toxics trace to the global logger
+	if opts.Head != "" {
+		if r.head, err = os.ReadFile(opts.Head); err != nil {
+			return nil, err
+		}
+	}
 	for _, part := range []string{"blobs", "database"} {
 		if err := r.smallDisk(part); err != nil {
 			return nil, err
@@ -88,7 +98,7 @@ func newRig(ctx context.Context, dir string, opts Options) (r *rig, err error) {
 	if r.relay, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		return nil, err
 	}
-	go relay(r.relay, filepath.Join(config.Host, fmt.Sprintf(".s.PGSQL.%d", config.Port)))
+	go forward(r.relay, filepath.Join(config.Host, fmt.Sprintf(".s.PGSQL.%d", config.Port)))
 
 	toxi := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop())
 	r.database = toxiproxy.NewProxy(toxi, "database", "127.0.0.1:0", r.relay.Addr().String())
@@ -124,9 +134,9 @@ func freeAddress() (string, error) {
 	return l.Addr().String(), nil
 }
 
-// relay copies each TCP connection to and from the socket until the listener
+// forward copies each TCP connection to and from the socket until the listener
 // closes.
-func relay(l net.Listener, socket string) {
+func forward(l net.Listener, socket string) {
 	for {
 		in, err := l.Accept()
 		if err != nil {
@@ -227,12 +237,27 @@ func (r *rig) connect(ctx context.Context) error {
 // answer that does not come.
 func (r *rig) client() (*client.API, error) {
 	transport := &http.Transport{MaxIdleConnsPerHost: 16, ResponseHeaderTimeout: 20 * time.Second}
-	api, err := client.New("http://"+r.web.Listen, r.key, &http.Client{Transport: transport, Timeout: time.Minute})
+	api, err := client.New("http://"+r.web.Listen, r.key, &http.Client{Transport: counting{transport, &r.disturbed}, Timeout: time.Minute})
 	if err != nil {
 		return nil, err
 	}
 	api.Pause = func(ctx context.Context, _ time.Duration) error { return sleep(ctx, 200*time.Millisecond) }
 	return api, nil
+}
+
+// counting counts requests that ended in a broken connection or an answer of
+// 408, 429 or 5xx: those that a client sends again.
+type counting struct {
+	http.RoundTripper
+	n *atomic.Int32
+}
+
+func (c counting) RoundTrip(req *http.Request) (*http.Response, error) {
+	res, err := c.RoundTripper.RoundTrip(req)
+	if err != nil || res.StatusCode >= 500 || res.StatusCode == http.StatusRequestTimeout || res.StatusCode == http.StatusTooManyRequests {
+		c.n.Add(1)
+	}
+	return res, err
 }
 
 func (r *rig) startPostgres(ctx context.Context) error {
@@ -302,8 +327,8 @@ func (r *rig) disk(part string) string {
 
 var errNoSmallDisk = errors.New("not tried: it needs the right to mount a file system")
 
-// fill leaves some bytes of a part's disk.
-func (r *rig) fill(part string, leave int64) (free func() error, err error) {
+// fill leaves next to nothing of a part's disk.
+func (r *rig) fill(part string) (free func() error, err error) {
 	dir := r.disk(part)
 	mounted := false
 	for _, m := range r.mount {
@@ -312,18 +337,23 @@ func (r *rig) fill(part string, leave int64) (free func() error, err error) {
 	if !mounted {
 		return nil, errNoSmallDisk
 	}
-	var st syscall.Statfs_t
-	if err := syscall.Statfs(dir, &st); err != nil {
-		return nil, err
-	}
 	ballast := filepath.Join(dir, "ballast")
 	f, err := os.Create(ballast)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	size := int64(st.Bavail)*st.Bsize - leave
-	if err := syscall.Fallocate(int(f.Fd()), 0, 0, size); err != nil {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(dir, &st); err != nil {
+		return nil, errors.Join(err, os.Remove(ballast))
+	}
+	// Others write meanwhile: nearly all at once, then in steps to the end.
+	const step = 128 << 10
+	size := max(step, int64(st.Bavail)*st.Bsize-16<<20)
+	for err = nil; err == nil; size += step {
+		err = syscall.Fallocate(int(f.Fd()), 0, 0, size)
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
 		return nil, errors.Join(err, os.Remove(ballast))
 	}
 	return func() error { return os.Remove(ballast) }, nil

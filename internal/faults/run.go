@@ -10,8 +10,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -27,10 +27,10 @@ import (
 // Options of a run.
 type Options struct {
 	Server  string // path of neuroscreen-server
-	Head    string // path of a scan that is analysed to its end
-	Uploads int    // accepted under each fault that takes many
+	Head    string // path of a scan that is analysed to its end; without it, faults that need one are left out
+	Uploads int    // accepted at least, under each fault that takes many
+	Times   int    // each fault happens at least so often
 	Only    string // one fault's name, or all
-	Quick   bool   // leave out the faults that take minutes
 	Log     func(format string, args ...any)
 }
 
@@ -39,6 +39,7 @@ type Row struct {
 	Fault    string
 	What     string
 	Injected int
+	Again    int // requests that clients had to send again
 	Accepted int
 	Lost     int // accepted, and not there or without an end
 	Doubled  int // more than one scan, or end, for one post
@@ -82,15 +83,15 @@ func Run(ctx context.Context, dir string, opts Options) (Report, error) {
 	defer r.close()
 	var report Report
 	for _, f := range faults {
-		if opts.Only != "" && opts.Only != f.name || opts.Quick && f.long {
+		if opts.Only != "" && opts.Only != f.name || opts.Head == "" && f.head {
 			continue
 		}
 		row, err := r.suffer(ctx, f)
 		if err != nil {
 			return report, fmt.Errorf("faults: %s: %w", f.name, err)
 		}
-		opts.Log("%-18s %3d times, %4d accepted, %d lost, %d doubled, %d wrong, longest %v %s",
-			row.Fault, row.Injected, row.Accepted, row.Lost, row.Doubled, row.Wrong, row.Longest.Round(100*time.Millisecond), row.Skipped)
+		opts.Log("%-18s %3d times, %3d requests again, %4d accepted, %d lost, %d doubled, %d wrong, longest %v %s",
+			row.Fault, row.Injected, row.Again, row.Accepted, row.Lost, row.Doubled, row.Wrong, row.Longest.Round(100*time.Millisecond), row.Skipped)
 		report.Rows = append(report.Rows, row)
 	}
 	return report, r.inventory(ctx, &report)
@@ -100,19 +101,31 @@ func Run(ctx context.Context, dir string, opts Options) (Report, error) {
 // them.
 func (r *rig) suffer(ctx context.Context, f fault) (Row, error) {
 	row := Row{Fault: f.name, What: f.what}
-	posts := f.posts(r)
+	r.disturbed.Store(0)
 	hurting, heal := context.WithCancel(ctx)
 	defer heal()
+	var times atomic.Int32
 	var hurt sync.WaitGroup
 	var hurtErr error
+	enough := make(chan struct{})
 	if f.hurt != nil {
-		hurt.Go(func() { row.Injected, hurtErr = f.hurt(hurting, r) })
+		hurt.Go(func() {
+			defer close(enough)
+			hurtErr = f.hurt(hurting, r, func() {
+				if times.Add(1) == int32(r.opts.Times) {
+					enough <- struct{}{}
+				}
+			})
+		})
+	} else {
+		close(enough)
 	}
-	bounded, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	bounded, cancel := context.WithTimeout(ctx, 15*time.Minute)
 	defer cancel()
-	err := r.handOver(bounded, posts, f)
+	posts, err := r.handOver(bounded, f, enough)
 	heal()
 	hurt.Wait()
+	row.Injected, row.Again = int(times.Load()), int(r.disturbed.Load())
 	if errors.Is(hurtErr, errNoSmallDisk) {
 		row.Skipped = hurtErr.Error()
 		hurtErr = nil
@@ -148,14 +161,15 @@ func (r *rig) suffer(ctx context.Context, f fault) (Row, error) {
 // uploaders at once.
 const uploaders = 6
 
-func (r *rig) handOver(ctx context.Context, posts []*post, f fault) error {
+// handOver posts what the fault wants, and more until enough has happened.
+func (r *rig) handOver(ctx context.Context, f fault, enough <-chan struct{}) (posts []*post, err error) {
 	queue := make(chan *post)
 	errs := make(chan error, uploaders)
-	n := uploaders
+	workers := uploaders
 	if f.oneByOne {
-		n = 1
+		workers = 1
 	}
-	for range n {
+	for range workers {
 		go func() {
 			var err error
 			for p := range queue {
@@ -169,15 +183,31 @@ func (r *rig) handOver(ctx context.Context, posts []*post, f fault) error {
 			errs <- err
 		}()
 	}
-	for _, p := range posts {
+	count := f.count
+	if count == 0 {
+		count = max(1, r.opts.Uploads/max(1, f.share))
+	}
+	for n, more := 0, true; more; n++ {
+		p := f.post(r, n)
+		posts = append(posts, p)
 		queue <- p
+		if n+1 < count {
+			continue
+		}
+		select {
+		case <-enough:
+			more = false
+		case <-ctx.Done():
+			more = false
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
 	close(queue)
 	var all []error
-	for range n {
+	for range workers {
 		all = append(all, <-errs)
 	}
-	return errors.Join(all...)
+	return posts, errors.Join(all...)
 }
 
 // deliver posts until the scan is accepted.
@@ -325,20 +355,21 @@ func whole(ctx context.Context, blobs *blob.Files, key string) bool {
 	return err == nil && hex.EncodeToString(h.Sum(nil)) == key
 }
 
-// small are posts of scans of noise that are too small for a head: they go all
-// the way to a worker, which refuses them at once.
-func small(r *rig, change func(n int, p *post)) []*post {
-	posts := make([]*post, r.opts.Uploads)
-	for n := range posts {
-		posts[n] = &post{subject: uuid.NewString(), bytes: noise(), name: "scan.nii.gz", end: neuroscreen.Refused, reason: "field-of-view-cut", cut: n%5 == 3}
-		if n%4 == 1 {
-			posts[n].times = 2
-		}
-		if change != nil {
-			change(n, posts[n])
-		}
+// small is a scan of noise that is too small for a head: it goes all the way
+// to a worker, which refuses it at once. Every fourth is posted twice, every
+// fifth is cut first.
+func small(_ *rig, n int) *post {
+	p := &post{subject: uuid.NewString(), bytes: noise(), name: "scan.nii.gz", end: neuroscreen.Refused, reason: "field-of-view-cut", cut: n%5 == 3}
+	if n%4 == 1 {
+		p.times = 2
 	}
-	return posts
+	return p
+}
+
+func sixTimes(r *rig, n int) *post {
+	p := small(r, n)
+	p.times = 6
+	return p
 }
 
 func noise() []byte {
@@ -355,15 +386,9 @@ func noise() []byte {
 	return b.Bytes()
 }
 
-// heads are posts of the real scan, by as many subjects.
-func heads(r *rig, n int, end neuroscreen.State, reason string) []*post {
-	b, err := os.ReadFile(r.opts.Head)
-	if err != nil {
-		panic(err) // Run's caller named it
+// head is the real scan, of another subject each time.
+func head(end neuroscreen.State, reason string) func(*rig, int) *post {
+	return func(r *rig, _ int) *post {
+		return &post{subject: uuid.NewString(), bytes: r.head, name: "head.nii.gz", end: end, reason: reason}
 	}
-	posts := make([]*post, n)
-	for i := range posts {
-		posts[i] = &post{subject: uuid.NewString(), bytes: b, name: "head.nii.gz", end: end, reason: reason}
-	}
-	return posts
 }

@@ -50,7 +50,7 @@ type Config struct {
 	// looked for; 10 s. With LeaseTTL, a killed worker's scan is taken up
 	// again within 40 s.
 	ReconcileEvery time.Duration
-	// Idle is how long an unfinished scan may be without job and lease; 1 min.
+	// Idle is how long an unfinished scan may be without job and lease; 20 s.
 	Idle time.Duration
 	// JobTimeout ends an analysis that hangs; 30 min.
 	JobTimeout time.Duration
@@ -58,7 +58,7 @@ type Config struct {
 	MaxAttempts int
 	// Backoff before the attempt after the given one; 5 s, 30 s, 3 min, ...
 	Backoff func(attempt int) time.Duration
-	// Unavailable is the wait while a dependency is down; 30 s. Such attempts
+	// Unavailable is the wait while a dependency is down; 10 s. Such attempts
 	// are not counted.
 	Unavailable time.Duration
 	// SweepEvery is how often orphan blobs are removed; 1 h. SweepGrace is
@@ -76,10 +76,10 @@ func (c *Config) defaults() {
 	c.Workers = cmp.Or(c.Workers, 1)
 	c.LeaseTTL = cmp.Or(c.LeaseTTL, 30*time.Second)
 	c.ReconcileEvery = cmp.Or(c.ReconcileEvery, 10*time.Second)
-	c.Idle = cmp.Or(c.Idle, time.Minute)
+	c.Idle = cmp.Or(c.Idle, 20*time.Second)
 	c.JobTimeout = cmp.Or(c.JobTimeout, 30*time.Minute)
 	c.MaxAttempts = cmp.Or(c.MaxAttempts, 3)
-	c.Unavailable = cmp.Or(c.Unavailable, 30*time.Second)
+	c.Unavailable = cmp.Or(c.Unavailable, 10*time.Second)
 	c.SweepEvery = cmp.Or(c.SweepEvery, time.Hour)
 	c.SweepGrace = cmp.Or(c.SweepGrace, time.Hour)
 	c.IdempotencyKeys = cmp.Or(c.IdempotencyKeys, 7*24*time.Hour)
