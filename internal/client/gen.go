@@ -48,19 +48,61 @@ func (e CaseCondition) Valid() bool {
 
 // Defines values for CaseFlag.
 const (
-	Flagged CaseFlag = "flagged"
-	None    CaseFlag = "none"
-	Review  CaseFlag = "review"
+	CaseFlagFlagged CaseFlag = "flagged"
+	CaseFlagNone    CaseFlag = "none"
+	CaseFlagReview  CaseFlag = "review"
 )
 
 // Valid indicates whether the value is a known member of the CaseFlag enum.
 func (e CaseFlag) Valid() bool {
 	switch e {
-	case Flagged:
+	case CaseFlagFlagged:
 		return true
-	case None:
+	case CaseFlagNone:
 		return true
-	case Review:
+	case CaseFlagReview:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CaseQuality.
+const (
+	CaseQualityPass   CaseQuality = "pass"
+	CaseQualityRefuse CaseQuality = "refuse"
+	CaseQualityReview CaseQuality = "review"
+)
+
+// Valid indicates whether the value is a known member of the CaseQuality enum.
+func (e CaseQuality) Valid() bool {
+	switch e {
+	case CaseQualityPass:
+		return true
+	case CaseQualityRefuse:
+		return true
+	case CaseQualityReview:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for Decision.
+const (
+	Accept Decision = "accept"
+	Amend  Decision = "amend"
+	Reject Decision = "reject"
+)
+
+// Valid indicates whether the value is a known member of the Decision enum.
+func (e Decision) Valid() bool {
+	switch e {
+	case Accept:
+		return true
+	case Amend:
+		return true
+	case Reject:
 		return true
 	default:
 		return false
@@ -76,6 +118,39 @@ const (
 func (e HealthStatus) Valid() bool {
 	switch e {
 	case Ok:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ReadingSchema.
+const (
+	NeuroscreenReading1 ReadingSchema = "neuroscreen.reading/1"
+)
+
+// Valid indicates whether the value is a known member of the ReadingSchema enum.
+func (e ReadingSchema) Valid() bool {
+	switch e {
+	case NeuroscreenReading1:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListCasesParamsReview.
+const (
+	Decided ListCasesParamsReview = "decided"
+	Open    ListCasesParamsReview = "open"
+)
+
+// Valid indicates whether the value is a known member of the ListCasesParamsReview enum.
+func (e ListCasesParamsReview) Valid() bool {
+	switch e {
+	case Decided:
+		return true
+	case Open:
 		return true
 	default:
 		return false
@@ -152,8 +227,14 @@ type Case struct {
 	// Condition Which score that is; absent when every score abstained
 	Condition *CaseCondition `json:"condition,omitempty"`
 
+	// Decision The last decision on the current result
+	Decision *CaseDecision `json:"decision,omitempty"`
+
 	// Flag Of the worst score, or of the filter's condition; absent until the scan is scored
 	Flag *CaseFlag `json:"flag,omitempty"`
+
+	// Held Who has a case open
+	Held *Hold `json:"held,omitempty"`
 
 	// ID The scan's id
 	ID openapi_types.UUID `json:"id"`
@@ -162,16 +243,25 @@ type Case struct {
 	LikelihoodRatio *float64 `json:"likelihood_ratio,omitempty"`
 	Modality        Modality `json:"modality"`
 
+	// Quality Of the image; absent until the scan is scored
+	Quality *CaseQuality `json:"quality,omitempty"`
+
 	// Reasons Why it was refused or failed
 	Reasons       []Reason  `json:"reasons"`
 	ReceivedAt    time.Time `json:"received_at"`
 	ResultVersion int       `json:"result_version"`
-	ScanDate      *string   `json:"scan_date,omitempty"`
-	Scanner       *string   `json:"scanner,omitempty"`
-	Sex           Sex       `json:"sex"`
-	State         State     `json:"state"`
-	SubjectID     string    `json:"subject_id"`
-	UpdatedAt     time.Time `json:"updated_at"`
+
+	// Run 1, and one more for each retry or correction
+	Run       int       `json:"run"`
+	ScanDate  *string   `json:"scan_date,omitempty"`
+	Scanner   *string   `json:"scanner,omitempty"`
+	Sex       Sex       `json:"sex"`
+	State     State     `json:"state"`
+	SubjectID string    `json:"subject_id"`
+	UpdatedAt time.Time `json:"updated_at"`
+
+	// Why What the score rests on, in one line; or why there is none
+	Why string `json:"why"`
 }
 
 // CaseCondition Which score that is; absent when every score abstained
@@ -180,12 +270,43 @@ type CaseCondition string
 // CaseFlag Of the worst score, or of the filter's condition; absent until the scan is scored
 type CaseFlag string
 
+// CaseQuality Of the image; absent until the scan is scored
+type CaseQuality string
+
+// CaseCounts Open cases, each number at most 1,000
+type CaseCounts struct {
+	Abstained int        `json:"abstained"`
+	ChangedAt *time.Time `json:"changed_at,omitempty"`
+
+	// Ended Refused or failed
+	Ended        int `json:"ended"`
+	Flagged      int `json:"flagged"`
+	NothingFound int `json:"nothing_found"`
+	Review       int `json:"review"`
+	Running      int `json:"running"`
+}
+
+// CaseDecision The last decision on the current result
+type CaseDecision struct {
+	At       time.Time `json:"at"`
+	By       string    `json:"by"`
+	Decision Decision  `json:"decision"`
+}
+
 // CaseList defines model for CaseList.
 type CaseList struct {
 	Cases []Case `json:"cases"`
 
 	// NextCursor Absent on the last page
 	NextCursor *string `json:"next_cursor,omitempty"`
+}
+
+// CaseSearch defines model for CaseSearch.
+type CaseSearch struct {
+	AccessionNumber *Identifier `json:"accession_number,omitempty"`
+
+	// SubjectID The site's own identifier of the person
+	SubjectID *SubjectID `json:"subject_id,omitempty"`
 }
 
 // Condition defines model for Condition.
@@ -203,8 +324,27 @@ type CreatedKey struct {
 	Secret string `json:"secret"`
 }
 
+// Curve What healthy people of this sex and head size have, over age, in mm3
+type Curve struct {
+	Points []CurvePoint `json:"points"`
+
+	// Structure Example: Left-Hippocampus
+	Structure string `json:"structure"`
+}
+
+// CurvePoint defines model for CurvePoint.
+type CurvePoint struct {
+	AgeYears float64 `json:"age_years"`
+	P50Mm3   float64 `json:"p50_mm3"`
+	P5Mm3    float64 `json:"p5_mm3"`
+	P95Mm3   float64 `json:"p95_mm3"`
+}
+
 // Date Example: 2024-03-31
 type Date = string
+
+// Decision defines model for Decision.
+type Decision string
 
 // EducationYears defines model for EducationYears.
 type EducationYears = float64
@@ -232,6 +372,19 @@ type Health struct {
 
 // HealthStatus defines model for Health.Status.
 type HealthStatus string
+
+// Hold Who has a case open
+type Hold struct {
+	By    string    `json:"by"`
+	Mine  bool      `json:"mine"`
+	Since time.Time `json:"since"`
+	Until time.Time `json:"until"`
+}
+
+// HoldRequest defines model for HoldRequest.
+type HoldRequest struct {
+	TakeOver *bool `json:"take_over,omitempty"`
+}
 
 // Identifier defines model for Identifier.
 type Identifier = string
@@ -310,6 +463,21 @@ type NewKey struct {
 	Role Role   `json:"role"`
 }
 
+// NewReview defines model for NewReview.
+type NewReview struct {
+	Comment  *string  `json:"comment,omitempty"`
+	Decision Decision `json:"decision"`
+
+	// Excluded Structures that are not to be used; only to amend
+	Excluded []string `json:"excluded,omitempty"`
+
+	// Run The run of the scan that you looked at
+	Run int `json:"run"`
+
+	// Seen How many decisions on it you have seen
+	Seen int `json:"seen"`
+}
+
 // NewSettings defines model for NewSettings.
 type NewSettings struct {
 	// Note Why, for the trail; no patient data
@@ -365,6 +533,19 @@ type Problem struct {
 	Type string `json:"type"`
 }
 
+// Reading defines model for Reading.
+type Reading struct {
+	Curves []Curve `json:"curves"`
+
+	// Norms Cohort and limits of the reference values, a paragraph each
+	Norms  []string       `json:"norms"`
+	Schema ReadingSchema  `json:"schema"`
+	Scores []ScoreInWords `json:"scores"`
+}
+
+// ReadingSchema defines model for Reading.Schema.
+type ReadingSchema string
+
 // Reason defines model for Reason.
 type Reason = neuroscreen.Reason
 
@@ -373,6 +554,25 @@ type Recalibration = model.Recalibration
 
 // Result Volumes in mm3, lengths in mm, times in ms. ln(likelihood_ratio) = intercept + sum of log_lr; logit(posterior) = logit(prior) + ln(likelihood_ratio).
 type Result = neuroscreen.Result
+
+// Review defines model for Review.
+type Review struct {
+	At       time.Time `json:"at"`
+	By       string    `json:"by"`
+	Comment  string    `json:"comment"`
+	Decision Decision  `json:"decision"`
+	Excluded []string  `json:"excluded"`
+	Mine     bool      `json:"mine"`
+
+	// ResultVersion 0 for a scan without a result
+	ResultVersion int `json:"result_version"`
+	Run           int `json:"run"`
+}
+
+// ReviewList defines model for ReviewList.
+type ReviewList struct {
+	Reviews []Review `json:"reviews"`
+}
 
 // Role defines model for Role.
 type Role = neuroscreen.Role
@@ -443,8 +643,41 @@ type ScanUpdate struct {
 // Score defines model for Score.
 type Score = neuroscreen.Score
 
+// ScoreInWords defines model for ScoreInWords.
+type ScoreInWords struct {
+	Cohort string `json:"cohort"`
+	Limits string `json:"limits"`
+
+	// Model Name of the score's model and of its card
+	Model       string `json:"model"`
+	Performance string `json:"performance"`
+
+	// Reasons What each measurement did to the likelihood ratio
+	Reasons []string `json:"reasons"`
+
+	// Uncertain What is missing, doubtful or out of sight
+	Uncertain []string `json:"uncertain"`
+
+	// WouldChange The smallest change that would move the flag
+	WouldChange []string `json:"would_change"`
+}
+
 // ScoreSettings What a site may change of the scores. A field that is left out takes its default; no priors at all are written as an empty list.
 type ScoreSettings = model.Settings
+
+// Session defines model for Session.
+type Session struct {
+	// CsrfToken For the header X-CSRF-Token; only in a session
+	CsrfToken *string `json:"csrf_token,omitempty"`
+
+	// IdleSeconds The session ends after so long without use
+	IdleSeconds int `json:"idle_seconds"`
+
+	// Name Of the key or person
+	Name string `json:"name"`
+	Role Role   `json:"role"`
+	Site string `json:"site"`
+}
 
 // SettingsVersion defines model for SettingsVersion.
 type SettingsVersion struct {
@@ -470,6 +703,11 @@ type Shift = norm.Shift
 
 // ShortText defines model for ShortText.
 type ShortText = string
+
+// SignIn defines model for SignIn.
+type SignIn struct {
+	Key string `json:"key"`
+}
 
 // Site defines model for Site.
 type Site struct {
@@ -545,6 +783,16 @@ type SiteName = string
 // Version defines model for Version.
 type Version = int
 
+// EndProviderSignInParams defines parameters for EndProviderSignIn.
+type EndProviderSignInParams struct {
+	Code             *string `form:"code,omitempty" json:"code,omitempty"`
+	State            *string `form:"state,omitempty" json:"state,omitempty"`
+	Iss              *string `form:"iss,omitempty" json:"iss,omitempty"`
+	SessionState     *string `form:"session_state,omitempty" json:"session_state,omitempty"`
+	Error            *string `form:"error,omitempty" json:"error,omitempty"`
+	ErrorDescription *string `form:"error_description,omitempty" json:"error_description,omitempty"`
+}
+
 // ListAuditParams defines parameters for ListAudit.
 type ListAuditParams struct {
 	// ScanID Only what concerns this scan
@@ -575,13 +823,19 @@ type ListCasesParams struct {
 	ReceivedFrom *Date `form:"received_from,omitempty" json:"received_from,omitempty"`
 
 	// ReceivedTo Received on this day or before, UTC
-	ReceivedTo *Date                `form:"received_to,omitempty" json:"received_to,omitempty"`
-	Sort       *ListCasesParamsSort `form:"sort,omitempty" json:"sort,omitempty"`
-	Limit      *Limit               `form:"limit,omitempty" json:"limit,omitempty"`
+	ReceivedTo *Date `form:"received_to,omitempty" json:"received_to,omitempty"`
+
+	// Review Whether somebody has decided on the current result; both if not given
+	Review *ListCasesParamsReview `form:"review,omitempty" json:"review,omitempty"`
+	Sort   *ListCasesParamsSort   `form:"sort,omitempty" json:"sort,omitempty"`
+	Limit  *Limit                 `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Cursor `next_cursor` of the page before
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
+
+// ListCasesParamsReview defines parameters for ListCases.
+type ListCasesParamsReview string
 
 // ListCasesParamsSort defines parameters for ListCases.
 type ListCasesParamsSort string
@@ -647,8 +901,20 @@ type GetPreviewParams struct {
 	Version *Version `form:"version,omitempty" json:"version,omitempty"`
 }
 
+// GetReadingParams defines parameters for GetReading.
+type GetReadingParams struct {
+	// Version Result version; the newest if not given
+	Version *Version `form:"version,omitempty" json:"version,omitempty"`
+}
+
 // GetReportParams defines parameters for GetReport.
 type GetReportParams struct {
+	// Version Result version; the newest if not given
+	Version *Version `form:"version,omitempty" json:"version,omitempty"`
+}
+
+// GetReportPDFParams defines parameters for GetReportPDF.
+type GetReportPDFParams struct {
 	// Version Result version; the newest if not given
 	Version *Version `form:"version,omitempty" json:"version,omitempty"`
 }
@@ -678,6 +944,18 @@ type ListSiteSettingsParams struct {
 	// Cursor `next_cursor` of the page before
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
+
+// SignInJSONRequestBody defines body for SignIn for application/json ContentType.
+type SignInJSONRequestBody = SignIn
+
+// SearchCasesJSONRequestBody defines body for SearchCases for application/json ContentType.
+type SearchCasesJSONRequestBody = CaseSearch
+
+// HoldCaseJSONRequestBody defines body for HoldCase for application/json ContentType.
+type HoldCaseJSONRequestBody = HoldRequest
+
+// ReviewCaseJSONRequestBody defines body for ReviewCase for application/json ContentType.
+type ReviewCaseJSONRequestBody = NewReview
 
 // EraseSubjectJSONRequestBody defines body for EraseSubject for application/json ContentType.
 type EraseSubjectJSONRequestBody = NewErasure
@@ -768,10 +1046,15 @@ func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
 // The interface specification for the client above.
 type ClientInterface interface {
 
-	// GetHome What this is and where to look
+	// GetHome The clinicians' pages
 	//
 	// Corresponds with GET / (the `GetHome` operationId).
 	GetHome(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetAsset Scripts and styles of the pages
+	//
+	// Corresponds with GET /assets/{name} (the `GetAsset` operationId).
+	GetAsset(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetDocs This contract as a page
 	//
@@ -803,6 +1086,46 @@ type ClientInterface interface {
 	// Corresponds with GET /readyz (the `GetReadiness` operationId).
 	GetReadiness(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// SignOut Sign out
+	//
+	// Corresponds with DELETE /session (the `SignOut` operationId).
+	SignOut(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetSession Who is signed in
+	//
+	// Corresponds with GET /session (the `GetSession` operationId).
+	GetSession(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SignInWithBody Sign in with a key
+	//
+	// Sets the cookie `neuroscreen_session`. The session ends after some time without use, or with DELETE.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /session (the `SignIn` operationId).
+	SignInWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SignIn Sign in with a key
+	//
+	// Sets the cookie `neuroscreen_session`. The session ends after some time without use, or with DELETE.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /session (the `SignIn` operationId).
+	SignIn(ctx context.Context, body SignInJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StartProviderSignIn Sign in at the identity provider
+	//
+	// 404 `no-provider` when none is configured.
+	//
+	// Corresponds with GET /session/provider (the `StartProviderSignIn` operationId).
+	StartProviderSignIn(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EndProviderSignIn Where the identity provider sends the browser back
+	//
+	// Corresponds with GET /session/provider/callback (the `EndProviderSignIn` operationId).
+	EndProviderSignIn(ctx context.Context, params *EndProviderSignInParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListAudit Who read or changed what
 	//
 	// Newest first.
@@ -826,6 +1149,89 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/cases (the `ListCases` operationId).
 	ListCases(ctx context.Context, params *ListCasesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StreamCases Follow the worklist
+	//
+	// Server-sent events `cases` with CaseCounts as data: one at once, and one whenever anything in the worklist has changed. The stream ends
+	// after five minutes at the latest; connect again.
+	//
+	// Corresponds with GET /v1/cases/events (the `StreamCases` operationId).
+	StreamCases(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SearchCasesWithBody Cases of one subject or accession number
+	//
+	// In the order of the worklist, at most 200. A body, because identifiers do not belong into addresses. Not for the role researcher.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/cases/search (the `SearchCases` operationId).
+	SearchCasesWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SearchCases Cases of one subject or accession number
+	//
+	// In the order of the worklist, at most 200. A body, because identifiers do not belong into addresses. Not for the role researcher.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/cases/search (the `SearchCases` operationId).
+	SearchCases(ctx context.Context, body SearchCasesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetCase One line of the worklist
+	//
+	// Corresponds with GET /v1/cases/{scan_id} (the `GetCase` operationId).
+	GetCase(ctx context.Context, scanID ScanID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReleaseCase Let go of a case
+	//
+	// Corresponds with DELETE /v1/cases/{scan_id}/hold (the `ReleaseCase` operationId).
+	ReleaseCase(ctx context.Context, scanID ScanID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// HoldCaseWithBody Say that you have a case open
+	//
+	// For ten minutes; call it again while it is open. 409 `case-held` while somebody else has it, unless `take_over` is true. Only whoever has
+	// a case, or anybody while nobody has, can decide on it.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /v1/cases/{scan_id}/hold (the `HoldCase` operationId).
+	HoldCaseWithBody(ctx context.Context, scanID ScanID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// HoldCase Say that you have a case open
+	//
+	// For ten minutes; call it again while it is open. 409 `case-held` while somebody else has it, unless `take_over` is true. Only whoever has
+	// a case, or anybody while nobody has, can decide on it.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /v1/cases/{scan_id}/hold (the `HoldCase` operationId).
+	HoldCase(ctx context.Context, scanID ScanID, body HoldCaseJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListReviews The decisions on a case
+	//
+	// Corresponds with GET /v1/cases/{scan_id}/review (the `ListReviews` operationId).
+	ListReviews(ctx context.Context, scanID ScanID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReviewCaseWithBody Accept, amend or reject a result
+	//
+	// `run` and `seen` say what you had before you. 409 `result-changed` when the scan was analysed again since, `reviewed-meanwhile` when
+	// somebody decided since, `case-held` while somebody else has it open. A comment is needed to amend and to reject. Decisions are kept for
+	// good; a later one stands. To correct age or sex, PATCH the scan: that makes a new result, which is then to be decided on.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/cases/{scan_id}/review (the `ReviewCase` operationId).
+	ReviewCaseWithBody(ctx context.Context, scanID ScanID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReviewCase Accept, amend or reject a result
+	//
+	// `run` and `seen` say what you had before you. 409 `result-changed` when the scan was analysed again since, `reviewed-meanwhile` when
+	// somebody decided since, `case-held` while somebody else has it open. A comment is needed to amend and to reject. Decisions are kept for
+	// good; a later one stands. To correct age or sex, PATCH the scan: that makes a new result, which is then to be decided on.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/cases/{scan_id}/review (the `ReviewCase` operationId).
+	ReviewCase(ctx context.Context, scanID ScanID, body ReviewCaseJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// EraseSubjectWithBody Erase everything about a subject
 	//
@@ -952,15 +1358,36 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/scans/{scan_id}/events (the `StreamScanEvents` operationId).
 	StreamScanEvents(ctx context.Context, scanID ScanID, params *StreamScanEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetImage The scan as it was analysed, on the label map's grid
+	//
+	// For a viewer. Voxels are scaled to 16 bits; of a series, the first volume. It shows a face, so researchers do not get it.
+	//
+	// Corresponds with GET /v1/scans/{scan_id}/image.nii.gz (the `GetImage` operationId).
+	GetImage(ctx context.Context, scanID ScanID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetPreview Three planes with the labels over them
 	//
 	// Corresponds with GET /v1/scans/{scan_id}/preview.png (the `GetPreview` operationId).
 	GetPreview(ctx context.Context, scanID ScanID, params *GetPreviewParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetReading What a reader needs beside the result document
+	//
+	// Reference curves over age and the scores in words, kept as they were when the result was made.
+	//
+	// Corresponds with GET /v1/scans/{scan_id}/reading.json (the `GetReading` operationId).
+	GetReading(ctx context.Context, scanID ScanID, params *GetReadingParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetReport The report, one self-contained page
+	//
+	// It shows the last decision on the result, and says so when there is none.
 	//
 	// Corresponds with GET /v1/scans/{scan_id}/report.html (the `GetReport` operationId).
 	GetReport(ctx context.Context, scanID ScanID, params *GetReportParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetReportPDF The report as two A4 pages
+	//
+	// Corresponds with GET /v1/scans/{scan_id}/report.pdf (the `GetReportPDF` operationId).
+	GetReportPDF(ctx context.Context, scanID ScanID, params *GetReportPDFParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetResult The result document
 	//
@@ -1050,11 +1477,26 @@ type ClientInterface interface {
 	GetTimeline(ctx context.Context, subject SubjectID, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
-// GetHome What this is and where to look
+// GetHome The clinicians' pages
 //
 // Corresponds with GET / (the `GetHome` operationId).
 func (c *Client) GetHome(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetHomeRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetAsset Scripts and styles of the pages
+//
+// Corresponds with GET /assets/{name} (the `GetAsset` operationId).
+func (c *Client) GetAsset(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetAssetRequest(c.Server, name)
 	if err != nil {
 		return nil, err
 	}
@@ -1155,6 +1597,106 @@ func (c *Client) GetReadiness(ctx context.Context, reqEditors ...RequestEditorFn
 	return c.Client.Do(req)
 }
 
+// SignOut Sign out
+//
+// Corresponds with DELETE /session (the `SignOut` operationId).
+func (c *Client) SignOut(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSignOutRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetSession Who is signed in
+//
+// Corresponds with GET /session (the `GetSession` operationId).
+func (c *Client) GetSession(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetSessionRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SignInWithBody Sign in with a key
+//
+// Sets the cookie `neuroscreen_session`. The session ends after some time without use, or with DELETE.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /session (the `SignIn` operationId).
+func (c *Client) SignInWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSignInRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SignIn Sign in with a key
+//
+// Sets the cookie `neuroscreen_session`. The session ends after some time without use, or with DELETE.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /session (the `SignIn` operationId).
+func (c *Client) SignIn(ctx context.Context, body SignInJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSignInRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StartProviderSignIn Sign in at the identity provider
+//
+// 404 `no-provider` when none is configured.
+//
+// Corresponds with GET /session/provider (the `StartProviderSignIn` operationId).
+func (c *Client) StartProviderSignIn(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStartProviderSignInRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EndProviderSignIn Where the identity provider sends the browser back
+//
+// Corresponds with GET /session/provider/callback (the `EndProviderSignIn` operationId).
+func (c *Client) EndProviderSignIn(ctx context.Context, params *EndProviderSignInParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEndProviderSignInRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListAudit Who read or changed what
 //
 // Newest first.
@@ -1199,6 +1741,189 @@ func (c *Client) VerifyAudit(ctx context.Context, reqEditors ...RequestEditorFn)
 // Corresponds with GET /v1/cases (the `ListCases` operationId).
 func (c *Client) ListCases(ctx context.Context, params *ListCasesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListCasesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StreamCases Follow the worklist
+//
+// Server-sent events `cases` with CaseCounts as data: one at once, and one whenever anything in the worklist has changed. The stream ends
+// after five minutes at the latest; connect again.
+//
+// Corresponds with GET /v1/cases/events (the `StreamCases` operationId).
+func (c *Client) StreamCases(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStreamCasesRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SearchCasesWithBody Cases of one subject or accession number
+//
+// In the order of the worklist, at most 200. A body, because identifiers do not belong into addresses. Not for the role researcher.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/cases/search (the `SearchCases` operationId).
+func (c *Client) SearchCasesWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSearchCasesRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SearchCases Cases of one subject or accession number
+//
+// In the order of the worklist, at most 200. A body, because identifiers do not belong into addresses. Not for the role researcher.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/cases/search (the `SearchCases` operationId).
+func (c *Client) SearchCases(ctx context.Context, body SearchCasesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSearchCasesRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetCase One line of the worklist
+//
+// Corresponds with GET /v1/cases/{scan_id} (the `GetCase` operationId).
+func (c *Client) GetCase(ctx context.Context, scanID ScanID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetCaseRequest(c.Server, scanID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReleaseCase Let go of a case
+//
+// Corresponds with DELETE /v1/cases/{scan_id}/hold (the `ReleaseCase` operationId).
+func (c *Client) ReleaseCase(ctx context.Context, scanID ScanID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReleaseCaseRequest(c.Server, scanID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// HoldCaseWithBody Say that you have a case open
+//
+// For ten minutes; call it again while it is open. 409 `case-held` while somebody else has it, unless `take_over` is true. Only whoever has
+// a case, or anybody while nobody has, can decide on it.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /v1/cases/{scan_id}/hold (the `HoldCase` operationId).
+func (c *Client) HoldCaseWithBody(ctx context.Context, scanID ScanID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewHoldCaseRequestWithBody(c.Server, scanID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// HoldCase Say that you have a case open
+//
+// For ten minutes; call it again while it is open. 409 `case-held` while somebody else has it, unless `take_over` is true. Only whoever has
+// a case, or anybody while nobody has, can decide on it.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /v1/cases/{scan_id}/hold (the `HoldCase` operationId).
+func (c *Client) HoldCase(ctx context.Context, scanID ScanID, body HoldCaseJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewHoldCaseRequest(c.Server, scanID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListReviews The decisions on a case
+//
+// Corresponds with GET /v1/cases/{scan_id}/review (the `ListReviews` operationId).
+func (c *Client) ListReviews(ctx context.Context, scanID ScanID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListReviewsRequest(c.Server, scanID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReviewCaseWithBody Accept, amend or reject a result
+//
+// `run` and `seen` say what you had before you. 409 `result-changed` when the scan was analysed again since, `reviewed-meanwhile` when
+// somebody decided since, `case-held` while somebody else has it open. A comment is needed to amend and to reject. Decisions are kept for
+// good; a later one stands. To correct age or sex, PATCH the scan: that makes a new result, which is then to be decided on.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/cases/{scan_id}/review (the `ReviewCase` operationId).
+func (c *Client) ReviewCaseWithBody(ctx context.Context, scanID ScanID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReviewCaseRequestWithBody(c.Server, scanID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReviewCase Accept, amend or reject a result
+//
+// `run` and `seen` say what you had before you. 409 `result-changed` when the scan was analysed again since, `reviewed-meanwhile` when
+// somebody decided since, `case-held` while somebody else has it open. A comment is needed to amend and to reject. Decisions are kept for
+// good; a later one stands. To correct age or sex, PATCH the scan: that makes a new result, which is then to be decided on.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/cases/{scan_id}/review (the `ReviewCase` operationId).
+func (c *Client) ReviewCase(ctx context.Context, scanID ScanID, body ReviewCaseJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReviewCaseRequest(c.Server, scanID, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1494,6 +2219,23 @@ func (c *Client) StreamScanEvents(ctx context.Context, scanID ScanID, params *St
 	return c.Client.Do(req)
 }
 
+// GetImage The scan as it was analysed, on the label map's grid
+//
+// For a viewer. Voxels are scaled to 16 bits; of a series, the first volume. It shows a face, so researchers do not get it.
+//
+// Corresponds with GET /v1/scans/{scan_id}/image.nii.gz (the `GetImage` operationId).
+func (c *Client) GetImage(ctx context.Context, scanID ScanID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetImageRequest(c.Server, scanID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetPreview Three planes with the labels over them
 //
 // Corresponds with GET /v1/scans/{scan_id}/preview.png (the `GetPreview` operationId).
@@ -1509,11 +2251,45 @@ func (c *Client) GetPreview(ctx context.Context, scanID ScanID, params *GetPrevi
 	return c.Client.Do(req)
 }
 
+// GetReading What a reader needs beside the result document
+//
+// Reference curves over age and the scores in words, kept as they were when the result was made.
+//
+// Corresponds with GET /v1/scans/{scan_id}/reading.json (the `GetReading` operationId).
+func (c *Client) GetReading(ctx context.Context, scanID ScanID, params *GetReadingParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetReadingRequest(c.Server, scanID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetReport The report, one self-contained page
+//
+// It shows the last decision on the result, and says so when there is none.
 //
 // Corresponds with GET /v1/scans/{scan_id}/report.html (the `GetReport` operationId).
 func (c *Client) GetReport(ctx context.Context, scanID ScanID, params *GetReportParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetReportRequest(c.Server, scanID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetReportPDF The report as two A4 pages
+//
+// Corresponds with GET /v1/scans/{scan_id}/report.pdf (the `GetReportPDF` operationId).
+func (c *Client) GetReportPDF(ctx context.Context, scanID ScanID, params *GetReportPDFParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetReportPDFRequest(c.Server, scanID, params)
 	if err != nil {
 		return nil, err
 	}
@@ -1748,6 +2524,40 @@ func NewGetHomeRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewGetAssetRequest constructs an http.Request for the GetAsset method
+func NewGetAssetRequest(server string, name string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/assets/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetDocsRequest constructs an http.Request for the GetDocs method
 func NewGetDocsRequest(server string) (*http.Request, error) {
 	var err error
@@ -1907,6 +2717,241 @@ func NewGetReadinessRequest(server string) (*http.Request, error) {
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSignOutRequest constructs an http.Request for the SignOut method
+func NewSignOutRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/session")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetSessionRequest constructs an http.Request for the GetSession method
+func NewGetSessionRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/session")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSignInRequest calls the generic SignIn builder with application/json body
+func NewSignInRequest(server string, body SignInJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSignInRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewSignInRequestWithBody constructs an http.Request for the SignIn method, with any body, and a specified content type
+func NewSignInRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/session")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewStartProviderSignInRequest constructs an http.Request for the StartProviderSignIn method
+func NewStartProviderSignInRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/session/provider")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewEndProviderSignInRequest constructs an http.Request for the EndProviderSignIn method
+func NewEndProviderSignInRequest(server string, params *EndProviderSignInParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/session/provider/callback")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Code != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "code", *params.Code, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.State != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", *params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Iss != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "iss", *params.Iss, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.SessionState != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "session_state", *params.SessionState, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Error != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "error", *params.Error, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ErrorDescription != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "error_description", *params.ErrorDescription, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
@@ -2146,6 +3191,18 @@ func NewListCasesRequest(server string, params *ListCasesParams) (*http.Request,
 
 		}
 
+		if params.Review != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "review", *params.Review, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if params.Sort != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "sort", *params.Sort, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
@@ -2192,6 +3249,269 @@ func NewListCasesRequest(server string, params *ListCasesParams) (*http.Request,
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewStreamCasesRequest constructs an http.Request for the StreamCases method
+func NewStreamCasesRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/cases/events")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSearchCasesRequest calls the generic SearchCases builder with application/json body
+func NewSearchCasesRequest(server string, body SearchCasesJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSearchCasesRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewSearchCasesRequestWithBody constructs an http.Request for the SearchCases method, with any body, and a specified content type
+func NewSearchCasesRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/cases/search")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetCaseRequest constructs an http.Request for the GetCase method
+func NewGetCaseRequest(server string, scanID ScanID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "scan_id", scanID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/cases/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewReleaseCaseRequest constructs an http.Request for the ReleaseCase method
+func NewReleaseCaseRequest(server string, scanID ScanID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "scan_id", scanID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/cases/%s/hold", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewHoldCaseRequest calls the generic HoldCase builder with application/json body
+func NewHoldCaseRequest(server string, scanID ScanID, body HoldCaseJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewHoldCaseRequestWithBody(server, scanID, "application/json", bodyReader)
+}
+
+// NewHoldCaseRequestWithBody constructs an http.Request for the HoldCase method, with any body, and a specified content type
+func NewHoldCaseRequestWithBody(server string, scanID ScanID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "scan_id", scanID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/cases/%s/hold", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListReviewsRequest constructs an http.Request for the ListReviews method
+func NewListReviewsRequest(server string, scanID ScanID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "scan_id", scanID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/cases/%s/review", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewReviewCaseRequest calls the generic ReviewCase builder with application/json body
+func NewReviewCaseRequest(server string, scanID ScanID, body ReviewCaseJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewReviewCaseRequestWithBody(server, scanID, "application/json", bodyReader)
+}
+
+// NewReviewCaseRequestWithBody constructs an http.Request for the ReviewCase method, with any body, and a specified content type
+func NewReviewCaseRequestWithBody(server string, scanID ScanID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "scan_id", scanID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/cases/%s/review", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -3038,6 +4358,40 @@ func NewStreamScanEventsRequest(server string, scanID ScanID, params *StreamScan
 	return req, nil
 }
 
+// NewGetImageRequest constructs an http.Request for the GetImage method
+func NewGetImageRequest(server string, scanID ScanID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "scan_id", scanID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/scans/%s/image.nii.gz", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetPreviewRequest constructs an http.Request for the GetPreview method
 func NewGetPreviewRequest(server string, scanID ScanID, params *GetPreviewParams) (*http.Request, error) {
 	var err error
@@ -3099,6 +4453,67 @@ func NewGetPreviewRequest(server string, scanID ScanID, params *GetPreviewParams
 	return req, nil
 }
 
+// NewGetReadingRequest constructs an http.Request for the GetReading method
+func NewGetReadingRequest(server string, scanID ScanID, params *GetReadingParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "scan_id", scanID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/scans/%s/reading.json", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Version != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "version", *params.Version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetReportRequest constructs an http.Request for the GetReport method
 func NewGetReportRequest(server string, scanID ScanID, params *GetReportParams) (*http.Request, error) {
 	var err error
@@ -3116,6 +4531,67 @@ func NewGetReportRequest(server string, scanID ScanID, params *GetReportParams) 
 	}
 
 	operationPath := fmt.Sprintf("/v1/scans/%s/report.html", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Version != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "version", *params.Version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetReportPDFRequest constructs an http.Request for the GetReportPDF method
+func NewGetReportPDFRequest(server string, scanID ScanID, params *GetReportPDFParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "scan_id", scanID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/scans/%s/report.pdf", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -3649,12 +5125,19 @@ func WithBaseURL(baseURL string) ClientOption {
 // ClientWithResponsesInterface is the interface specification for the client with responses above.
 type ClientWithResponsesInterface interface {
 
-	// GetHomeWithResponse What this is and where to look
+	// GetHomeWithResponse The clinicians' pages
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET / (the `GetHome` operationId).
 	GetHomeWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetHomeResponse, error)
+
+	// GetAssetWithResponse Scripts and styles of the pages
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /assets/{name} (the `GetAsset` operationId).
+	GetAssetWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*GetAssetResponse, error)
 
 	// GetDocsWithResponse This contract as a page
 	//
@@ -3698,6 +5181,54 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /readyz (the `GetReadiness` operationId).
 	GetReadinessWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetReadinessResponse, error)
 
+	// SignOutWithResponse Sign out
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /session (the `SignOut` operationId).
+	SignOutWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*SignOutResponse, error)
+
+	// GetSessionWithResponse Who is signed in
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /session (the `GetSession` operationId).
+	GetSessionWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetSessionResponse, error)
+
+	// SignInWithBodyWithResponse Sign in with a key
+	//
+	// Sets the cookie `neuroscreen_session`. The session ends after some time without use, or with DELETE.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /session (the `SignIn` operationId).
+	SignInWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SignInResponse, error)
+
+	// SignInWithResponse Sign in with a key
+	//
+	// Sets the cookie `neuroscreen_session`. The session ends after some time without use, or with DELETE.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /session (the `SignIn` operationId).
+	SignInWithResponse(ctx context.Context, body SignInJSONRequestBody, reqEditors ...RequestEditorFn) (*SignInResponse, error)
+
+	// StartProviderSignInWithResponse Sign in at the identity provider
+	//
+	// 404 `no-provider` when none is configured.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /session/provider (the `StartProviderSignIn` operationId).
+	StartProviderSignInWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*StartProviderSignInResponse, error)
+
+	// EndProviderSignInWithResponse Where the identity provider sends the browser back
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /session/provider/callback (the `EndProviderSignIn` operationId).
+	EndProviderSignInWithResponse(ctx context.Context, params *EndProviderSignInParams, reqEditors ...RequestEditorFn) (*EndProviderSignInResponse, error)
+
 	// ListAuditWithResponse Who read or changed what
 	//
 	// Newest first.
@@ -3727,6 +5258,97 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/cases (the `ListCases` operationId).
 	ListCasesWithResponse(ctx context.Context, params *ListCasesParams, reqEditors ...RequestEditorFn) (*ListCasesResponse, error)
+
+	// StreamCasesWithResponse Follow the worklist
+	//
+	// Server-sent events `cases` with CaseCounts as data: one at once, and one whenever anything in the worklist has changed. The stream ends
+	// after five minutes at the latest; connect again.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/cases/events (the `StreamCases` operationId).
+	StreamCasesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*StreamCasesResponse, error)
+
+	// SearchCasesWithBodyWithResponse Cases of one subject or accession number
+	//
+	// In the order of the worklist, at most 200. A body, because identifiers do not belong into addresses. Not for the role researcher.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/cases/search (the `SearchCases` operationId).
+	SearchCasesWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SearchCasesResponse, error)
+
+	// SearchCasesWithResponse Cases of one subject or accession number
+	//
+	// In the order of the worklist, at most 200. A body, because identifiers do not belong into addresses. Not for the role researcher.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/cases/search (the `SearchCases` operationId).
+	SearchCasesWithResponse(ctx context.Context, body SearchCasesJSONRequestBody, reqEditors ...RequestEditorFn) (*SearchCasesResponse, error)
+
+	// GetCaseWithResponse One line of the worklist
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/cases/{scan_id} (the `GetCase` operationId).
+	GetCaseWithResponse(ctx context.Context, scanID ScanID, reqEditors ...RequestEditorFn) (*GetCaseResponse, error)
+
+	// ReleaseCaseWithResponse Let go of a case
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/cases/{scan_id}/hold (the `ReleaseCase` operationId).
+	ReleaseCaseWithResponse(ctx context.Context, scanID ScanID, reqEditors ...RequestEditorFn) (*ReleaseCaseResponse, error)
+
+	// HoldCaseWithBodyWithResponse Say that you have a case open
+	//
+	// For ten minutes; call it again while it is open. 409 `case-held` while somebody else has it, unless `take_over` is true. Only whoever has
+	// a case, or anybody while nobody has, can decide on it.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/cases/{scan_id}/hold (the `HoldCase` operationId).
+	HoldCaseWithBodyWithResponse(ctx context.Context, scanID ScanID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*HoldCaseResponse, error)
+
+	// HoldCaseWithResponse Say that you have a case open
+	//
+	// For ten minutes; call it again while it is open. 409 `case-held` while somebody else has it, unless `take_over` is true. Only whoever has
+	// a case, or anybody while nobody has, can decide on it.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/cases/{scan_id}/hold (the `HoldCase` operationId).
+	HoldCaseWithResponse(ctx context.Context, scanID ScanID, body HoldCaseJSONRequestBody, reqEditors ...RequestEditorFn) (*HoldCaseResponse, error)
+
+	// ListReviewsWithResponse The decisions on a case
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/cases/{scan_id}/review (the `ListReviews` operationId).
+	ListReviewsWithResponse(ctx context.Context, scanID ScanID, reqEditors ...RequestEditorFn) (*ListReviewsResponse, error)
+
+	// ReviewCaseWithBodyWithResponse Accept, amend or reject a result
+	//
+	// `run` and `seen` say what you had before you. 409 `result-changed` when the scan was analysed again since, `reviewed-meanwhile` when
+	// somebody decided since, `case-held` while somebody else has it open. A comment is needed to amend and to reject. Decisions are kept for
+	// good; a later one stands. To correct age or sex, PATCH the scan: that makes a new result, which is then to be decided on.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/cases/{scan_id}/review (the `ReviewCase` operationId).
+	ReviewCaseWithBodyWithResponse(ctx context.Context, scanID ScanID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReviewCaseResponse, error)
+
+	// ReviewCaseWithResponse Accept, amend or reject a result
+	//
+	// `run` and `seen` say what you had before you. 409 `result-changed` when the scan was analysed again since, `reviewed-meanwhile` when
+	// somebody decided since, `case-held` while somebody else has it open. A comment is needed to amend and to reject. Decisions are kept for
+	// good; a later one stands. To correct age or sex, PATCH the scan: that makes a new result, which is then to be decided on.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/cases/{scan_id}/review (the `ReviewCase` operationId).
+	ReviewCaseWithResponse(ctx context.Context, scanID ScanID, body ReviewCaseJSONRequestBody, reqEditors ...RequestEditorFn) (*ReviewCaseResponse, error)
 
 	// EraseSubjectWithBodyWithResponse Erase everything about a subject
 	//
@@ -3873,6 +5495,15 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/scans/{scan_id}/events (the `StreamScanEvents` operationId).
 	StreamScanEventsWithResponse(ctx context.Context, scanID ScanID, params *StreamScanEventsParams, reqEditors ...RequestEditorFn) (*StreamScanEventsResponse, error)
 
+	// GetImageWithResponse The scan as it was analysed, on the label map's grid
+	//
+	// For a viewer. Voxels are scaled to 16 bits; of a series, the first volume. It shows a face, so researchers do not get it.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/scans/{scan_id}/image.nii.gz (the `GetImage` operationId).
+	GetImageWithResponse(ctx context.Context, scanID ScanID, reqEditors ...RequestEditorFn) (*GetImageResponse, error)
+
 	// GetPreviewWithResponse Three planes with the labels over them
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -3880,12 +5511,30 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/scans/{scan_id}/preview.png (the `GetPreview` operationId).
 	GetPreviewWithResponse(ctx context.Context, scanID ScanID, params *GetPreviewParams, reqEditors ...RequestEditorFn) (*GetPreviewResponse, error)
 
+	// GetReadingWithResponse What a reader needs beside the result document
+	//
+	// Reference curves over age and the scores in words, kept as they were when the result was made.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/scans/{scan_id}/reading.json (the `GetReading` operationId).
+	GetReadingWithResponse(ctx context.Context, scanID ScanID, params *GetReadingParams, reqEditors ...RequestEditorFn) (*GetReadingResponse, error)
+
 	// GetReportWithResponse The report, one self-contained page
+	//
+	// It shows the last decision on the result, and says so when there is none.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/scans/{scan_id}/report.html (the `GetReport` operationId).
 	GetReportWithResponse(ctx context.Context, scanID ScanID, params *GetReportParams, reqEditors ...RequestEditorFn) (*GetReportResponse, error)
+
+	// GetReportPDFWithResponse The report as two A4 pages
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/scans/{scan_id}/report.pdf (the `GetReportPDF` operationId).
+	GetReportPDFWithResponse(ctx context.Context, scanID ScanID, params *GetReportPDFParams, reqEditors ...RequestEditorFn) (*GetReportPDFResponse, error)
 
 	// GetResultWithResponse The result document
 	//
@@ -4024,6 +5673,54 @@ func (r GetHomeResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetHomeResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetAssetResponse200Headers the declared response headers of an HTTP 200 response for GetAsset
+type GetAssetResponse200Headers struct {
+	ETag string
+}
+
+type GetAssetResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetAssetResponse200Headers
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetAssetResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetAssetResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetAssetResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetAssetResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetAssetResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -4297,6 +5994,254 @@ func (r GetReadinessResponse) ContentType() string {
 	return ""
 }
 
+// SignOutResponse204Headers the declared response headers of an HTTP 204 response for SignOut
+type SignOutResponse204Headers struct {
+	SetCookie string
+}
+
+type SignOutResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers204 the parsed response headers for an HTTP 204 response
+	Headers204 *SignOutResponse204Headers
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SignOutResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SignOutResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SignOutResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SignOutResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SignOutResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetSessionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Session
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetSessionResponse) GetJSON200() *Session {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetSessionResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetSessionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetSessionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetSessionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetSessionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SignInResponse200Headers the declared response headers of an HTTP 200 response for SignIn
+type SignInResponse200Headers struct {
+	SetCookie string
+}
+
+type SignInResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Session
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *SignInResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SignInResponse) GetJSON200() *Session {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SignInResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SignInResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SignInResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SignInResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SignInResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// StartProviderSignInResponse303Headers the declared response headers of an HTTP 303 response for StartProviderSignIn
+type StartProviderSignInResponse303Headers struct {
+	Location  string
+	SetCookie string
+}
+
+type StartProviderSignInResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers303 the parsed response headers for an HTTP 303 response
+	Headers303 *StartProviderSignInResponse303Headers
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r StartProviderSignInResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r StartProviderSignInResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r StartProviderSignInResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r StartProviderSignInResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r StartProviderSignInResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// EndProviderSignInResponse200Headers the declared response headers of an HTTP 200 response for EndProviderSignIn
+type EndProviderSignInResponse200Headers struct {
+	SetCookie string
+}
+
+type EndProviderSignInResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *EndProviderSignInResponse200Headers
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r EndProviderSignInResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r EndProviderSignInResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r EndProviderSignInResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EndProviderSignInResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r EndProviderSignInResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListAuditResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -4435,6 +6380,328 @@ func (r ListCasesResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ListCasesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type StreamCasesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r StreamCasesResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r StreamCasesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r StreamCasesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r StreamCasesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r StreamCasesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type SearchCasesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CaseList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SearchCasesResponse) GetJSON200() *CaseList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SearchCasesResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SearchCasesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SearchCasesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SearchCasesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SearchCasesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetCaseResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Case
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetCaseResponse) GetJSON200() *Case {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetCaseResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetCaseResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetCaseResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetCaseResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetCaseResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ReleaseCaseResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ReleaseCaseResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ReleaseCaseResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReleaseCaseResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReleaseCaseResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReleaseCaseResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type HoldCaseResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Hold
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r HoldCaseResponse) GetJSON200() *Hold {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r HoldCaseResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r HoldCaseResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r HoldCaseResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r HoldCaseResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r HoldCaseResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListReviewsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ReviewList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListReviewsResponse) GetJSON200() *ReviewList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListReviewsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListReviewsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListReviewsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListReviewsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListReviewsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ReviewCaseResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Review
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r ReviewCaseResponse) GetJSON201() *Review {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ReviewCaseResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ReviewCaseResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReviewCaseResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReviewCaseResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReviewCaseResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -5065,6 +7332,54 @@ func (r StreamScanEventsResponse) ContentType() string {
 	return ""
 }
 
+// GetImageResponse200Headers the declared response headers of an HTTP 200 response for GetImage
+type GetImageResponse200Headers struct {
+	ETag string
+}
+
+type GetImageResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetImageResponse200Headers
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetImageResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetImageResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetImageResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetImageResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetImageResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetPreviewResponse200Headers the declared response headers of an HTTP 200 response for GetPreview
 type GetPreviewResponse200Headers struct {
 	ETag string
@@ -5113,6 +7428,61 @@ func (r GetPreviewResponse) ContentType() string {
 	return ""
 }
 
+// GetReadingResponse200Headers the declared response headers of an HTTP 200 response for GetReading
+type GetReadingResponse200Headers struct {
+	ETag string
+}
+
+type GetReadingResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Reading
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetReadingResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetReadingResponse) GetJSON200() *Reading {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetReadingResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetReadingResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetReadingResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetReadingResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetReadingResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetReportResponse200Headers the declared response headers of an HTTP 200 response for GetReport
 type GetReportResponse200Headers struct {
 	ETag string
@@ -5155,6 +7525,54 @@ func (r GetReportResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetReportResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetReportPDFResponse200Headers the declared response headers of an HTTP 200 response for GetReportPDF
+type GetReportPDFResponse200Headers struct {
+	ETag string
+}
+
+type GetReportPDFResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetReportPDFResponse200Headers
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetReportPDFResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetReportPDFResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetReportPDFResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetReportPDFResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetReportPDFResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -5601,7 +8019,7 @@ func (r GetTimelineResponse) ContentType() string {
 	return ""
 }
 
-// GetHomeWithResponse What this is and where to look
+// GetHomeWithResponse The clinicians' pages
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -5612,6 +8030,19 @@ func (c *ClientWithResponses) GetHomeWithResponse(ctx context.Context, reqEditor
 		return nil, err
 	}
 	return ParseGetHomeResponse(rsp)
+}
+
+// GetAssetWithResponse Scripts and styles of the pages
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /assets/{name} (the `GetAsset` operationId).
+func (c *ClientWithResponses) GetAssetWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*GetAssetResponse, error) {
+	rsp, err := c.GetAsset(ctx, name, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetAssetResponse(rsp)
 }
 
 // GetDocsWithResponse This contract as a page
@@ -5692,6 +8123,90 @@ func (c *ClientWithResponses) GetReadinessWithResponse(ctx context.Context, reqE
 	return ParseGetReadinessResponse(rsp)
 }
 
+// SignOutWithResponse Sign out
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /session (the `SignOut` operationId).
+func (c *ClientWithResponses) SignOutWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*SignOutResponse, error) {
+	rsp, err := c.SignOut(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSignOutResponse(rsp)
+}
+
+// GetSessionWithResponse Who is signed in
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /session (the `GetSession` operationId).
+func (c *ClientWithResponses) GetSessionWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetSessionResponse, error) {
+	rsp, err := c.GetSession(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetSessionResponse(rsp)
+}
+
+// SignInWithBodyWithResponse Sign in with a key
+//
+// Sets the cookie `neuroscreen_session`. The session ends after some time without use, or with DELETE.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /session (the `SignIn` operationId).
+func (c *ClientWithResponses) SignInWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SignInResponse, error) {
+	rsp, err := c.SignInWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSignInResponse(rsp)
+}
+
+// SignInWithResponse Sign in with a key
+//
+// Sets the cookie `neuroscreen_session`. The session ends after some time without use, or with DELETE.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /session (the `SignIn` operationId).
+func (c *ClientWithResponses) SignInWithResponse(ctx context.Context, body SignInJSONRequestBody, reqEditors ...RequestEditorFn) (*SignInResponse, error) {
+	rsp, err := c.SignIn(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSignInResponse(rsp)
+}
+
+// StartProviderSignInWithResponse Sign in at the identity provider
+//
+// 404 `no-provider` when none is configured.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /session/provider (the `StartProviderSignIn` operationId).
+func (c *ClientWithResponses) StartProviderSignInWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*StartProviderSignInResponse, error) {
+	rsp, err := c.StartProviderSignIn(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStartProviderSignInResponse(rsp)
+}
+
+// EndProviderSignInWithResponse Where the identity provider sends the browser back
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /session/provider/callback (the `EndProviderSignIn` operationId).
+func (c *ClientWithResponses) EndProviderSignInWithResponse(ctx context.Context, params *EndProviderSignInParams, reqEditors ...RequestEditorFn) (*EndProviderSignInResponse, error) {
+	rsp, err := c.EndProviderSignIn(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEndProviderSignInResponse(rsp)
+}
+
 // ListAuditWithResponse Who read or changed what
 //
 // Newest first.
@@ -5738,6 +8253,157 @@ func (c *ClientWithResponses) ListCasesWithResponse(ctx context.Context, params 
 		return nil, err
 	}
 	return ParseListCasesResponse(rsp)
+}
+
+// StreamCasesWithResponse Follow the worklist
+//
+// Server-sent events `cases` with CaseCounts as data: one at once, and one whenever anything in the worklist has changed. The stream ends
+// after five minutes at the latest; connect again.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/cases/events (the `StreamCases` operationId).
+func (c *ClientWithResponses) StreamCasesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*StreamCasesResponse, error) {
+	rsp, err := c.StreamCases(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStreamCasesResponse(rsp)
+}
+
+// SearchCasesWithBodyWithResponse Cases of one subject or accession number
+//
+// In the order of the worklist, at most 200. A body, because identifiers do not belong into addresses. Not for the role researcher.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/cases/search (the `SearchCases` operationId).
+func (c *ClientWithResponses) SearchCasesWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SearchCasesResponse, error) {
+	rsp, err := c.SearchCasesWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSearchCasesResponse(rsp)
+}
+
+// SearchCasesWithResponse Cases of one subject or accession number
+//
+// In the order of the worklist, at most 200. A body, because identifiers do not belong into addresses. Not for the role researcher.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/cases/search (the `SearchCases` operationId).
+func (c *ClientWithResponses) SearchCasesWithResponse(ctx context.Context, body SearchCasesJSONRequestBody, reqEditors ...RequestEditorFn) (*SearchCasesResponse, error) {
+	rsp, err := c.SearchCases(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSearchCasesResponse(rsp)
+}
+
+// GetCaseWithResponse One line of the worklist
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/cases/{scan_id} (the `GetCase` operationId).
+func (c *ClientWithResponses) GetCaseWithResponse(ctx context.Context, scanID ScanID, reqEditors ...RequestEditorFn) (*GetCaseResponse, error) {
+	rsp, err := c.GetCase(ctx, scanID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetCaseResponse(rsp)
+}
+
+// ReleaseCaseWithResponse Let go of a case
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/cases/{scan_id}/hold (the `ReleaseCase` operationId).
+func (c *ClientWithResponses) ReleaseCaseWithResponse(ctx context.Context, scanID ScanID, reqEditors ...RequestEditorFn) (*ReleaseCaseResponse, error) {
+	rsp, err := c.ReleaseCase(ctx, scanID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReleaseCaseResponse(rsp)
+}
+
+// HoldCaseWithBodyWithResponse Say that you have a case open
+//
+// For ten minutes; call it again while it is open. 409 `case-held` while somebody else has it, unless `take_over` is true. Only whoever has
+// a case, or anybody while nobody has, can decide on it.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/cases/{scan_id}/hold (the `HoldCase` operationId).
+func (c *ClientWithResponses) HoldCaseWithBodyWithResponse(ctx context.Context, scanID ScanID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*HoldCaseResponse, error) {
+	rsp, err := c.HoldCaseWithBody(ctx, scanID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseHoldCaseResponse(rsp)
+}
+
+// HoldCaseWithResponse Say that you have a case open
+//
+// For ten minutes; call it again while it is open. 409 `case-held` while somebody else has it, unless `take_over` is true. Only whoever has
+// a case, or anybody while nobody has, can decide on it.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/cases/{scan_id}/hold (the `HoldCase` operationId).
+func (c *ClientWithResponses) HoldCaseWithResponse(ctx context.Context, scanID ScanID, body HoldCaseJSONRequestBody, reqEditors ...RequestEditorFn) (*HoldCaseResponse, error) {
+	rsp, err := c.HoldCase(ctx, scanID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseHoldCaseResponse(rsp)
+}
+
+// ListReviewsWithResponse The decisions on a case
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/cases/{scan_id}/review (the `ListReviews` operationId).
+func (c *ClientWithResponses) ListReviewsWithResponse(ctx context.Context, scanID ScanID, reqEditors ...RequestEditorFn) (*ListReviewsResponse, error) {
+	rsp, err := c.ListReviews(ctx, scanID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListReviewsResponse(rsp)
+}
+
+// ReviewCaseWithBodyWithResponse Accept, amend or reject a result
+//
+// `run` and `seen` say what you had before you. 409 `result-changed` when the scan was analysed again since, `reviewed-meanwhile` when
+// somebody decided since, `case-held` while somebody else has it open. A comment is needed to amend and to reject. Decisions are kept for
+// good; a later one stands. To correct age or sex, PATCH the scan: that makes a new result, which is then to be decided on.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/cases/{scan_id}/review (the `ReviewCase` operationId).
+func (c *ClientWithResponses) ReviewCaseWithBodyWithResponse(ctx context.Context, scanID ScanID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReviewCaseResponse, error) {
+	rsp, err := c.ReviewCaseWithBody(ctx, scanID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReviewCaseResponse(rsp)
+}
+
+// ReviewCaseWithResponse Accept, amend or reject a result
+//
+// `run` and `seen` say what you had before you. 409 `result-changed` when the scan was analysed again since, `reviewed-meanwhile` when
+// somebody decided since, `case-held` while somebody else has it open. A comment is needed to amend and to reject. Decisions are kept for
+// good; a later one stands. To correct age or sex, PATCH the scan: that makes a new result, which is then to be decided on.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/cases/{scan_id}/review (the `ReviewCase` operationId).
+func (c *ClientWithResponses) ReviewCaseWithResponse(ctx context.Context, scanID ScanID, body ReviewCaseJSONRequestBody, reqEditors ...RequestEditorFn) (*ReviewCaseResponse, error) {
+	rsp, err := c.ReviewCase(ctx, scanID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReviewCaseResponse(rsp)
 }
 
 // EraseSubjectWithBodyWithResponse Erase everything about a subject
@@ -5981,6 +8647,21 @@ func (c *ClientWithResponses) StreamScanEventsWithResponse(ctx context.Context, 
 	return ParseStreamScanEventsResponse(rsp)
 }
 
+// GetImageWithResponse The scan as it was analysed, on the label map's grid
+//
+// For a viewer. Voxels are scaled to 16 bits; of a series, the first volume. It shows a face, so researchers do not get it.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/scans/{scan_id}/image.nii.gz (the `GetImage` operationId).
+func (c *ClientWithResponses) GetImageWithResponse(ctx context.Context, scanID ScanID, reqEditors ...RequestEditorFn) (*GetImageResponse, error) {
+	rsp, err := c.GetImage(ctx, scanID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetImageResponse(rsp)
+}
+
 // GetPreviewWithResponse Three planes with the labels over them
 //
 // Returns a wrapper object for the known response body format(s).
@@ -5994,7 +8675,24 @@ func (c *ClientWithResponses) GetPreviewWithResponse(ctx context.Context, scanID
 	return ParseGetPreviewResponse(rsp)
 }
 
+// GetReadingWithResponse What a reader needs beside the result document
+//
+// Reference curves over age and the scores in words, kept as they were when the result was made.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/scans/{scan_id}/reading.json (the `GetReading` operationId).
+func (c *ClientWithResponses) GetReadingWithResponse(ctx context.Context, scanID ScanID, params *GetReadingParams, reqEditors ...RequestEditorFn) (*GetReadingResponse, error) {
+	rsp, err := c.GetReading(ctx, scanID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetReadingResponse(rsp)
+}
+
 // GetReportWithResponse The report, one self-contained page
+//
+// It shows the last decision on the result, and says so when there is none.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -6005,6 +8703,19 @@ func (c *ClientWithResponses) GetReportWithResponse(ctx context.Context, scanID 
 		return nil, err
 	}
 	return ParseGetReportResponse(rsp)
+}
+
+// GetReportPDFWithResponse The report as two A4 pages
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/scans/{scan_id}/report.pdf (the `GetReportPDF` operationId).
+func (c *ClientWithResponses) GetReportPDFWithResponse(ctx context.Context, scanID ScanID, params *GetReportPDFParams, reqEditors ...RequestEditorFn) (*GetReportPDFResponse, error) {
+	rsp, err := c.GetReportPDF(ctx, scanID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetReportPDFResponse(rsp)
 }
 
 // GetResultWithResponse The result document
@@ -6200,6 +8911,48 @@ func ParseGetHomeResponse(rsp *http.Response) (*GetHomeResponse, error) {
 	return response, nil
 }
 
+// ParseGetAssetResponse parses an HTTP response from a GetAssetWithResponse call
+func ParseGetAssetResponse(rsp *http.Response) (*GetAssetResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetAssetResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 304:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetAssetResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseGetDocsResponse parses an HTTP response from a GetDocsWithResponse call
 func ParseGetDocsResponse(rsp *http.Response) (*GetDocsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -6377,6 +9130,215 @@ func ParseGetReadinessResponse(rsp *http.Response) (*GetReadinessResponse, error
 	return response, nil
 }
 
+// ParseSignOutResponse parses an HTTP response from a SignOutWithResponse call
+func ParseSignOutResponse(rsp *http.Response) (*SignOutResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SignOutResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		var headers SignOutResponse204Headers
+		if values := rsp.Header.Values("Set-Cookie"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Set-Cookie", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.SetCookie = value
+		}
+		response.Headers204 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetSessionResponse parses an HTTP response from a GetSessionWithResponse call
+func ParseGetSessionResponse(rsp *http.Response) (*GetSessionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetSessionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Session
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseSignInResponse parses an HTTP response from a SignInWithResponse call
+func ParseSignInResponse(rsp *http.Response) (*SignInResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SignInResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Session
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers SignInResponse200Headers
+		if values := rsp.Header.Values("Set-Cookie"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Set-Cookie", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.SetCookie = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseStartProviderSignInResponse parses an HTTP response from a StartProviderSignInWithResponse call
+func ParseStartProviderSignInResponse(rsp *http.Response) (*StartProviderSignInResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &StartProviderSignInResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 303:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 303:
+		var headers StartProviderSignInResponse303Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		if values := rsp.Header.Values("Set-Cookie"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Set-Cookie", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.SetCookie = value
+		}
+		response.Headers303 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseEndProviderSignInResponse parses an HTTP response from a EndProviderSignInWithResponse call
+func ParseEndProviderSignInResponse(rsp *http.Response) (*EndProviderSignInResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EndProviderSignInResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers EndProviderSignInResponse200Headers
+		if values := rsp.Header.Values("Set-Cookie"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Set-Cookie", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.SetCookie = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseListAuditResponse parses an HTTP response from a ListAuditWithResponse call
 func ParseListAuditResponse(rsp *http.Response) (*ListAuditResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -6463,6 +9425,226 @@ func ParseListCasesResponse(rsp *http.Response) (*ListCasesResponse, error) {
 			return nil, err
 		}
 		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseStreamCasesResponse parses an HTTP response from a StreamCasesWithResponse call
+func ParseStreamCasesResponse(rsp *http.Response) (*StreamCasesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &StreamCasesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseSearchCasesResponse parses an HTTP response from a SearchCasesWithResponse call
+func ParseSearchCasesResponse(rsp *http.Response) (*SearchCasesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SearchCasesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CaseList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetCaseResponse parses an HTTP response from a GetCaseWithResponse call
+func ParseGetCaseResponse(rsp *http.Response) (*GetCaseResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetCaseResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Case
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseReleaseCaseResponse parses an HTTP response from a ReleaseCaseWithResponse call
+func ParseReleaseCaseResponse(rsp *http.Response) (*ReleaseCaseResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReleaseCaseResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseHoldCaseResponse parses an HTTP response from a HoldCaseWithResponse call
+func ParseHoldCaseResponse(rsp *http.Response) (*HoldCaseResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &HoldCaseResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Hold
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListReviewsResponse parses an HTTP response from a ListReviewsWithResponse call
+func ParseListReviewsResponse(rsp *http.Response) (*ListReviewsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListReviewsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ReviewList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseReviewCaseResponse parses an HTTP response from a ReviewCaseWithResponse call
+func ParseReviewCaseResponse(rsp *http.Response) (*ReviewCaseResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReviewCaseResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Review
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
@@ -6923,6 +10105,48 @@ func ParseStreamScanEventsResponse(rsp *http.Response) (*StreamScanEventsRespons
 	return response, nil
 }
 
+// ParseGetImageResponse parses an HTTP response from a GetImageWithResponse call
+func ParseGetImageResponse(rsp *http.Response) (*GetImageResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetImageResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 304:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetImageResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseGetPreviewResponse parses an HTTP response from a GetPreviewWithResponse call
 func ParseGetPreviewResponse(rsp *http.Response) (*GetPreviewResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -6965,6 +10189,55 @@ func ParseGetPreviewResponse(rsp *http.Response) (*GetPreviewResponse, error) {
 	return response, nil
 }
 
+// ParseGetReadingResponse parses an HTTP response from a GetReadingWithResponse call
+func ParseGetReadingResponse(rsp *http.Response) (*GetReadingResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetReadingResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Reading
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case rsp.StatusCode == 304:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetReadingResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseGetReportResponse parses an HTTP response from a GetReportWithResponse call
 func ParseGetReportResponse(rsp *http.Response) (*GetReportResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -6994,6 +10267,48 @@ func ParseGetReportResponse(rsp *http.Response) (*GetReportResponse, error) {
 	switch {
 	case rsp.StatusCode == 200:
 		var headers GetReportResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetReportPDFResponse parses an HTTP response from a GetReportPDFWithResponse call
+func ParseGetReportPDFResponse(rsp *http.Response) (*GetReportPDFResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetReportPDFResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 304:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetReportPDFResponse200Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {

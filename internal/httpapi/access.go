@@ -9,6 +9,7 @@ import (
 // access says who may call an operation. The zero value lets nobody in.
 type access struct {
 	public bool               // no key needed
+	idle   bool               // called by pages on their own: does not keep a session alive
 	roles  []neuroscreen.Role // admins may always
 	audit  string             // action written to the audit trail when patient data were read; changes write their own
 }
@@ -40,9 +41,26 @@ var operations = map[string]access{
 	"getSegmentation": {roles: roles(clinician, researcher), audit: "segmentation.read"},
 	"getPreview":      {roles: roles(clinician, researcher), audit: "preview.read"},
 	"getReport":       {roles: roles(clinician, researcher), audit: "report.read"},
-	"listCases":       {roles: roles(clinician, researcher), audit: "cases.list"},
-	"getTimeline":     {roles: roles(clinician, researcher), audit: "timeline.read"},
-	"getNormCurve":    {roles: roles(clinician, researcher)},
+	"getReportPDF":    {roles: roles(clinician, researcher), audit: "report.read"},
+	"getReading":      {roles: roles(clinician, researcher), audit: "reading.read"},
+	"getImage":        {roles: roles(clinician), audit: "image.read"},
+
+	"listCases":    {roles: roles(clinician, researcher), audit: "cases.list"},
+	"getTimeline":  {roles: roles(clinician, researcher), audit: "timeline.read"},
+	"getNormCurve": {roles: roles(clinician, researcher)},
+	"searchCases":  {roles: roles(clinician), audit: "cases.search"},
+	"streamCases":  {roles: roles(clinician, researcher), idle: true}, // counts only
+	"getCase":      {roles: roles(clinician, researcher), audit: "case.read"},
+	"holdCase":     {roles: roles(clinician), idle: true},
+	"releaseCase":  {roles: roles(clinician), idle: true},
+	"listReviews":  {roles: roles(clinician, researcher), audit: "reviews.read"},
+	"reviewCase":   {roles: roles(clinician)},
+
+	"signIn":              {public: true},
+	"getSession":          {roles: everyone},
+	"signOut":             {roles: everyone},
+	"startProviderSignIn": {public: true},
+	"endProviderSignIn":   {public: true},
 
 	"listKeys":     {roles: roles(admin)},
 	"createKey":    {roles: roles(admin)},
@@ -66,6 +84,7 @@ var operations = map[string]access{
 	"getDocs":        {public: true},
 	"getProblemPage": {public: true},
 	"getHome":        {public: true},
+	"getAsset":       {public: true},
 }
 
 func (a access) allows(role neuroscreen.Role) bool {

@@ -21,7 +21,7 @@ import (
 )
 
 // call is one way to use an operation; {scan}, {key}, {site} and {subject} stand
-// for things.
+// for things, {secret} for a key that works.
 type call struct {
 	operation, method, path string
 	body                    string
@@ -50,7 +50,22 @@ var calls = []call{
 	{"getSegmentation", "GET", "/v1/scans/{scan}/segmentation.nii.gz", ""},
 	{"getPreview", "GET", "/v1/scans/{scan}/preview.png", ""},
 	{"getReport", "GET", "/v1/scans/{scan}/report.html", ""},
+	{"getReportPDF", "GET", "/v1/scans/{scan}/report.pdf", ""},
+	{"getReading", "GET", "/v1/scans/{scan}/reading.json", ""},
+	{"getImage", "GET", "/v1/scans/{scan}/image.nii.gz", ""},
 	{"listCases", "GET", "/v1/cases", ""},
+	{"searchCases", "POST", "/v1/cases/search", `{"subject_id":"SUBJ-17"}`},
+	{"streamCases", "GET", "/v1/cases/events", ""},
+	{"getCase", "GET", "/v1/cases/{scan}", ""},
+	{"holdCase", "PUT", "/v1/cases/{scan}/hold", `{}`},
+	{"releaseCase", "DELETE", "/v1/cases/{scan}/hold", ""},
+	{"listReviews", "GET", "/v1/cases/{scan}/review", ""},
+	{"reviewCase", "POST", "/v1/cases/{scan}/review", `{"decision":"accept","run":1,"seen":0}`},
+	{"signIn", "POST", "/session", `{"key":"{secret}"}`},
+	{"getSession", "GET", "/session", ""},
+	{"signOut", "DELETE", "/session", ""},
+	{"startProviderSignIn", "GET", "/session/provider", ""},
+	{"endProviderSignIn", "GET", "/session/provider/callback?state=S&code=C", ""},
 	{"listKeys", "GET", "/v1/keys", ""},
 	{"createKey", "POST", "/v1/keys", `{"name":"pacs","role":"uploader"}`},
 	{"listAudit", "GET", "/v1/audit", ""},
@@ -70,6 +85,7 @@ var calls = []call{
 	{"getDocs", "GET", "/docs", ""},
 	{"getProblemPage", "GET", "/problems/missing-field", ""},
 	{"getHome", "GET", "/", ""},
+	{"getAsset", "GET", "/assets/main-1.js", ""},
 	{"cancelScan", "POST", "/v1/scans/{scan}/cancel", ""},
 	{"retryScan", "POST", "/v1/scans/{scan}/retry", ""},
 	{"updateScan", "PATCH", "/v1/scans/{scan}", `{"age_years":70}`},
@@ -86,7 +102,10 @@ func (e *env) call(c call, key string, t things) *answer {
 		ct, b := multipartBody(part{name: "metadata", body: metadata(nil)}, part{name: "scan", body: image(e, 1)})
 		edit = append(edit, withBody(ct, b), header("Idempotency-Key", "one"))
 	} else if c.body != "" {
-		edit = append(edit, withBody("application/json", []byte(c.body)))
+		edit = append(edit, withBody("application/json", []byte(strings.Replace(c.body, "{secret}", key, 1))))
+	}
+	if c.operation == "endProviderSignIn" {
+		edit = append(edit, header("Cookie", attemptOf(Attempt{State: "S", Nonce: "N", Verifier: "V"})))
 	}
 	return e.do(c.method, path, key, edit...)
 }
@@ -134,7 +153,7 @@ func TestWithoutKey(t *testing.T) {
 				c := c
 				req := e.request(c.method, nothing().fill(c.path), "")
 				if c.body != "" {
-					withBody("application/json", []byte(c.body))(req)
+					withBody("application/json", []byte(strings.Replace(c.body, "{secret}", good, 1)))(req)
 				}
 				tt.edit(req)
 				a := e.send(req)
@@ -429,7 +448,7 @@ func TestResultAndFiles(t *testing.T) {
 	// The clinician's tag is not the researcher's document.
 	e.do("GET", at+"/result", e.a.keys[researcher], header("If-None-Match", tag)).want(200, "")
 
-	for path, mediaType := range map[string]string{"/segmentation.nii.gz": "application/gzip", "/preview.png": "image/png", "/report.html": "text/html; charset=utf-8"} {
+	for path, mediaType := range map[string]string{"/segmentation.nii.gz": "application/gzip", "/preview.png": "image/png", "/reading.json": "application/json"} {
 		a := e.do("GET", at+path, e.a.keys[clinician])
 		a.want(200, "")
 		if a.header.Get("Content-Type") != mediaType || a.header.Get("Content-Length") != fmt.Sprint(len(a.body)) || !bytes.Equal(a.body, derivedBytes(path[1:])) {
@@ -684,7 +703,7 @@ func TestAudit(t *testing.T) {
 func TestOperations(t *testing.T) {
 	e := setup(t)
 	for path, want := range map[string]string{
-		"/":                       "<h1>NeuroScreen</h1>",
+		"/":                       "<title>pages</title>",
 		"/docs":                   `id="createScan"`,
 		"/openapi.yaml":           "openapi: 3.0.3",
 		"/problems/missing-field": "A field is missing",

@@ -17,7 +17,7 @@ func (s *Server) ListCases(ctx context.Context, req ListCasesRequestObject) (Lis
 	}
 	f := store.CaseFilter{
 		Flag: p.Flag, Condition: p.Condition, State: p.State, Scanner: p.Scanner, SubjectID: p.SubjectID,
-		Sort: store.CaseSort(val(p.Sort)), Cursor: val(p.Cursor), Limit: val(p.Limit),
+		Review: store.ReviewState(val(p.Review)), Sort: store.CaseSort(val(p.Sort)), Cursor: val(p.Cursor), Limit: val(p.Limit),
 	}
 	if f.Sort == "" {
 		f.Sort = store.WorstFirst
@@ -29,32 +29,76 @@ func (s *Server) ListCases(ctx context.Context, req ListCasesRequestObject) (Lis
 	if f.ReceivedBefore, err = day("received_to", p.ReceivedTo, 1); err != nil {
 		return nil, err
 	}
-	found, err := s.cfg.Store.Cases(ctx, siteID(ctx), f)
+	list, err := s.caseList(ctx, f)
 	if err != nil {
 		return nil, err
 	}
-	ids := make([]uuid.UUID, len(found.Cases))
-	for n, c := range found.Cases {
+	return ListCases200JSONResponse(list), nil
+}
+
+func (s *Server) SearchCases(ctx context.Context, req SearchCasesRequestObject) (SearchCasesResponseObject, error) {
+	list, err := s.caseList(ctx, store.CaseFilter{SubjectID: req.Body.SubjectID, AccessionNumber: req.Body.AccessionNumber, Sort: store.WorstFirst, Limit: maxFound})
+	if err != nil {
+		return nil, err
+	}
+	return SearchCases200JSONResponse(list), nil
+}
+
+func (s *Server) caseList(ctx context.Context, f store.CaseFilter) (CaseList, error) {
+	found, err := s.cfg.Store.Cases(ctx, siteID(ctx), f)
+	if err != nil {
+		return CaseList{}, err
+	}
+	cases, err := s.cases(ctx, found.Cases)
+	if err != nil {
+		return CaseList{}, err
+	}
+	return CaseList{Cases: cases, NextCursor: ptr(found.NextCursor)}, s.audit(ctx, "cases", "")
+}
+
+func (s *Server) GetCase(ctx context.Context, req GetCaseRequestObject) (GetCaseResponseObject, error) {
+	found, err := s.cfg.Store.Case(ctx, siteID(ctx), req.ScanID)
+	if err != nil {
+		return nil, err
+	}
+	cases, err := s.cases(ctx, []store.CaseRow{found})
+	if err != nil {
+		return nil, err
+	}
+	return GetCase200JSONResponse(cases[0]), s.audit(ctx, scanObject(req.ScanID), "")
+}
+
+// cases are what a client sees of rows of the worklist.
+func (s *Server) cases(ctx context.Context, found []store.CaseRow) ([]Case, error) {
+	ids := make([]uuid.UUID, len(found))
+	for n, c := range found {
 		ids[n] = c.ScanID
 	}
 	who, err := s.identities(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.audit(ctx, "cases", ""); err != nil {
-		return nil, err
-	}
-	out := CaseList{Cases: make([]Case, len(found.Cases)), NextCursor: ptr(found.NextCursor)}
-	for n, c := range found.Cases {
+	out := make([]Case, len(found))
+	for n, c := range found {
 		m := identified(c.Metadata, c.Pseudonym, who[c.ScanID])
-		out.Cases[n] = Case{
+		out[n] = Case{
 			ID: c.ScanID, SubjectID: m.SubjectID, AccessionNumber: ptr(m.AccessionNumber), State: c.State,
 			Flag: (*CaseFlag)(c.Flag), Condition: (*CaseCondition)(c.Condition), LikelihoodRatio: c.LikelihoodRatio,
 			Sex: m.Sex, Modality: m.Modality, AgeYears: m.AgeYears, ScanDate: ptr(m.ScanDate), Scanner: ptr(m.Scanner),
-			ReceivedAt: c.Received.UTC(), UpdatedAt: c.Updated.UTC(), Reasons: orEmpty(c.Reasons), ResultVersion: c.ResultVersion,
+			ReceivedAt: c.Received.UTC(), UpdatedAt: c.Updated.UTC(), Reasons: orEmpty(c.Reasons), Run: c.Run, ResultVersion: c.ResultVersion,
+			Why: c.Why, Quality: (*CaseQuality)(c.Quality),
+		}
+		if len(c.Reasons) > 0 {
+			out[n].Why = c.Reasons[0].Text
+		}
+		if c.HeldBy != nil {
+			out[n].Held = &Hold{By: c.Holder, Mine: *c.HeldBy == caller(ctx).ID, Since: c.HeldSince.UTC(), Until: c.HeldUntil.UTC()}
+		}
+		if c.Decision != nil {
+			out[n].Decision = &CaseDecision{Decision: Decision(*c.Decision), By: c.DecidedBy, At: c.DecidedAt.UTC()}
 		}
 	}
-	return ListCases200JSONResponse(out), nil
+	return out, nil
 }
 
 // day is the start of a date in UTC, plus days.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/getkin/kin-openapi/openapi3filter"
@@ -23,7 +24,7 @@ import (
 )
 
 func init() {
-	for _, mediaType := range []string{"image/png", "application/gzip", "text/html", "text/event-stream"} {
+	for _, mediaType := range []string{"image/png", "application/gzip", "application/pdf", "text/html", "text/event-stream", "text/javascript"} {
 		openapi3filter.RegisterBodyDecoder(mediaType, openapi3filter.FileBodyDecoder)
 	}
 }
@@ -79,7 +80,9 @@ func setup(t *testing.T, change ...func(*Config)) *env {
 		}
 	}
 	cfg := Config{
-		Store: s.store, Blobs: s.blobs, Version: "test", Poll: time.Millisecond,
+		Store: s.store, Blobs: s.blobs, Version: "test", Poll: time.Millisecond, StreamFor: 50 * time.Millisecond,
+		Pages:  fstest.MapFS{"index.html": {Data: []byte("<!doctype html><title>pages</title>")}, "main-1.js": {Data: []byte("1")}},
+		Login:  &Login{Provider: fakeProvider{}, Site: s.a.id},
 		Log:    slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Models: func() []ModelCard { return []ModelCard{{Name: "network", Sha256: "00", Card: "# Card"}} },
 	}
@@ -91,6 +94,7 @@ func setup(t *testing.T, change ...func(*Config)) *env {
 	}
 	s.ts = httptest.NewServer(s.srv)
 	s.url, s.client = s.ts.URL, s.ts.Client()
+	s.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	t.Cleanup(e.stop)
 	return e
 }
@@ -239,7 +243,12 @@ func scoredOutcome(flag neuroscreen.Flag) store.Outcome {
 }
 
 // derivedBytes stand for the file of a kind.
-func derivedBytes(kind string) []byte { return bytes.Repeat([]byte("file "+kind+"\n"), 1000) }
+func derivedBytes(kind string) []byte {
+	if kind == store.KindReading {
+		return []byte(`{"schema":"neuroscreen.reading/1","curves":[],"scores":[],"norms":["A cohort of this test."]}`)
+	}
+	return bytes.Repeat([]byte("file "+kind+"\n"), 1000)
+}
 
 func ptrTo[T any](v T) *T { return &v }
 

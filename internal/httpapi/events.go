@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -52,38 +54,27 @@ type eventStream struct {
 }
 
 func (e *eventStream) VisitStreamScanEventsResponse(w http.ResponseWriter) error {
-	e.s.metrics.streams.Inc()
-	defer e.s.metrics.streams.Dec()
-	rc := http.NewResponseController(w)
-	h := w.Header()
-	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Accel-Buffering", "no") // a proxy must not hold events back
-	w.WriteHeader(http.StatusOK)
-
+	es := e.s.startEvents(w)
+	defer es.end()
 	poll := time.NewTicker(e.s.cfg.Poll)
 	defer poll.Stop()
-	lastWrite := time.Now()
 	for {
 		ended := false
+		var text strings.Builder
 		for _, ev := range e.events {
-			if err := writeEvent(w, ev); err != nil {
-				return nil // the client has gone
+			if err := writeEvent(&text, ev); err != nil {
+				return nil
 			}
 			e.since, ended = ev.Seq, ev.State.Final()
 		}
-		if len(e.events) == 0 && time.Since(lastWrite) >= e.s.cfg.Heartbeat {
-			if _, err := fmt.Fprint(w, ": still here\n\n"); err != nil {
-				return nil
-			}
-			lastWrite = time.Now()
+		var err error
+		if text.Len() > 0 {
+			err = es.write(text.String())
+		} else {
+			err = es.breathe()
 		}
-		if len(e.events) > 0 {
-			lastWrite = time.Now()
-		}
-		rc.SetWriteDeadline(time.Now().Add(e.s.cfg.Limits.WriteIdle))
-		if rc.Flush() != nil || ended {
-			return nil
+		if err != nil || ended {
+			return nil // the client has gone, or has heard all
 		}
 		select {
 		case <-e.ctx.Done():
@@ -94,16 +85,53 @@ func (e *eventStream) VisitStreamScanEventsResponse(w http.ResponseWriter) error
 		}
 		// An error ends the stream: the client comes back with Last-Event-ID
 		// and then hears what is wrong.
-		var err error
 		if e.events, err = e.s.cfg.Store.Events(e.ctx, siteID(e.ctx), e.scanID, e.since); err != nil {
 			return nil
 		}
 	}
 }
 
+// events is an answer of server-sent events.
+type events struct {
+	s     *Server
+	w     http.ResponseWriter
+	wrote time.Time
+}
+
+func (s *Server) startEvents(w http.ResponseWriter) *events {
+	s.metrics.streams.Inc()
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no") // a proxy must not hold events back
+	w.WriteHeader(http.StatusOK)
+	http.NewResponseController(w).Flush()
+	return &events{s: s, w: w, wrote: time.Now()}
+}
+
+func (e *events) end() { e.s.metrics.streams.Dec() }
+
+func (e *events) write(text string) error {
+	rc := http.NewResponseController(e.w)
+	e.wrote = time.Now()
+	rc.SetWriteDeadline(e.wrote.Add(e.s.cfg.Limits.WriteIdle))
+	if _, err := io.WriteString(e.w, text); err != nil {
+		return err
+	}
+	return rc.Flush()
+}
+
+// breathe keeps an idle connection open.
+func (e *events) breathe() error {
+	if time.Since(e.wrote) < e.s.cfg.Heartbeat {
+		return nil
+	}
+	return e.write(": still here\n\n")
+}
+
 // writeEvent writes one server-sent event. JSON has no line breaks, so one
 // data line is enough.
-func writeEvent(w http.ResponseWriter, ev store.Event) error {
+func writeEvent(w io.Writer, ev store.Event) error {
 	data, err := json.Marshal(ScanEvent{State: ev.State, At: ev.At.UTC(), Reasons: ev.Reasons})
 	if err != nil {
 		return err

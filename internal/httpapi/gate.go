@@ -33,6 +33,7 @@ type exchange struct {
 	operation string // operationId, "" for what the contract does not know
 	route     string // path pattern, safe to log
 	key       *store.KeyRecord
+	session   string // token of the session that the key came by, "" for a key in a header
 	req       *http.Request
 	body      *requestBody
 	answered  bool // the header of the answer is written
@@ -84,7 +85,7 @@ func (s *Server) observe(next http.Handler) http.Handler {
 		h.Set("X-Request-Id", x.id)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'")
+		h.Set("Content-Security-Policy", contentPolicy("")) // pages say what they need themselves
 
 		s.metrics.inFlight.Inc()
 		defer func() {
@@ -149,7 +150,7 @@ func (s *Server) admit(r *http.Request, x *exchange, route *routers.Route, pathP
 		return fmt.Errorf("operation %q has no row in the access table", x.operation)
 	}
 	if !a.public {
-		key, err := s.authenticate(r)
+		key, err := s.authenticate(r, x, !a.idle)
 		if err != nil {
 			return err
 		}
@@ -167,9 +168,10 @@ func (s *Server) admit(r *http.Request, x *exchange, route *routers.Route, pathP
 	return s.checkBody(r, route.Operation)
 }
 
-// authenticate returns the key of the request. Both headers at once are
-// refused when they differ, because one of them would be ignored.
-func (s *Server) authenticate(r *http.Request) (store.KeyRecord, error) {
+// authenticate returns the key of the request, or the one behind its session.
+// Both headers at once are refused when they differ, because one of them would
+// be ignored; a session is asked only when there is no key.
+func (s *Server) authenticate(r *http.Request, x *exchange, used bool) (store.KeyRecord, error) {
 	secret := r.Header.Get("X-API-Key")
 	if auth := r.Header.Get("Authorization"); auth != "" {
 		scheme, token, _ := strings.Cut(auth, " ")
@@ -178,6 +180,10 @@ func (s *Server) authenticate(r *http.Request) (store.KeyRecord, error) {
 			return store.KeyRecord{}, invalidKey(nil)
 		}
 		secret = token
+	}
+	if c, err := r.Cookie(sessionCookie); err == nil && secret == "" && r.Header.Get("Authorization") == "" {
+		x.session = c.Value
+		return s.sessionKey(r, c.Value, used)
 	}
 	if secret == "" {
 		return store.KeyRecord{}, neuroscreen.Errorf(neuroscreen.CodeUnauthenticated, "missing-key",

@@ -46,19 +46,61 @@ func (e CaseCondition) Valid() bool {
 
 // Defines values for CaseFlag.
 const (
-	Flagged CaseFlag = "flagged"
-	None    CaseFlag = "none"
-	Review  CaseFlag = "review"
+	CaseFlagFlagged CaseFlag = "flagged"
+	CaseFlagNone    CaseFlag = "none"
+	CaseFlagReview  CaseFlag = "review"
 )
 
 // Valid indicates whether the value is a known member of the CaseFlag enum.
 func (e CaseFlag) Valid() bool {
 	switch e {
-	case Flagged:
+	case CaseFlagFlagged:
 		return true
-	case None:
+	case CaseFlagNone:
 		return true
-	case Review:
+	case CaseFlagReview:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CaseQuality.
+const (
+	CaseQualityPass   CaseQuality = "pass"
+	CaseQualityRefuse CaseQuality = "refuse"
+	CaseQualityReview CaseQuality = "review"
+)
+
+// Valid indicates whether the value is a known member of the CaseQuality enum.
+func (e CaseQuality) Valid() bool {
+	switch e {
+	case CaseQualityPass:
+		return true
+	case CaseQualityRefuse:
+		return true
+	case CaseQualityReview:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for Decision.
+const (
+	Accept Decision = "accept"
+	Amend  Decision = "amend"
+	Reject Decision = "reject"
+)
+
+// Valid indicates whether the value is a known member of the Decision enum.
+func (e Decision) Valid() bool {
+	switch e {
+	case Accept:
+		return true
+	case Amend:
+		return true
+	case Reject:
 		return true
 	default:
 		return false
@@ -74,6 +116,39 @@ const (
 func (e HealthStatus) Valid() bool {
 	switch e {
 	case Ok:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ReadingSchema.
+const (
+	NeuroscreenReading1 ReadingSchema = "neuroscreen.reading/1"
+)
+
+// Valid indicates whether the value is a known member of the ReadingSchema enum.
+func (e ReadingSchema) Valid() bool {
+	switch e {
+	case NeuroscreenReading1:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListCasesParamsReview.
+const (
+	Decided ListCasesParamsReview = "decided"
+	Open    ListCasesParamsReview = "open"
+)
+
+// Valid indicates whether the value is a known member of the ListCasesParamsReview enum.
+func (e ListCasesParamsReview) Valid() bool {
+	switch e {
+	case Decided:
+		return true
+	case Open:
 		return true
 	default:
 		return false
@@ -150,8 +225,14 @@ type Case struct {
 	// Condition Which score that is; absent when every score abstained
 	Condition *CaseCondition `json:"condition,omitempty"`
 
+	// Decision The last decision on the current result
+	Decision *CaseDecision `json:"decision,omitempty"`
+
 	// Flag Of the worst score, or of the filter's condition; absent until the scan is scored
 	Flag *CaseFlag `json:"flag,omitempty"`
+
+	// Held Who has a case open
+	Held *Hold `json:"held,omitempty"`
 
 	// ID The scan's id
 	ID openapi_types.UUID `json:"id"`
@@ -160,16 +241,25 @@ type Case struct {
 	LikelihoodRatio *float64 `json:"likelihood_ratio,omitempty"`
 	Modality        Modality `json:"modality"`
 
+	// Quality Of the image; absent until the scan is scored
+	Quality *CaseQuality `json:"quality,omitempty"`
+
 	// Reasons Why it was refused or failed
 	Reasons       []Reason  `json:"reasons"`
 	ReceivedAt    time.Time `json:"received_at"`
 	ResultVersion int       `json:"result_version"`
-	ScanDate      *string   `json:"scan_date,omitempty"`
-	Scanner       *string   `json:"scanner,omitempty"`
-	Sex           Sex       `json:"sex"`
-	State         State     `json:"state"`
-	SubjectID     string    `json:"subject_id"`
-	UpdatedAt     time.Time `json:"updated_at"`
+
+	// Run 1, and one more for each retry or correction
+	Run       int       `json:"run"`
+	ScanDate  *string   `json:"scan_date,omitempty"`
+	Scanner   *string   `json:"scanner,omitempty"`
+	Sex       Sex       `json:"sex"`
+	State     State     `json:"state"`
+	SubjectID string    `json:"subject_id"`
+	UpdatedAt time.Time `json:"updated_at"`
+
+	// Why What the score rests on, in one line; or why there is none
+	Why string `json:"why"`
 }
 
 // CaseCondition Which score that is; absent when every score abstained
@@ -178,12 +268,43 @@ type CaseCondition string
 // CaseFlag Of the worst score, or of the filter's condition; absent until the scan is scored
 type CaseFlag string
 
+// CaseQuality Of the image; absent until the scan is scored
+type CaseQuality string
+
+// CaseCounts Open cases, each number at most 1,000
+type CaseCounts struct {
+	Abstained int        `json:"abstained"`
+	ChangedAt *time.Time `json:"changed_at,omitempty"`
+
+	// Ended Refused or failed
+	Ended        int `json:"ended"`
+	Flagged      int `json:"flagged"`
+	NothingFound int `json:"nothing_found"`
+	Review       int `json:"review"`
+	Running      int `json:"running"`
+}
+
+// CaseDecision The last decision on the current result
+type CaseDecision struct {
+	At       time.Time `json:"at"`
+	By       string    `json:"by"`
+	Decision Decision  `json:"decision"`
+}
+
 // CaseList defines model for CaseList.
 type CaseList struct {
 	Cases []Case `json:"cases"`
 
 	// NextCursor Absent on the last page
 	NextCursor *string `json:"next_cursor,omitempty"`
+}
+
+// CaseSearch defines model for CaseSearch.
+type CaseSearch struct {
+	AccessionNumber *Identifier `json:"accession_number,omitempty"`
+
+	// SubjectID The site's own identifier of the person
+	SubjectID *SubjectID `json:"subject_id,omitempty"`
 }
 
 // Condition defines model for Condition.
@@ -201,8 +322,27 @@ type CreatedKey struct {
 	Secret string `json:"secret"`
 }
 
+// Curve What healthy people of this sex and head size have, over age, in mm3
+type Curve struct {
+	Points []CurvePoint `json:"points"`
+
+	// Structure Example: Left-Hippocampus
+	Structure string `json:"structure"`
+}
+
+// CurvePoint defines model for CurvePoint.
+type CurvePoint struct {
+	AgeYears float64 `json:"age_years"`
+	P50Mm3   float64 `json:"p50_mm3"`
+	P5Mm3    float64 `json:"p5_mm3"`
+	P95Mm3   float64 `json:"p95_mm3"`
+}
+
 // Date Example: 2024-03-31
 type Date = string
+
+// Decision defines model for Decision.
+type Decision string
 
 // EducationYears defines model for EducationYears.
 type EducationYears = float64
@@ -230,6 +370,19 @@ type Health struct {
 
 // HealthStatus defines model for Health.Status.
 type HealthStatus string
+
+// Hold Who has a case open
+type Hold struct {
+	By    string    `json:"by"`
+	Mine  bool      `json:"mine"`
+	Since time.Time `json:"since"`
+	Until time.Time `json:"until"`
+}
+
+// HoldRequest defines model for HoldRequest.
+type HoldRequest struct {
+	TakeOver *bool `json:"take_over,omitempty"`
+}
 
 // Identifier defines model for Identifier.
 type Identifier = string
@@ -308,6 +461,21 @@ type NewKey struct {
 	Role Role   `json:"role"`
 }
 
+// NewReview defines model for NewReview.
+type NewReview struct {
+	Comment  *string  `json:"comment,omitempty"`
+	Decision Decision `json:"decision"`
+
+	// Excluded Structures that are not to be used; only to amend
+	Excluded []string `json:"excluded,omitempty"`
+
+	// Run The run of the scan that you looked at
+	Run int `json:"run"`
+
+	// Seen How many decisions on it you have seen
+	Seen int `json:"seen"`
+}
+
 // NewSettings defines model for NewSettings.
 type NewSettings struct {
 	// Note Why, for the trail; no patient data
@@ -363,6 +531,19 @@ type Problem struct {
 	Type string `json:"type"`
 }
 
+// Reading defines model for Reading.
+type Reading struct {
+	Curves []Curve `json:"curves"`
+
+	// Norms Cohort and limits of the reference values, a paragraph each
+	Norms  []string       `json:"norms"`
+	Schema ReadingSchema  `json:"schema"`
+	Scores []ScoreInWords `json:"scores"`
+}
+
+// ReadingSchema defines model for Reading.Schema.
+type ReadingSchema string
+
 // Reason defines model for Reason.
 type Reason = neuroscreen.Reason
 
@@ -371,6 +552,25 @@ type Recalibration = model.Recalibration
 
 // Result Volumes in mm3, lengths in mm, times in ms. ln(likelihood_ratio) = intercept + sum of log_lr; logit(posterior) = logit(prior) + ln(likelihood_ratio).
 type Result = neuroscreen.Result
+
+// Review defines model for Review.
+type Review struct {
+	At       time.Time `json:"at"`
+	By       string    `json:"by"`
+	Comment  string    `json:"comment"`
+	Decision Decision  `json:"decision"`
+	Excluded []string  `json:"excluded"`
+	Mine     bool      `json:"mine"`
+
+	// ResultVersion 0 for a scan without a result
+	ResultVersion int `json:"result_version"`
+	Run           int `json:"run"`
+}
+
+// ReviewList defines model for ReviewList.
+type ReviewList struct {
+	Reviews []Review `json:"reviews"`
+}
 
 // Role defines model for Role.
 type Role = neuroscreen.Role
@@ -441,8 +641,41 @@ type ScanUpdate struct {
 // Score defines model for Score.
 type Score = neuroscreen.Score
 
+// ScoreInWords defines model for ScoreInWords.
+type ScoreInWords struct {
+	Cohort string `json:"cohort"`
+	Limits string `json:"limits"`
+
+	// Model Name of the score's model and of its card
+	Model       string `json:"model"`
+	Performance string `json:"performance"`
+
+	// Reasons What each measurement did to the likelihood ratio
+	Reasons []string `json:"reasons"`
+
+	// Uncertain What is missing, doubtful or out of sight
+	Uncertain []string `json:"uncertain"`
+
+	// WouldChange The smallest change that would move the flag
+	WouldChange []string `json:"would_change"`
+}
+
 // ScoreSettings What a site may change of the scores. A field that is left out takes its default; no priors at all are written as an empty list.
 type ScoreSettings = model.Settings
+
+// Session defines model for Session.
+type Session struct {
+	// CsrfToken For the header X-CSRF-Token; only in a session
+	CsrfToken *string `json:"csrf_token,omitempty"`
+
+	// IdleSeconds The session ends after so long without use
+	IdleSeconds int `json:"idle_seconds"`
+
+	// Name Of the key or person
+	Name string `json:"name"`
+	Role Role   `json:"role"`
+	Site string `json:"site"`
+}
 
 // SettingsVersion defines model for SettingsVersion.
 type SettingsVersion struct {
@@ -468,6 +701,11 @@ type Shift = norm.Shift
 
 // ShortText defines model for ShortText.
 type ShortText = string
+
+// SignIn defines model for SignIn.
+type SignIn struct {
+	Key string `json:"key"`
+}
 
 // Site defines model for Site.
 type Site struct {
@@ -543,6 +781,16 @@ type SiteName = string
 // Version defines model for Version.
 type Version = int
 
+// EndProviderSignInParams defines parameters for EndProviderSignIn.
+type EndProviderSignInParams struct {
+	Code             *string `form:"code,omitempty" json:"code,omitempty"`
+	State            *string `form:"state,omitempty" json:"state,omitempty"`
+	Iss              *string `form:"iss,omitempty" json:"iss,omitempty"`
+	SessionState     *string `form:"session_state,omitempty" json:"session_state,omitempty"`
+	Error            *string `form:"error,omitempty" json:"error,omitempty"`
+	ErrorDescription *string `form:"error_description,omitempty" json:"error_description,omitempty"`
+}
+
 // ListAuditParams defines parameters for ListAudit.
 type ListAuditParams struct {
 	// ScanID Only what concerns this scan
@@ -573,13 +821,19 @@ type ListCasesParams struct {
 	ReceivedFrom *Date `form:"received_from,omitempty" json:"received_from,omitempty"`
 
 	// ReceivedTo Received on this day or before, UTC
-	ReceivedTo *Date                `form:"received_to,omitempty" json:"received_to,omitempty"`
-	Sort       *ListCasesParamsSort `form:"sort,omitempty" json:"sort,omitempty"`
-	Limit      *Limit               `form:"limit,omitempty" json:"limit,omitempty"`
+	ReceivedTo *Date `form:"received_to,omitempty" json:"received_to,omitempty"`
+
+	// Review Whether somebody has decided on the current result; both if not given
+	Review *ListCasesParamsReview `form:"review,omitempty" json:"review,omitempty"`
+	Sort   *ListCasesParamsSort   `form:"sort,omitempty" json:"sort,omitempty"`
+	Limit  *Limit                 `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Cursor `next_cursor` of the page before
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
+
+// ListCasesParamsReview defines parameters for ListCases.
+type ListCasesParamsReview string
 
 // ListCasesParamsSort defines parameters for ListCases.
 type ListCasesParamsSort string
@@ -645,8 +899,20 @@ type GetPreviewParams struct {
 	Version *Version `form:"version,omitempty" json:"version,omitempty"`
 }
 
+// GetReadingParams defines parameters for GetReading.
+type GetReadingParams struct {
+	// Version Result version; the newest if not given
+	Version *Version `form:"version,omitempty" json:"version,omitempty"`
+}
+
 // GetReportParams defines parameters for GetReport.
 type GetReportParams struct {
+	// Version Result version; the newest if not given
+	Version *Version `form:"version,omitempty" json:"version,omitempty"`
+}
+
+// GetReportPDFParams defines parameters for GetReportPDF.
+type GetReportPDFParams struct {
 	// Version Result version; the newest if not given
 	Version *Version `form:"version,omitempty" json:"version,omitempty"`
 }
@@ -677,6 +943,18 @@ type ListSiteSettingsParams struct {
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
+// SignInJSONRequestBody defines body for SignIn for application/json ContentType.
+type SignInJSONRequestBody = SignIn
+
+// SearchCasesJSONRequestBody defines body for SearchCases for application/json ContentType.
+type SearchCasesJSONRequestBody = CaseSearch
+
+// HoldCaseJSONRequestBody defines body for HoldCase for application/json ContentType.
+type HoldCaseJSONRequestBody = HoldRequest
+
+// ReviewCaseJSONRequestBody defines body for ReviewCase for application/json ContentType.
+type ReviewCaseJSONRequestBody = NewReview
+
 // EraseSubjectJSONRequestBody defines body for EraseSubject for application/json ContentType.
 type EraseSubjectJSONRequestBody = NewErasure
 
@@ -694,9 +972,12 @@ type PutSiteSettingsJSONRequestBody = NewSettings
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
-	// GetHome What this is and where to look
+	// GetHome The clinicians' pages
 	// (GET /)
 	GetHome(w http.ResponseWriter, r *http.Request)
+	// GetAsset Scripts and styles of the pages
+	// (GET /assets/{name})
+	GetAsset(w http.ResponseWriter, r *http.Request, name string)
 	// GetDocs This contract as a page
 	// (GET /docs)
 	GetDocs(w http.ResponseWriter, r *http.Request)
@@ -715,6 +996,21 @@ type ServerInterface interface {
 	// GetReadiness The service can accept scans now
 	// (GET /readyz)
 	GetReadiness(w http.ResponseWriter, r *http.Request)
+	// SignOut Sign out
+	// (DELETE /session)
+	SignOut(w http.ResponseWriter, r *http.Request)
+	// GetSession Who is signed in
+	// (GET /session)
+	GetSession(w http.ResponseWriter, r *http.Request)
+	// SignIn Sign in with a key
+	// (POST /session)
+	SignIn(w http.ResponseWriter, r *http.Request)
+	// StartProviderSignIn Sign in at the identity provider
+	// (GET /session/provider)
+	StartProviderSignIn(w http.ResponseWriter, r *http.Request)
+	// EndProviderSignIn Where the identity provider sends the browser back
+	// (GET /session/provider/callback)
+	EndProviderSignIn(w http.ResponseWriter, r *http.Request, params EndProviderSignInParams)
 	// ListAudit Who read or changed what
 	// (GET /v1/audit)
 	ListAudit(w http.ResponseWriter, r *http.Request, params ListAuditParams)
@@ -724,6 +1020,27 @@ type ServerInterface interface {
 	// ListCases The worklist
 	// (GET /v1/cases)
 	ListCases(w http.ResponseWriter, r *http.Request, params ListCasesParams)
+	// StreamCases Follow the worklist
+	// (GET /v1/cases/events)
+	StreamCases(w http.ResponseWriter, r *http.Request)
+	// SearchCases Cases of one subject or accession number
+	// (POST /v1/cases/search)
+	SearchCases(w http.ResponseWriter, r *http.Request)
+	// GetCase One line of the worklist
+	// (GET /v1/cases/{scan_id})
+	GetCase(w http.ResponseWriter, r *http.Request, scanID ScanID)
+	// ReleaseCase Let go of a case
+	// (DELETE /v1/cases/{scan_id}/hold)
+	ReleaseCase(w http.ResponseWriter, r *http.Request, scanID ScanID)
+	// HoldCase Say that you have a case open
+	// (PUT /v1/cases/{scan_id}/hold)
+	HoldCase(w http.ResponseWriter, r *http.Request, scanID ScanID)
+	// ListReviews The decisions on a case
+	// (GET /v1/cases/{scan_id}/review)
+	ListReviews(w http.ResponseWriter, r *http.Request, scanID ScanID)
+	// ReviewCase Accept, amend or reject a result
+	// (POST /v1/cases/{scan_id}/review)
+	ReviewCase(w http.ResponseWriter, r *http.Request, scanID ScanID)
 	// EraseSubject Erase everything about a subject
 	// (POST /v1/erasures)
 	EraseSubject(w http.ResponseWriter, r *http.Request)
@@ -763,12 +1080,21 @@ type ServerInterface interface {
 	// StreamScanEvents Follow a scan
 	// (GET /v1/scans/{scan_id}/events)
 	StreamScanEvents(w http.ResponseWriter, r *http.Request, scanID ScanID, params StreamScanEventsParams)
+	// GetImage The scan as it was analysed, on the label map's grid
+	// (GET /v1/scans/{scan_id}/image.nii.gz)
+	GetImage(w http.ResponseWriter, r *http.Request, scanID ScanID)
 	// GetPreview Three planes with the labels over them
 	// (GET /v1/scans/{scan_id}/preview.png)
 	GetPreview(w http.ResponseWriter, r *http.Request, scanID ScanID, params GetPreviewParams)
+	// GetReading What a reader needs beside the result document
+	// (GET /v1/scans/{scan_id}/reading.json)
+	GetReading(w http.ResponseWriter, r *http.Request, scanID ScanID, params GetReadingParams)
 	// GetReport The report, one self-contained page
 	// (GET /v1/scans/{scan_id}/report.html)
 	GetReport(w http.ResponseWriter, r *http.Request, scanID ScanID, params GetReportParams)
+	// GetReportPDF The report as two A4 pages
+	// (GET /v1/scans/{scan_id}/report.pdf)
+	GetReportPDF(w http.ResponseWriter, r *http.Request, scanID ScanID, params GetReportPDFParams)
 	// GetResult The result document
 	// (GET /v1/scans/{scan_id}/result)
 	GetResult(w http.ResponseWriter, r *http.Request, scanID ScanID, params GetResultParams)
@@ -802,9 +1128,15 @@ type ServerInterface interface {
 
 type Unimplemented struct{}
 
-// GetHome What this is and where to look
+// GetHome The clinicians' pages
 // (GET /)
 func (_ Unimplemented) GetHome(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetAsset Scripts and styles of the pages
+// (GET /assets/{name})
+func (_ Unimplemented) GetAsset(w http.ResponseWriter, r *http.Request, name string) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -844,6 +1176,36 @@ func (_ Unimplemented) GetReadiness(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// SignOut Sign out
+// (DELETE /session)
+func (_ Unimplemented) SignOut(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetSession Who is signed in
+// (GET /session)
+func (_ Unimplemented) GetSession(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// SignIn Sign in with a key
+// (POST /session)
+func (_ Unimplemented) SignIn(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// StartProviderSignIn Sign in at the identity provider
+// (GET /session/provider)
+func (_ Unimplemented) StartProviderSignIn(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// EndProviderSignIn Where the identity provider sends the browser back
+// (GET /session/provider/callback)
+func (_ Unimplemented) EndProviderSignIn(w http.ResponseWriter, r *http.Request, params EndProviderSignInParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // ListAudit Who read or changed what
 // (GET /v1/audit)
 func (_ Unimplemented) ListAudit(w http.ResponseWriter, r *http.Request, params ListAuditParams) {
@@ -859,6 +1221,48 @@ func (_ Unimplemented) VerifyAudit(w http.ResponseWriter, r *http.Request) {
 // ListCases The worklist
 // (GET /v1/cases)
 func (_ Unimplemented) ListCases(w http.ResponseWriter, r *http.Request, params ListCasesParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// StreamCases Follow the worklist
+// (GET /v1/cases/events)
+func (_ Unimplemented) StreamCases(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// SearchCases Cases of one subject or accession number
+// (POST /v1/cases/search)
+func (_ Unimplemented) SearchCases(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetCase One line of the worklist
+// (GET /v1/cases/{scan_id})
+func (_ Unimplemented) GetCase(w http.ResponseWriter, r *http.Request, scanID ScanID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ReleaseCase Let go of a case
+// (DELETE /v1/cases/{scan_id}/hold)
+func (_ Unimplemented) ReleaseCase(w http.ResponseWriter, r *http.Request, scanID ScanID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// HoldCase Say that you have a case open
+// (PUT /v1/cases/{scan_id}/hold)
+func (_ Unimplemented) HoldCase(w http.ResponseWriter, r *http.Request, scanID ScanID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListReviews The decisions on a case
+// (GET /v1/cases/{scan_id}/review)
+func (_ Unimplemented) ListReviews(w http.ResponseWriter, r *http.Request, scanID ScanID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ReviewCase Accept, amend or reject a result
+// (POST /v1/cases/{scan_id}/review)
+func (_ Unimplemented) ReviewCase(w http.ResponseWriter, r *http.Request, scanID ScanID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -940,15 +1344,33 @@ func (_ Unimplemented) StreamScanEvents(w http.ResponseWriter, r *http.Request, 
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// GetImage The scan as it was analysed, on the label map's grid
+// (GET /v1/scans/{scan_id}/image.nii.gz)
+func (_ Unimplemented) GetImage(w http.ResponseWriter, r *http.Request, scanID ScanID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // GetPreview Three planes with the labels over them
 // (GET /v1/scans/{scan_id}/preview.png)
 func (_ Unimplemented) GetPreview(w http.ResponseWriter, r *http.Request, scanID ScanID, params GetPreviewParams) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// GetReading What a reader needs beside the result document
+// (GET /v1/scans/{scan_id}/reading.json)
+func (_ Unimplemented) GetReading(w http.ResponseWriter, r *http.Request, scanID ScanID, params GetReadingParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // GetReport The report, one self-contained page
 // (GET /v1/scans/{scan_id}/report.html)
 func (_ Unimplemented) GetReport(w http.ResponseWriter, r *http.Request, scanID ScanID, params GetReportParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetReportPDF The report as two A4 pages
+// (GET /v1/scans/{scan_id}/report.pdf)
+func (_ Unimplemented) GetReportPDF(w http.ResponseWriter, r *http.Request, scanID ScanID, params GetReportPDFParams) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -1020,6 +1442,32 @@ func (siw *ServerInterfaceWrapper) GetHome(w http.ResponseWriter, r *http.Reques
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetHome(w, r)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetAsset operation middleware
+func (siw *ServerInterfaceWrapper) GetAsset(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "name" -------------
+	var name string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", chi.URLParam(r, "name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "name", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetAsset(w, r, name)
 	}))
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -1116,6 +1564,160 @@ func (siw *ServerInterfaceWrapper) GetReadiness(w http.ResponseWriter, r *http.R
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetReadiness(w, r)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// SignOut operation middleware
+func (siw *ServerInterfaceWrapper) SignOut(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.SignOut(w, r)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetSession operation middleware
+func (siw *ServerInterfaceWrapper) GetSession(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetSession(w, r)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// SignIn operation middleware
+func (siw *ServerInterfaceWrapper) SignIn(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.SignIn(w, r)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// StartProviderSignIn operation middleware
+func (siw *ServerInterfaceWrapper) StartProviderSignIn(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.StartProviderSignIn(w, r)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// EndProviderSignIn operation middleware
+func (siw *ServerInterfaceWrapper) EndProviderSignIn(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params EndProviderSignInParams
+
+	// ------------- Optional query parameter "code" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "code", r.URL.Query(), &params.Code, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "code"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "code", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", r.URL.Query(), &params.State, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "state"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "state", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "iss" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "iss", r.URL.Query(), &params.Iss, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "iss"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "iss", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "session_state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "session_state", r.URL.Query(), &params.SessionState, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "session_state"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "session_state", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "error" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "error", r.URL.Query(), &params.Error, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "error"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "error", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "error_description" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "error_description", r.URL.Query(), &params.ErrorDescription, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "error_description"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "error_description", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.EndProviderSignIn(w, r, params)
 	}))
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -1311,6 +1913,19 @@ func (siw *ServerInterfaceWrapper) ListCases(w http.ResponseWriter, r *http.Requ
 		return
 	}
 
+	// ------------- Optional query parameter "review" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "review", r.URL.Query(), &params.Review, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "review"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "review", Err: err})
+		}
+		return
+	}
+
 	// ------------- Optional query parameter "sort" -------------
 
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "sort", r.URL.Query(), &params.Sort, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
@@ -1352,6 +1967,164 @@ func (siw *ServerInterfaceWrapper) ListCases(w http.ResponseWriter, r *http.Requ
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ListCases(w, r, params)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// StreamCases operation middleware
+func (siw *ServerInterfaceWrapper) StreamCases(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.StreamCases(w, r)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// SearchCases operation middleware
+func (siw *ServerInterfaceWrapper) SearchCases(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.SearchCases(w, r)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetCase operation middleware
+func (siw *ServerInterfaceWrapper) GetCase(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "scan_id" -------------
+	var scanID ScanID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "scan_id", chi.URLParam(r, "scan_id"), &scanID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "scan_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetCase(w, r, scanID)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ReleaseCase operation middleware
+func (siw *ServerInterfaceWrapper) ReleaseCase(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "scan_id" -------------
+	var scanID ScanID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "scan_id", chi.URLParam(r, "scan_id"), &scanID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "scan_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ReleaseCase(w, r, scanID)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// HoldCase operation middleware
+func (siw *ServerInterfaceWrapper) HoldCase(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "scan_id" -------------
+	var scanID ScanID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "scan_id", chi.URLParam(r, "scan_id"), &scanID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "scan_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.HoldCase(w, r, scanID)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListReviews operation middleware
+func (siw *ServerInterfaceWrapper) ListReviews(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "scan_id" -------------
+	var scanID ScanID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "scan_id", chi.URLParam(r, "scan_id"), &scanID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "scan_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListReviews(w, r, scanID)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ReviewCase operation middleware
+func (siw *ServerInterfaceWrapper) ReviewCase(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "scan_id" -------------
+	var scanID ScanID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "scan_id", chi.URLParam(r, "scan_id"), &scanID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "scan_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ReviewCase(w, r, scanID)
 	}))
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -2061,6 +2834,32 @@ func (siw *ServerInterfaceWrapper) StreamScanEvents(w http.ResponseWriter, r *ht
 	handler.ServeHTTP(w, r)
 }
 
+// GetImage operation middleware
+func (siw *ServerInterfaceWrapper) GetImage(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "scan_id" -------------
+	var scanID ScanID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "scan_id", chi.URLParam(r, "scan_id"), &scanID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "scan_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetImage(w, r, scanID)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetPreview operation middleware
 func (siw *ServerInterfaceWrapper) GetPreview(w http.ResponseWriter, r *http.Request) {
 
@@ -2103,6 +2902,48 @@ func (siw *ServerInterfaceWrapper) GetPreview(w http.ResponseWriter, r *http.Req
 	handler.ServeHTTP(w, r)
 }
 
+// GetReading operation middleware
+func (siw *ServerInterfaceWrapper) GetReading(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "scan_id" -------------
+	var scanID ScanID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "scan_id", chi.URLParam(r, "scan_id"), &scanID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "scan_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetReadingParams
+
+	// ------------- Optional query parameter "version" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "version", r.URL.Query(), &params.Version, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "version"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "version", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetReading(w, r, scanID, params)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetReport operation middleware
 func (siw *ServerInterfaceWrapper) GetReport(w http.ResponseWriter, r *http.Request) {
 
@@ -2136,6 +2977,48 @@ func (siw *ServerInterfaceWrapper) GetReport(w http.ResponseWriter, r *http.Requ
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetReport(w, r, scanID, params)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetReportPDF operation middleware
+func (siw *ServerInterfaceWrapper) GetReportPDF(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "scan_id" -------------
+	var scanID ScanID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "scan_id", chi.URLParam(r, "scan_id"), &scanID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "scan_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetReportPDFParams
+
+	// ------------- Optional query parameter "version" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "version", r.URL.Query(), &params.Version, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "version"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "version", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetReportPDF(w, r, scanID, params)
 	}))
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -2561,6 +3444,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Get(options.BaseURL+"/", wrapper.GetHome)
 	})
 	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/assets/{name}", wrapper.GetAsset)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/docs", wrapper.GetDocs)
 	})
 	r.Group(func(r chi.Router) {
@@ -2579,6 +3465,21 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Get(options.BaseURL+"/readyz", wrapper.GetReadiness)
 	})
 	r.Group(func(r chi.Router) {
+		r.Delete(options.BaseURL+"/session", wrapper.SignOut)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/session", wrapper.GetSession)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/session", wrapper.SignIn)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/session/provider", wrapper.StartProviderSignIn)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/session/provider/callback", wrapper.EndProviderSignIn)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/v1/audit", wrapper.ListAudit)
 	})
 	r.Group(func(r chi.Router) {
@@ -2586,6 +3487,27 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/v1/cases", wrapper.ListCases)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/cases/{scan_id}", wrapper.GetCase)
+	})
+	r.Group(func(r chi.Router) {
+		r.Delete(options.BaseURL+"/v1/cases/{scan_id}/hold", wrapper.ReleaseCase)
+	})
+	r.Group(func(r chi.Router) {
+		r.Put(options.BaseURL+"/v1/cases/{scan_id}/hold", wrapper.HoldCase)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/cases/{scan_id}/review", wrapper.ListReviews)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/v1/cases/{scan_id}/review", wrapper.ReviewCase)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/cases/events", wrapper.StreamCases)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/v1/cases/search", wrapper.SearchCases)
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/v1/erasures", wrapper.EraseSubject)
@@ -2627,10 +3549,19 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Get(options.BaseURL+"/v1/scans/{scan_id}/events", wrapper.StreamScanEvents)
 	})
 	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/scans/{scan_id}/image.nii.gz", wrapper.GetImage)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/v1/scans/{scan_id}/preview.png", wrapper.GetPreview)
 	})
 	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/scans/{scan_id}/reading.json", wrapper.GetReading)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/v1/scans/{scan_id}/report.html", wrapper.GetReport)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/scans/{scan_id}/report.pdf", wrapper.GetReportPDF)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/v1/scans/{scan_id}/result", wrapper.GetResult)
@@ -2698,6 +3629,109 @@ type GetHomedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetHomedefaultApplicationProblemPlusJSONResponse) VisitGetHomeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAssetRequestObject struct {
+	Name string `json:"name"`
+}
+
+type GetAssetResponseObject interface {
+	VisitGetAssetResponse(w http.ResponseWriter) error
+}
+
+type GetAsset200ResponseHeaders struct {
+	ETag string
+}
+
+type GetAsset200ImageSvgXMLResponse struct {
+	Body          io.Reader
+	Headers       GetAsset200ResponseHeaders
+	ContentLength int64
+}
+
+func (response GetAsset200ImageSvgXMLResponse) VisitGetAssetResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "image/svg+xml")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetAsset200TextCSSResponse struct {
+	Body          io.Reader
+	Headers       GetAsset200ResponseHeaders
+	ContentLength int64
+}
+
+func (response GetAsset200TextCSSResponse) VisitGetAssetResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/css")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetAsset200TextJavascriptResponse struct {
+	Body          io.Reader
+	Headers       GetAsset200ResponseHeaders
+	ContentLength int64
+}
+
+func (response GetAsset200TextJavascriptResponse) VisitGetAssetResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/javascript")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetAsset304Response struct {
+}
+
+func (response GetAsset304Response) VisitGetAssetResponse(w http.ResponseWriter) error {
+	w.WriteHeader(304)
+	return nil
+}
+
+type GetAssetdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetAssetdefaultApplicationProblemPlusJSONResponse) VisitGetAssetResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -2953,6 +3987,220 @@ func (response GetReadinessdefaultApplicationProblemPlusJSONResponse) VisitGetRe
 	return err
 }
 
+type SignOutRequestObject struct {
+}
+
+type SignOutResponseObject interface {
+	VisitSignOutResponse(w http.ResponseWriter) error
+}
+
+type SignOut204ResponseHeaders struct {
+	SetCookie string
+}
+
+type SignOut204Response struct {
+	Headers SignOut204ResponseHeaders
+}
+
+func (response SignOut204Response) VisitSignOutResponse(w http.ResponseWriter) error {
+	w.Header().Set("Set-Cookie", fmt.Sprint(response.Headers.SetCookie))
+	w.WriteHeader(204)
+	return nil
+}
+
+type SignOutdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response SignOutdefaultApplicationProblemPlusJSONResponse) VisitSignOutResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSessionRequestObject struct {
+}
+
+type GetSessionResponseObject interface {
+	VisitGetSessionResponse(w http.ResponseWriter) error
+}
+
+type GetSession200JSONResponse Session
+
+func (response GetSession200JSONResponse) VisitGetSessionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSessiondefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetSessiondefaultApplicationProblemPlusJSONResponse) VisitGetSessionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SignInRequestObject struct {
+	Body *SignInJSONRequestBody
+}
+
+type SignInResponseObject interface {
+	VisitSignInResponse(w http.ResponseWriter) error
+}
+
+type SignIn200ResponseHeaders struct {
+	SetCookie string
+}
+
+type SignIn200JSONResponse struct {
+	Body    Session
+	Headers SignIn200ResponseHeaders
+}
+
+func (response SignIn200JSONResponse) VisitSignInResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Set-Cookie", fmt.Sprint(response.Headers.SetCookie))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SignIndefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response SignIndefaultApplicationProblemPlusJSONResponse) VisitSignInResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StartProviderSignInRequestObject struct {
+}
+
+type StartProviderSignInResponseObject interface {
+	VisitStartProviderSignInResponse(w http.ResponseWriter) error
+}
+
+type StartProviderSignIn303ResponseHeaders struct {
+	Location  string
+	SetCookie string
+}
+
+type StartProviderSignIn303Response struct {
+	Headers StartProviderSignIn303ResponseHeaders
+}
+
+func (response StartProviderSignIn303Response) VisitStartProviderSignInResponse(w http.ResponseWriter) error {
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Set-Cookie", fmt.Sprint(response.Headers.SetCookie))
+	w.WriteHeader(303)
+	return nil
+}
+
+type StartProviderSignIndefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response StartProviderSignIndefaultApplicationProblemPlusJSONResponse) VisitStartProviderSignInResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EndProviderSignInRequestObject struct {
+	Params EndProviderSignInParams
+}
+
+type EndProviderSignInResponseObject interface {
+	VisitEndProviderSignInResponse(w http.ResponseWriter) error
+}
+
+type EndProviderSignIn200ResponseHeaders struct {
+	SetCookie string
+}
+
+type EndProviderSignIn200TextHTMLResponse struct {
+	Body          io.Reader
+	Headers       EndProviderSignIn200ResponseHeaders
+	ContentLength int64
+}
+
+func (response EndProviderSignIn200TextHTMLResponse) VisitEndProviderSignInResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/html")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.Header().Set("Set-Cookie", fmt.Sprint(response.Headers.SetCookie))
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type EndProviderSignIndefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response EndProviderSignIndefaultApplicationProblemPlusJSONResponse) VisitEndProviderSignInResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListAuditRequestObject struct {
 	Params ListAuditParams
 }
@@ -3058,6 +4306,303 @@ type ListCasesdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ListCasesdefaultApplicationProblemPlusJSONResponse) VisitListCasesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StreamCasesRequestObject struct {
+}
+
+type StreamCasesResponseObject interface {
+	VisitStreamCasesResponse(w http.ResponseWriter) error
+}
+
+type StreamCases200TextEventStreamResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response StreamCases200TextEventStreamResponse) VisitStreamCasesResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/event-stream")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	flusher, ok := w.(http.Flusher)
+	if !ok {
+		// If w doesn't support flushing, fall back to io.Copy.
+		_, err := io.Copy(w, response.Body)
+		return err
+	}
+	// text/event-stream messages are typically small; use a
+	// modest buffer and flush after each chunk so clients see
+	// events immediately instead of waiting on OS buffering.
+	buf := make([]byte, 4096)
+	for {
+		n, err := response.Body.Read(buf)
+		if n > 0 {
+			if _, writeErr := w.Write(buf[:n]); writeErr != nil {
+				return writeErr
+			}
+			flusher.Flush()
+		}
+		if err != nil {
+			if err == io.EOF {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+type StreamCasesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response StreamCasesdefaultApplicationProblemPlusJSONResponse) VisitStreamCasesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SearchCasesRequestObject struct {
+	Body *SearchCasesJSONRequestBody
+}
+
+type SearchCasesResponseObject interface {
+	VisitSearchCasesResponse(w http.ResponseWriter) error
+}
+
+type SearchCases200JSONResponse CaseList
+
+func (response SearchCases200JSONResponse) VisitSearchCasesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SearchCasesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response SearchCasesdefaultApplicationProblemPlusJSONResponse) VisitSearchCasesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCaseRequestObject struct {
+	ScanID ScanID `json:"scan_id"`
+}
+
+type GetCaseResponseObject interface {
+	VisitGetCaseResponse(w http.ResponseWriter) error
+}
+
+type GetCase200JSONResponse Case
+
+func (response GetCase200JSONResponse) VisitGetCaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCasedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetCasedefaultApplicationProblemPlusJSONResponse) VisitGetCaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReleaseCaseRequestObject struct {
+	ScanID ScanID `json:"scan_id"`
+}
+
+type ReleaseCaseResponseObject interface {
+	VisitReleaseCaseResponse(w http.ResponseWriter) error
+}
+
+type ReleaseCase204Response struct {
+}
+
+func (response ReleaseCase204Response) VisitReleaseCaseResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type ReleaseCasedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ReleaseCasedefaultApplicationProblemPlusJSONResponse) VisitReleaseCaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type HoldCaseRequestObject struct {
+	ScanID ScanID `json:"scan_id"`
+	Body   *HoldCaseJSONRequestBody
+}
+
+type HoldCaseResponseObject interface {
+	VisitHoldCaseResponse(w http.ResponseWriter) error
+}
+
+type HoldCase200JSONResponse Hold
+
+func (response HoldCase200JSONResponse) VisitHoldCaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type HoldCasedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response HoldCasedefaultApplicationProblemPlusJSONResponse) VisitHoldCaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListReviewsRequestObject struct {
+	ScanID ScanID `json:"scan_id"`
+}
+
+type ListReviewsResponseObject interface {
+	VisitListReviewsResponse(w http.ResponseWriter) error
+}
+
+type ListReviews200JSONResponse ReviewList
+
+func (response ListReviews200JSONResponse) VisitListReviewsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListReviewsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListReviewsdefaultApplicationProblemPlusJSONResponse) VisitListReviewsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReviewCaseRequestObject struct {
+	ScanID ScanID `json:"scan_id"`
+	Body   *ReviewCaseJSONRequestBody
+}
+
+type ReviewCaseResponseObject interface {
+	VisitReviewCaseResponse(w http.ResponseWriter) error
+}
+
+type ReviewCase201JSONResponse Review
+
+func (response ReviewCase201JSONResponse) VisitReviewCaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReviewCasedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ReviewCasedefaultApplicationProblemPlusJSONResponse) VisitReviewCaseResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -3631,6 +5176,65 @@ func (response StreamScanEventsdefaultApplicationProblemPlusJSONResponse) VisitS
 	return err
 }
 
+type GetImageRequestObject struct {
+	ScanID ScanID `json:"scan_id"`
+}
+
+type GetImageResponseObject interface {
+	VisitGetImageResponse(w http.ResponseWriter) error
+}
+
+type GetImage200ResponseHeaders struct {
+	ETag string
+}
+
+type GetImage200ApplicationGzipResponse struct {
+	Body          io.Reader
+	Headers       GetImage200ResponseHeaders
+	ContentLength int64
+}
+
+func (response GetImage200ApplicationGzipResponse) VisitGetImageResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/gzip")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetImage304Response struct {
+}
+
+func (response GetImage304Response) VisitGetImageResponse(w http.ResponseWriter) error {
+	w.WriteHeader(304)
+	return nil
+}
+
+type GetImagedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetImagedefaultApplicationProblemPlusJSONResponse) VisitGetImageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetPreviewRequestObject struct {
 	ScanID ScanID `json:"scan_id"`
 	Params GetPreviewParams
@@ -3691,6 +5295,62 @@ func (response GetPreviewdefaultApplicationProblemPlusJSONResponse) VisitGetPrev
 	return err
 }
 
+type GetReadingRequestObject struct {
+	ScanID ScanID `json:"scan_id"`
+	Params GetReadingParams
+}
+
+type GetReadingResponseObject interface {
+	VisitGetReadingResponse(w http.ResponseWriter) error
+}
+
+type GetReading200ResponseHeaders struct {
+	ETag string
+}
+
+type GetReading200JSONResponse struct {
+	Body    Reading
+	Headers GetReading200ResponseHeaders
+}
+
+func (response GetReading200JSONResponse) VisitGetReadingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetReading304Response struct {
+}
+
+func (response GetReading304Response) VisitGetReadingResponse(w http.ResponseWriter) error {
+	w.WriteHeader(304)
+	return nil
+}
+
+type GetReadingdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetReadingdefaultApplicationProblemPlusJSONResponse) VisitGetReadingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetReportRequestObject struct {
 	ScanID ScanID `json:"scan_id"`
 	Params GetReportParams
@@ -3740,6 +5400,66 @@ type GetReportdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetReportdefaultApplicationProblemPlusJSONResponse) VisitGetReportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetReportPDFRequestObject struct {
+	ScanID ScanID `json:"scan_id"`
+	Params GetReportPDFParams
+}
+
+type GetReportPDFResponseObject interface {
+	VisitGetReportPDFResponse(w http.ResponseWriter) error
+}
+
+type GetReportPDF200ResponseHeaders struct {
+	ETag string
+}
+
+type GetReportPDF200ApplicationPdfResponse struct {
+	Body          io.Reader
+	Headers       GetReportPDF200ResponseHeaders
+	ContentLength int64
+}
+
+func (response GetReportPDF200ApplicationPdfResponse) VisitGetReportPDFResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/pdf")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetReportPDF304Response struct {
+}
+
+func (response GetReportPDF304Response) VisitGetReportPDFResponse(w http.ResponseWriter) error {
+	w.WriteHeader(304)
+	return nil
+}
+
+type GetReportPDFdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetReportPDFdefaultApplicationProblemPlusJSONResponse) VisitGetReportPDFResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -4147,9 +5867,12 @@ func (response GetTimelinedefaultApplicationProblemPlusJSONResponse) VisitGetTim
 
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
-	// GetHome What this is and where to look
+	// GetHome The clinicians' pages
 	// (GET /)
 	GetHome(ctx context.Context, request GetHomeRequestObject) (GetHomeResponseObject, error)
+	// GetAsset Scripts and styles of the pages
+	// (GET /assets/{name})
+	GetAsset(ctx context.Context, request GetAssetRequestObject) (GetAssetResponseObject, error)
 	// GetDocs This contract as a page
 	// (GET /docs)
 	GetDocs(ctx context.Context, request GetDocsRequestObject) (GetDocsResponseObject, error)
@@ -4168,6 +5891,21 @@ type StrictServerInterface interface {
 	// GetReadiness The service can accept scans now
 	// (GET /readyz)
 	GetReadiness(ctx context.Context, request GetReadinessRequestObject) (GetReadinessResponseObject, error)
+	// SignOut Sign out
+	// (DELETE /session)
+	SignOut(ctx context.Context, request SignOutRequestObject) (SignOutResponseObject, error)
+	// GetSession Who is signed in
+	// (GET /session)
+	GetSession(ctx context.Context, request GetSessionRequestObject) (GetSessionResponseObject, error)
+	// SignIn Sign in with a key
+	// (POST /session)
+	SignIn(ctx context.Context, request SignInRequestObject) (SignInResponseObject, error)
+	// StartProviderSignIn Sign in at the identity provider
+	// (GET /session/provider)
+	StartProviderSignIn(ctx context.Context, request StartProviderSignInRequestObject) (StartProviderSignInResponseObject, error)
+	// EndProviderSignIn Where the identity provider sends the browser back
+	// (GET /session/provider/callback)
+	EndProviderSignIn(ctx context.Context, request EndProviderSignInRequestObject) (EndProviderSignInResponseObject, error)
 	// ListAudit Who read or changed what
 	// (GET /v1/audit)
 	ListAudit(ctx context.Context, request ListAuditRequestObject) (ListAuditResponseObject, error)
@@ -4177,6 +5915,27 @@ type StrictServerInterface interface {
 	// ListCases The worklist
 	// (GET /v1/cases)
 	ListCases(ctx context.Context, request ListCasesRequestObject) (ListCasesResponseObject, error)
+	// StreamCases Follow the worklist
+	// (GET /v1/cases/events)
+	StreamCases(ctx context.Context, request StreamCasesRequestObject) (StreamCasesResponseObject, error)
+	// SearchCases Cases of one subject or accession number
+	// (POST /v1/cases/search)
+	SearchCases(ctx context.Context, request SearchCasesRequestObject) (SearchCasesResponseObject, error)
+	// GetCase One line of the worklist
+	// (GET /v1/cases/{scan_id})
+	GetCase(ctx context.Context, request GetCaseRequestObject) (GetCaseResponseObject, error)
+	// ReleaseCase Let go of a case
+	// (DELETE /v1/cases/{scan_id}/hold)
+	ReleaseCase(ctx context.Context, request ReleaseCaseRequestObject) (ReleaseCaseResponseObject, error)
+	// HoldCase Say that you have a case open
+	// (PUT /v1/cases/{scan_id}/hold)
+	HoldCase(ctx context.Context, request HoldCaseRequestObject) (HoldCaseResponseObject, error)
+	// ListReviews The decisions on a case
+	// (GET /v1/cases/{scan_id}/review)
+	ListReviews(ctx context.Context, request ListReviewsRequestObject) (ListReviewsResponseObject, error)
+	// ReviewCase Accept, amend or reject a result
+	// (POST /v1/cases/{scan_id}/review)
+	ReviewCase(ctx context.Context, request ReviewCaseRequestObject) (ReviewCaseResponseObject, error)
 	// EraseSubject Erase everything about a subject
 	// (POST /v1/erasures)
 	EraseSubject(ctx context.Context, request EraseSubjectRequestObject) (EraseSubjectResponseObject, error)
@@ -4216,12 +5975,21 @@ type StrictServerInterface interface {
 	// StreamScanEvents Follow a scan
 	// (GET /v1/scans/{scan_id}/events)
 	StreamScanEvents(ctx context.Context, request StreamScanEventsRequestObject) (StreamScanEventsResponseObject, error)
+	// GetImage The scan as it was analysed, on the label map's grid
+	// (GET /v1/scans/{scan_id}/image.nii.gz)
+	GetImage(ctx context.Context, request GetImageRequestObject) (GetImageResponseObject, error)
 	// GetPreview Three planes with the labels over them
 	// (GET /v1/scans/{scan_id}/preview.png)
 	GetPreview(ctx context.Context, request GetPreviewRequestObject) (GetPreviewResponseObject, error)
+	// GetReading What a reader needs beside the result document
+	// (GET /v1/scans/{scan_id}/reading.json)
+	GetReading(ctx context.Context, request GetReadingRequestObject) (GetReadingResponseObject, error)
 	// GetReport The report, one self-contained page
 	// (GET /v1/scans/{scan_id}/report.html)
 	GetReport(ctx context.Context, request GetReportRequestObject) (GetReportResponseObject, error)
+	// GetReportPDF The report as two A4 pages
+	// (GET /v1/scans/{scan_id}/report.pdf)
+	GetReportPDF(ctx context.Context, request GetReportPDFRequestObject) (GetReportPDFResponseObject, error)
 	// GetResult The result document
 	// (GET /v1/scans/{scan_id}/result)
 	GetResult(ctx context.Context, request GetResultRequestObject) (GetResultResponseObject, error)
@@ -4307,6 +6075,32 @@ func (sh *strictHandler) GetHome(w http.ResponseWriter, r *http.Request) {
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetHomeResponseObject); ok {
 		if err := validResponse.VisitGetHomeResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetAsset operation middleware
+func (sh *strictHandler) GetAsset(w http.ResponseWriter, r *http.Request, name string) {
+	var request GetAssetRequestObject
+
+	request.Name = name
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetAsset(ctx, request.(GetAssetRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetAsset")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetAssetResponseObject); ok {
+		if err := validResponse.VisitGetAssetResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -4460,6 +6254,135 @@ func (sh *strictHandler) GetReadiness(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// SignOut operation middleware
+func (sh *strictHandler) SignOut(w http.ResponseWriter, r *http.Request) {
+	var request SignOutRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.SignOut(ctx, request.(SignOutRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SignOut")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(SignOutResponseObject); ok {
+		if err := validResponse.VisitSignOutResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetSession operation middleware
+func (sh *strictHandler) GetSession(w http.ResponseWriter, r *http.Request) {
+	var request GetSessionRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetSession(ctx, request.(GetSessionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetSession")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetSessionResponseObject); ok {
+		if err := validResponse.VisitGetSessionResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// SignIn operation middleware
+func (sh *strictHandler) SignIn(w http.ResponseWriter, r *http.Request) {
+	var request SignInRequestObject
+
+	var body SignInJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.SignIn(ctx, request.(SignInRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SignIn")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(SignInResponseObject); ok {
+		if err := validResponse.VisitSignInResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// StartProviderSignIn operation middleware
+func (sh *strictHandler) StartProviderSignIn(w http.ResponseWriter, r *http.Request) {
+	var request StartProviderSignInRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.StartProviderSignIn(ctx, request.(StartProviderSignInRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "StartProviderSignIn")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(StartProviderSignInResponseObject); ok {
+		if err := validResponse.VisitStartProviderSignInResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// EndProviderSignIn operation middleware
+func (sh *strictHandler) EndProviderSignIn(w http.ResponseWriter, r *http.Request, params EndProviderSignInParams) {
+	var request EndProviderSignInRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.EndProviderSignIn(ctx, request.(EndProviderSignInRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EndProviderSignIn")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(EndProviderSignInResponseObject); ok {
+		if err := validResponse.VisitEndProviderSignInResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListAudit operation middleware
 func (sh *strictHandler) ListAudit(w http.ResponseWriter, r *http.Request, params ListAuditParams) {
 	var request ListAuditRequestObject
@@ -4529,6 +6452,205 @@ func (sh *strictHandler) ListCases(w http.ResponseWriter, r *http.Request, param
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ListCasesResponseObject); ok {
 		if err := validResponse.VisitListCasesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// StreamCases operation middleware
+func (sh *strictHandler) StreamCases(w http.ResponseWriter, r *http.Request) {
+	var request StreamCasesRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.StreamCases(ctx, request.(StreamCasesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "StreamCases")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(StreamCasesResponseObject); ok {
+		if err := validResponse.VisitStreamCasesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// SearchCases operation middleware
+func (sh *strictHandler) SearchCases(w http.ResponseWriter, r *http.Request) {
+	var request SearchCasesRequestObject
+
+	var body SearchCasesJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.SearchCases(ctx, request.(SearchCasesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SearchCases")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(SearchCasesResponseObject); ok {
+		if err := validResponse.VisitSearchCasesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetCase operation middleware
+func (sh *strictHandler) GetCase(w http.ResponseWriter, r *http.Request, scanID ScanID) {
+	var request GetCaseRequestObject
+
+	request.ScanID = scanID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetCase(ctx, request.(GetCaseRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetCase")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetCaseResponseObject); ok {
+		if err := validResponse.VisitGetCaseResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ReleaseCase operation middleware
+func (sh *strictHandler) ReleaseCase(w http.ResponseWriter, r *http.Request, scanID ScanID) {
+	var request ReleaseCaseRequestObject
+
+	request.ScanID = scanID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ReleaseCase(ctx, request.(ReleaseCaseRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ReleaseCase")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ReleaseCaseResponseObject); ok {
+		if err := validResponse.VisitReleaseCaseResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// HoldCase operation middleware
+func (sh *strictHandler) HoldCase(w http.ResponseWriter, r *http.Request, scanID ScanID) {
+	var request HoldCaseRequestObject
+
+	request.ScanID = scanID
+
+	var body HoldCaseJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.HoldCase(ctx, request.(HoldCaseRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "HoldCase")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(HoldCaseResponseObject); ok {
+		if err := validResponse.VisitHoldCaseResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListReviews operation middleware
+func (sh *strictHandler) ListReviews(w http.ResponseWriter, r *http.Request, scanID ScanID) {
+	var request ListReviewsRequestObject
+
+	request.ScanID = scanID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListReviews(ctx, request.(ListReviewsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListReviews")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListReviewsResponseObject); ok {
+		if err := validResponse.VisitListReviewsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ReviewCase operation middleware
+func (sh *strictHandler) ReviewCase(w http.ResponseWriter, r *http.Request, scanID ScanID) {
+	var request ReviewCaseRequestObject
+
+	request.ScanID = scanID
+
+	var body ReviewCaseJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ReviewCase(ctx, request.(ReviewCaseRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ReviewCase")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ReviewCaseResponseObject); ok {
+		if err := validResponse.VisitReviewCaseResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -4888,6 +7010,32 @@ func (sh *strictHandler) StreamScanEvents(w http.ResponseWriter, r *http.Request
 	}
 }
 
+// GetImage operation middleware
+func (sh *strictHandler) GetImage(w http.ResponseWriter, r *http.Request, scanID ScanID) {
+	var request GetImageRequestObject
+
+	request.ScanID = scanID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetImage(ctx, request.(GetImageRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetImage")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetImageResponseObject); ok {
+		if err := validResponse.VisitGetImageResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetPreview operation middleware
 func (sh *strictHandler) GetPreview(w http.ResponseWriter, r *http.Request, scanID ScanID, params GetPreviewParams) {
 	var request GetPreviewRequestObject
@@ -4915,6 +7063,33 @@ func (sh *strictHandler) GetPreview(w http.ResponseWriter, r *http.Request, scan
 	}
 }
 
+// GetReading operation middleware
+func (sh *strictHandler) GetReading(w http.ResponseWriter, r *http.Request, scanID ScanID, params GetReadingParams) {
+	var request GetReadingRequestObject
+
+	request.ScanID = scanID
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetReading(ctx, request.(GetReadingRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetReading")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetReadingResponseObject); ok {
+		if err := validResponse.VisitGetReadingResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetReport operation middleware
 func (sh *strictHandler) GetReport(w http.ResponseWriter, r *http.Request, scanID ScanID, params GetReportParams) {
 	var request GetReportRequestObject
@@ -4935,6 +7110,33 @@ func (sh *strictHandler) GetReport(w http.ResponseWriter, r *http.Request, scanI
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetReportResponseObject); ok {
 		if err := validResponse.VisitGetReportResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetReportPDF operation middleware
+func (sh *strictHandler) GetReportPDF(w http.ResponseWriter, r *http.Request, scanID ScanID, params GetReportPDFParams) {
+	var request GetReportPDFRequestObject
+
+	request.ScanID = scanID
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetReportPDF(ctx, request.(GetReportPDFRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetReportPDF")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetReportPDFResponseObject); ok {
+		if err := validResponse.VisitGetReportPDFResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

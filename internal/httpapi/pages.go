@@ -3,6 +3,8 @@ package httpapi
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"html/template"
 	"net/http"
@@ -28,6 +30,20 @@ const pageHead = `<!doctype html>
 </style>
 `
 
+// contentPolicy lets a document load nothing but what more names.
+func contentPolicy(more string) string {
+	return "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'" + more
+}
+
+var inlineStyle = regexp.MustCompile(`(?s)<style>(.*?)</style>`)
+
+// stylePolicy allows a page the one style sheet that it holds, and pictures
+// that it holds, by the sheet's hash.
+func stylePolicy(html []byte) string {
+	sum := sha256.Sum256(inlineStyle.FindSubmatch(html)[1])
+	return contentPolicy("; img-src data:; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'")
+}
+
 // page is a rendered answer of the HTML operations.
 type page struct {
 	t    *template.Template
@@ -43,40 +59,18 @@ func (p page) visit(w http.ResponseWriter) error {
 }
 
 func (p page) VisitGetProblemPageResponse(w http.ResponseWriter) error { return p.visit(w) }
-func (p page) VisitGetHomeResponse(w http.ResponseWriter) error        { return p.visit(w) }
 
 type htmlPage []byte
 
 func (p htmlPage) visit(w http.ResponseWriter) error {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Security-Policy", stylePolicy(p))
 	w.WriteHeader(http.StatusOK)
 	_, err := w.Write(p)
 	return err
 }
 
 func (p htmlPage) VisitGetDocsResponse(w http.ResponseWriter) error { return p.visit(w) }
-
-func (s *Server) GetHome(ctx context.Context, _ GetHomeRequestObject) (GetHomeResponseObject, error) {
-	return page{homePage, s.cfg.Version}, nil
-}
-
-var homePage = template.Must(template.New("home").Parse(pageHead + `
-<title>NeuroScreen</title>
-<h1>NeuroScreen</h1>
-<p>A service that runs beside an image archive: post a brain MRI as NIfTI; it is checked, measured, compared with healthy people of the same
-age, sex and head size, scored for patterns of disease, and listed for a clinician.</p>
-<p><strong>Research use</strong>: every output is for review by a qualified physician together with the source images.</p>
-<ul>
-<li><a href="/docs">The API, as a page</a>, or <a href="/openapi.yaml">as OpenAPI</a></li>
-<li><a href="/healthz">Does it run?</a> <a href="/readyz">Can it take scans?</a></li>
-</ul>
-<pre>curl -H "X-API-Key: $KEY" {{"\\"}}
-  -F 'metadata={"subject_id":"S-1","age_years":71,"sex":"F","modality":"T1w"};type=application/json' {{"\\"}}
-  -F scan=@scan.nii.gz http://.../v1/scans
-curl -H "X-API-Key: $KEY" http://.../v1/cases</pre>
-<p>Every call under /v1 needs a key. The first start of the service made an admin key and keeps it in <code>admin.key</code> in its data folder; who has lost it makes another on that machine with <code>neuroscreen-server --new-admin-key</code>.</p>
-{{with .}}<p class="who">Version {{.}}</p>{{end}}
-`))
 
 func (s *Server) GetDocs(ctx context.Context, _ GetDocsRequestObject) (GetDocsResponseObject, error) {
 	return htmlPage(s.docs), nil

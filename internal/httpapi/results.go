@@ -57,15 +57,15 @@ func (s *Server) GetPreview(ctx context.Context, req GetPreviewRequestObject) (G
 	return s.derived(ctx, req.ScanID, req.Params.Version, store.KindPreview, "image/png")
 }
 
-func (s *Server) GetReport(ctx context.Context, req GetReportRequestObject) (GetReportResponseObject, error) {
-	return s.derived(ctx, req.ScanID, req.Params.Version, store.KindReportHTML, "text/html; charset=utf-8")
+func (s *Server) GetReading(ctx context.Context, req GetReadingRequestObject) (GetReadingResponseObject, error) {
+	return s.derived(ctx, req.ScanID, req.Params.Version, store.KindReading, "application/json")
 }
 
 // derivedFile is the answer for each kind of file.
 type derivedFile interface {
 	GetSegmentationResponseObject
 	GetPreviewResponseObject
-	GetReportResponseObject
+	GetReadingResponseObject
 }
 
 func (s *Server) derived(ctx context.Context, scanID uuid.UUID, version *int, kind, mediaType string) (derivedFile, error) {
@@ -98,7 +98,7 @@ type fileResponse struct {
 
 func (f *fileResponse) VisitGetSegmentationResponse(w http.ResponseWriter) error { return f.visit(w) }
 func (f *fileResponse) VisitGetPreviewResponse(w http.ResponseWriter) error      { return f.visit(w) }
-func (f *fileResponse) VisitGetReportResponse(w http.ResponseWriter) error       { return f.visit(w) }
+func (f *fileResponse) VisitGetReadingResponse(w http.ResponseWriter) error      { return f.visit(w) }
 
 func (f *fileResponse) visit(w http.ResponseWriter) error {
 	defer f.blob.Close()
@@ -135,14 +135,20 @@ func (n notModifiedResponse) VisitGetSegmentationResponse(w http.ResponseWriter)
 	return n.visit(w)
 }
 func (n notModifiedResponse) VisitGetPreviewResponse(w http.ResponseWriter) error { return n.visit(w) }
+func (n notModifiedResponse) VisitGetReadingResponse(w http.ResponseWriter) error { return n.visit(w) }
 func (n notModifiedResponse) VisitGetReportResponse(w http.ResponseWriter) error  { return n.visit(w) }
+func (n notModifiedResponse) VisitGetReportPDFResponse(w http.ResponseWriter) error {
+	return n.visit(w)
+}
+func (n notModifiedResponse) VisitGetImageResponse(w http.ResponseWriter) error { return n.visit(w) }
+func (n notModifiedResponse) VisitGetAssetResponse(w http.ResponseWriter) error { return n.visit(w) }
 
 // setCaching: only the client itself may keep patient data, and must ask
 // again, because a correction makes another version current.
 func setCaching(h http.Header, tag string) {
 	h.Set("ETag", tag)
 	h.Set("Cache-Control", "private, no-cache")
-	h.Set("Vary", "Authorization, X-API-Key")
+	h.Set("Vary", "Authorization, Cookie, X-API-Key")
 }
 
 func etag(sha256 string, identified bool) string {

@@ -9,6 +9,7 @@ package httpapi
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -80,10 +81,15 @@ type Config struct {
 	Log     *slog.Logger
 	Limits  Limits
 	Version string
+	Pages   fs.FS  // the built pages; nil serves a word on how to build them
+	Login   *Login // an identity provider; nil for keys only
+
+	Sessions store.SessionLimits // 30 minutes without use and 12 hours in all, where 0
 
 	Now       func() time.Time
 	Poll      time.Duration // between looks at a scan whose events are streamed; 300 ms if 0
 	Heartbeat time.Duration // between comment lines of an idle event stream; 15 s if 0
+	StreamFor time.Duration // that a stream of the worklist lasts: who opens the next must still be signed in; 5 minutes if 0
 }
 
 // Server answers the API. Close ends its event streams.
@@ -94,6 +100,8 @@ type Server struct {
 	metrics  *metrics
 	handler  http.Handler
 	docs     []byte
+	pages    *pages
+	showing  chan struct{} // held while a scan is made ready for the viewer, which takes memory
 	closed   chan struct{}
 	close    sync.Once
 }
@@ -115,6 +123,15 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Heartbeat <= 0 {
 		cfg.Heartbeat = 15 * time.Second
 	}
+	if cfg.StreamFor <= 0 {
+		cfg.StreamFor = 5 * time.Minute
+	}
+	if cfg.Sessions.Idle <= 0 {
+		cfg.Sessions.Idle = 30 * time.Minute
+	}
+	if cfg.Sessions.Whole <= 0 {
+		cfg.Sessions.Whole = 12 * time.Hour
+	}
 	if cfg.Models == nil {
 		cfg.Models = func() []ModelCard { return nil }
 	}
@@ -129,7 +146,11 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("httpapi: contract: %w", err)
 	}
 	s := &Server{cfg: cfg, contract: contract, router: router, metrics: newMetrics(cfg.Metrics), closed: make(chan struct{})}
+	s.showing = make(chan struct{}, 1)
 	if s.docs, err = renderDocs(contract); err != nil {
+		return nil, err
+	}
+	if s.pages, err = loadPages(cfg.Pages); err != nil {
 		return nil, err
 	}
 

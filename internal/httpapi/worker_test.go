@@ -63,7 +63,7 @@ func (w *worker) finish(o store.Outcome) {
 		o.Result.SubjectID = w.lease.Scan.Pseudonym
 		o.Result.Input.SHA256 = w.lease.Scan.SHA256
 		for kind, mediaType := range map[string]string{
-			store.KindSegmentation: "application/gzip", store.KindPreview: "image/png", store.KindReportHTML: "text/html; charset=utf-8",
+			store.KindSegmentation: "application/gzip", store.KindPreview: "image/png", store.KindReading: "application/json",
 		} {
 			info, err := w.e.blobs.Put(w.e.Context(), bytes.NewReader(derivedBytes(kind)), nil)
 			if err != nil {

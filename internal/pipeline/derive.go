@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"strings"
 
+	"neuroscreen"
 	"neuroscreen/internal/model"
 	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/norm"
@@ -14,11 +16,8 @@ import (
 	"neuroscreen/internal/volume"
 )
 
-// curveStructures are those whose age curve the report shows.
-var curveStructures = []string{"Left-Hippocampus", "Right-Hippocampus", "Left-Lateral-Ventricle", "Right-Lateral-Ventricle"}
-
 // derive makes the files that go with a result: label map, picture, report.
-func (e *Engine) derive(out *Output, in Input, scan *volume.Volume, seg *segment.Segmentation, person norm.Person, cal norm.Calibration) error {
+func (e *Engine) derive(out *Output, in Input, scan *volume.Volume, seg *segment.Segmentation, features model.Features) error {
 	var labels bytes.Buffer
 	geometry := nifti.Geometry{Shape: scan.Shape[:], Affine: nifti.Affine(scan.Affine), Code: 1}
 	if err := nifti.Write(&labels, geometry, seg.Labels.Data); err != nil {
@@ -30,28 +29,10 @@ func (e *Engine) derive(out *Output, in Input, scan *volume.Volume, seg *segment
 	if out.Preview, err = report.Preview(scan, seg.Labels); err != nil {
 		return fmt.Errorf("preview: %w", err)
 	}
-	page := report.Page{
-		Result: out.Result, Metadata: in.Metadata, Created: e.now(), Preview: out.Preview,
-		Norms: aboutNorms, Cards: map[string]report.Card{},
+	if out.Reading, err = e.reading(out.Result, features); err != nil {
+		return err
 	}
-	for _, name := range curveStructures {
-		points, err := e.norms.Curve(name, person, cal, norm.MinAge, norm.MaxAge, 2)
-		if err != nil {
-			continue // out of the norm's range: the page says so and shows no curve
-		}
-		c := report.Curve{Structure: name}
-		for _, p := range points {
-			c.Points = append(c.Points, report.CurvePoint{AgeYears: p.AgeYears, P5: p.P5MM3, P50: p.ExpectedMM3, P95: p.P95MM3})
-		}
-		page.Curves = append(page.Curves, c)
-	}
-	for _, c := range e.models.Cards() {
-		card, err := shortCard(c)
-		if err != nil {
-			return err
-		}
-		page.Cards[c.Name] = card
-	}
+	page := report.Page{Result: out.Result, Metadata: in.Metadata, Created: e.now(), Preview: out.Preview, Reading: out.Reading}
 	var html bytes.Buffer
 	if err := report.HTML(&html, page); err != nil {
 		return fmt.Errorf("report: %w", err)
@@ -59,6 +40,52 @@ func (e *Engine) derive(out *Output, in Input, scan *volume.Volume, seg *segment
 	out.ReportHTML = html.Bytes()
 	return nil
 }
+
+// curveStep is the distance in years between the points of a curve.
+const curveStep = 2
+
+// reading draws the reference of every structure over age and puts the scores
+// in words.
+func (e *Engine) reading(r *neuroscreen.Result, f model.Features) (report.Reading, error) {
+	out := report.Reading{Schema: report.ReadingSchema, Curves: []report.Curve{}, Scores: []report.ScoreInWords{}, Norms: aboutNorms}
+	for _, v := range r.Volumes {
+		if v.ExpectedMM3 == nil {
+			continue // out of the norm's range: the result says so
+		}
+		points, err := e.norms.Curve(v.Structure, f.Person, f.Calibration, norm.MinAge, norm.MaxAge, curveStep)
+		if err != nil {
+			return out, fmt.Errorf("curve of %s: %w", v.Structure, err)
+		}
+		c := report.Curve{Structure: v.Structure}
+		for _, p := range points {
+			c.Points = append(c.Points, report.CurvePoint{AgeYears: p.AgeYears, P5: rounded(p.P5MM3), P50: rounded(p.ExpectedMM3), P95: rounded(p.P95MM3)})
+		}
+		out.Curves = append(out.Curves, c)
+	}
+	cards := map[string]model.Card{}
+	for _, c := range e.models.Cards() {
+		cards[c.Name] = c
+	}
+	for _, s := range r.Scores {
+		words := report.ScoreInWords{Model: s.Model}
+		if card, ok := cards[s.Model]; ok {
+			var err error
+			if words, err = shortCard(card); err != nil {
+				return out, err
+			}
+		}
+		x := s.Explanation
+		words.Reasons, words.WouldChange, words.Uncertain = listed(x.Reasons), listed(x.WouldChange), listed(x.Uncertain)
+		out.Scores = append(out.Scores, words)
+	}
+	return out, nil
+}
+
+// rounded to a tenth of a mm3, far below what a drawing shows.
+func rounded(mm3 float64) float64 { return math.Round(10*mm3) / 10 }
+
+// listed is an empty list, and not null, for none.
+func listed(s []string) []string { return append([]string{}, s...) }
 
 // aboutNorms says in the report whom a volume is compared with.
 var aboutNorms = []string{
@@ -69,7 +96,7 @@ var aboutNorms = []string{
 }
 
 // shortCard brings a model's card to the lines that fit beside its score.
-func shortCard(c model.Card) (report.Card, error) {
+func shortCard(c model.Card) (report.ScoreInWords, error) {
 	var body struct {
 		TrainedOn struct {
 			Cohort, Age, Country, Scanner string
@@ -84,7 +111,7 @@ func shortCard(c model.Card) (report.Card, error) {
 		Limits []string `json:"limits"`
 	}
 	if err := json.Unmarshal(c.Body, &body); err != nil {
-		return report.Card{}, fmt.Errorf("card of %s: %w", c.Name, err)
+		return report.ScoreInWords{}, fmt.Errorf("card of %s: %w", c.Name, err)
 	}
 	on, p := body.TrainedOn, body.Performance
 	cohort := fmt.Sprintf("%s; %d with the condition, %d without", strings.TrimPrefix(on.Cohort, "none: "), on.Cases, on.Controls)
@@ -100,7 +127,7 @@ func shortCard(c model.Card) (report.Card, error) {
 	case p.AUCIfNormal > 0:
 		performance = fmt.Sprintf("AUC %.2f; %s", p.AUCIfNormal, p.Validation)
 	}
-	return report.Card{Cohort: sentence(cohort), Performance: sentence(performance), Limits: sentence("limits: " + strings.Join(body.Limits, "; "))}, nil
+	return report.ScoreInWords{Model: c.Name, Cohort: sentence(cohort), Performance: sentence(performance), Limits: sentence("limits: " + strings.Join(body.Limits, "; "))}, nil
 }
 
 func sentence(s string) string {

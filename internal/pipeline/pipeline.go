@@ -17,6 +17,7 @@ import (
 	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/norm"
 	"neuroscreen/internal/qc"
+	"neuroscreen/internal/report"
 	"neuroscreen/internal/segment"
 	"neuroscreen/internal/segment/conv"
 	"neuroscreen/internal/volume"
@@ -99,6 +100,7 @@ type Output struct {
 	Features     model.Features // what the scores were made from
 	Segmentation []byte         // NIfTI-1 .nii.gz of FreeSurfer labels on the input's grid
 	Preview      []byte         // PNG
+	Reading      report.Reading
 	ReportHTML   []byte
 }
 
@@ -189,7 +191,7 @@ func (e *Engine) Analyze(ctx context.Context, in Input) (*Output, error) {
 		TimingsMS:             clock.ms,
 	}}
 	clock.lap("score")
-	if err := e.derive(out, in, scan, seg, person, calibration); err != nil {
+	if err := e.derive(out, in, scan, seg, features); err != nil {
 		return nil, err
 	}
 	clock.lap("files")

@@ -21,30 +21,20 @@ import (
 type Page struct {
 	Result   *neuroscreen.Result
 	Metadata neuroscreen.Metadata // what the result was computed with
+	Version  int                  // of the result, 0 if it is not stored
 	Created  time.Time            // of the result
 	Preview  []byte               // PNG, may be empty
-	Curves   []Curve              // in the order in which they are drawn
-	Norms    []string             // cohort and limits of the reference values, a paragraph each
-	Cards    map[string]Card      // by the model's name
+	Reading  Reading
+	Review   *Review // the last decision on the result; nil for none
 }
 
-// Card is what a reader must know of a model before believing its score.
-type Card struct {
-	Cohort      string // on whom it was fitted
-	Performance string // how well it tells people apart that it never saw
-	Limits      string // when not to believe it
-}
-
-// Curve is the reference interval of one structure over age, at the patient's
-// sex and head size, in mm3.
-type Curve struct {
-	Structure string // FreeSurfer name
-	Points    []CurvePoint
-}
-
-// CurvePoint of a Curve.
-type CurvePoint struct {
-	AgeYears, P5, P50, P95 float64
+// Review is a decision as the report shows it.
+type Review struct {
+	Decision string // accept, amend, reject
+	By       string
+	At       time.Time
+	Comment  string
+	Excluded []string // structures that are not to be used
 }
 
 //go:embed page.html
@@ -90,6 +80,14 @@ type pageView struct {
 	IntendedUse string
 }
 
+// words of the nth score; none for a result from before they were kept.
+func (p Page) words(n int) ScoreInWords {
+	if n < len(p.Reading.Scores) {
+		return p.Reading.Scores[n]
+	}
+	return ScoreInWords{}
+}
+
 type fact struct {
 	Name, Value string
 	Wide        bool // takes a line of its own
@@ -103,7 +101,7 @@ type scoreView struct {
 	Headline string
 	Text     string
 	Evidence string
-	Card     Card
+	Card     ScoreInWords
 	Beside   []scoreView
 }
 
@@ -130,12 +128,12 @@ func view(p Page) pageView {
 	for _, reason := range r.QC.Reasons {
 		v.Quality = append(v.Quality, sentence(reason.Text))
 	}
-	for _, s := range r.Scores {
+	for n, s := range r.Scores {
 		first := slices.IndexFunc(v.Scores, func(o scoreView) bool { return o.Condition == s.Condition })
 		if first < 0 {
-			v.Scores = append(v.Scores, scoreOf(s, p.Cards[s.Model]))
+			v.Scores = append(v.Scores, scoreOf(s, p.words(n)))
 		} else {
-			v.Scores[first].Beside = append(v.Scores[first].Beside, besideOf(s, p.Cards[s.Model]))
+			v.Scores[first].Beside = append(v.Scores[first].Beside, besideOf(s, p.words(n)))
 		}
 	}
 	v.Pairs, v.Singles = pairs(r.Volumes)
@@ -148,7 +146,7 @@ func view(p Page) pageView {
 		}
 	}
 	v.ByChance = strconv.FormatFloat(0.1*float64(v.Tested), 'f', 0, 64)
-	for _, c := range p.Curves {
+	for _, c := range p.Reading.Curves {
 		if svg, ok := drawCurve(c, r.Volumes, p.Metadata.AgeYears); ok {
 			v.Curves = append(v.Curves, svg)
 		}
@@ -222,7 +220,7 @@ var (
 	}
 )
 
-func scoreOf(s neuroscreen.Score, card Card) scoreView {
+func scoreOf(s neuroscreen.Score, card ScoreInWords) scoreView {
 	name, ok := conditionNames[s.Condition]
 	if !ok {
 		name = strings.ReplaceAll(string(s.Condition), "_", " ")
@@ -258,7 +256,7 @@ func scoreOf(s neuroscreen.Score, card Card) scoreView {
 }
 
 // besideOf words a score that sets no flag and has no prior.
-func besideOf(s neuroscreen.Score, card Card) scoreView {
+func besideOf(s neuroscreen.Score, card ScoreInWords) scoreView {
 	v := scoreView{Score: s, Title: "Beside it, " + strings.NewReplacer("-", " ", "_", " ").Replace(s.Model), Evidence: evidenceWords[s.Evidence], Card: card}
 	switch {
 	case s.Abstained != nil:

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"time"
 
@@ -48,10 +49,14 @@ func newAnalyser(limits nifti.Limits) (jobs.Analyse, error) {
 		if err != nil {
 			return jobs.Output{}, err
 		}
+		reading, err := json.Marshal(out.Reading)
+		if err != nil {
+			return jobs.Output{}, err
+		}
 		return jobs.Output{Result: out.Result, Files: []jobs.File{
 			{Kind: store.KindSegmentation, MediaType: "application/gzip", Bytes: out.Segmentation},
 			{Kind: store.KindPreview, MediaType: "image/png", Bytes: out.Preview},
-			{Kind: store.KindReportHTML, MediaType: "text/html; charset=utf-8", Bytes: out.ReportHTML},
+			{Kind: store.KindReading, MediaType: "application/json", Bytes: reading},
 		}}, nil
 	}, nil
 }

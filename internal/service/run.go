@@ -21,6 +21,7 @@ import (
 	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/store"
 	"neuroscreen/internal/version"
+	"neuroscreen/web"
 )
 
 // Parts are what a caller may replace; zero fields are the real thing.
@@ -105,6 +106,7 @@ func Run(ctx context.Context, cfg config.Server, parts Parts) (err error) {
 		api, err := httpapi.New(httpapi.Config{
 			Store: st, Blobs: storage.Blobs, Models: func() []httpapi.ModelCard { return cards }, Metrics: metrics, Log: log, Version: version.String(),
 			Limits: httpapi.Limits{MaxUpload: int64(cfg.MaxUpload), BodyIdle: cfg.BodyIdle, Image: limits},
+			Pages:  web.Pages(),
 			Checks: []httpapi.Check{{Name: "storage", Do: storage.checkFiles}},
 		})
 		if err != nil {

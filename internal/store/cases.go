@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"neuroscreen"
+	"neuroscreen/internal/words"
 )
 
 // Severity orders the worklist, worst first.
@@ -33,6 +35,7 @@ type caseScore struct {
 	flag      *neuroscreen.Flag
 	condition *neuroscreen.Condition
 	lr        *float64
+	why       string // in one line
 }
 
 // worst picks the highest flag, then the highest likelihood ratio.
@@ -41,6 +44,9 @@ func worst(scores []neuroscreen.Score) caseScore {
 	w := caseScore{severity: sevAbstained, flag: &none}
 	for _, s := range scores {
 		if s.Abstained != nil || s.LikelihoodRatio == nil {
+			if w.why == "" {
+				w.why = words.Why(s)
+			}
 			continue
 		}
 		sev := sevNone
@@ -51,7 +57,7 @@ func worst(scores []neuroscreen.Score) caseScore {
 			sev = sevReview
 		}
 		if sev < w.severity || sev == w.severity && *s.LikelihoodRatio > *w.lr {
-			w = caseScore{severity: sev, flag: &s.Flag, condition: &s.Condition, lr: s.LikelihoodRatio}
+			w = caseScore{severity: sev, flag: &s.Flag, condition: &s.Condition, lr: s.LikelihoodRatio, why: words.Why(s)}
 		}
 	}
 	return w
@@ -79,18 +85,22 @@ func (t *tx) noteCase(ctx context.Context, rec ScanRecord, result *neuroscreen.R
 	default:
 		lines[allConditions] = caseScore{severity: sevRunning}
 	}
+	var quality *neuroscreen.Verdict
+	if result != nil && result.QC.Verdict != "" {
+		quality = &result.QC.Verdict
+	}
 	args := pgx.NamedArgs{"site": rec.SiteID, "scan": rec.ID, "pseudonym": rec.Pseudonym, "received": rec.Created,
-		"state": rec.State, "scanner": rec.Metadata.Scanner}
+		"state": rec.State, "scanner": rec.Metadata.Scanner, "quality": quality, "now": t.now}
 	batch := &pgx.Batch{}
 	batch.Queue("DELETE FROM cases WHERE site_id = @site AND scan_id = @scan", args)
 	for condition, c := range lines {
-		line := pgx.NamedArgs{"condition": condition, "severity": c.severity, "flag": c.flag, "worst": c.condition, "lr": c.lr}
+		line := pgx.NamedArgs{"condition": condition, "severity": c.severity, "flag": c.flag, "worst": c.condition, "lr": c.lr, "why": c.why}
 		for k, v := range args {
 			line[k] = v
 		}
 		batch.Queue(`
-			INSERT INTO cases (site_id, condition, scan_id, pseudonym, severity, received_at, state, flag, worst_condition, likelihood_ratio, scanner)
-			VALUES (@site, @condition, @scan, @pseudonym, @severity, @received, @state, @flag, @worst, @lr, @scanner)`, line)
+			INSERT INTO cases (site_id, condition, scan_id, pseudonym, severity, received_at, state, flag, worst_condition, likelihood_ratio, scanner, why, quality, changed_at)
+			VALUES (@site, @condition, @scan, @pseudonym, @severity, @received, @state, @flag, @worst, @lr, @scanner, @why, @quality, @now)`, line)
 	}
 	return t.SendBatch(ctx, batch).Close()
 }
@@ -163,6 +173,19 @@ func (s *Store) Cases(ctx context.Context, siteID uuid.UUID, f CaseFilter) (Case
 	if f.State != nil {
 		and("state = @state", "state", *f.State)
 	}
+	switch f.Review {
+	case OpenCases:
+		where += " AND decision IS NULL"
+	case DecidedCases:
+		where += " AND decision IS NOT NULL"
+	}
+	if f.ScanID != nil {
+		and("scan_id = @only", "only", *f.ScanID)
+	}
+	if f.AccessionNumber != nil {
+		and("scan_id IN (SELECT scan_id FROM links WHERE site_id = @site AND accession_hash = @accession)",
+			"accession", s.accessionHash(siteID, *f.AccessionNumber))
+	}
 	if f.Scanner != nil {
 		and("scanner = @scanner", "scanner", *f.Scanner)
 	}
@@ -188,11 +211,21 @@ func (s *Store) Cases(ctx context.Context, siteID uuid.UUID, f CaseFilter) (Case
 		CaseRow
 		Severity int
 	}
+	args["now"] = s.now()
 	lines, err := rows[line](ctx, s, `
 		SELECT c.scan_id, c.pseudonym, c.state, s.reasons, s.metadata, c.received_at AS received, s.updated_at AS updated,
-		       c.flag, c.worst_condition AS condition, c.likelihood_ratio, s.result_version, c.severity
+		       c.flag, c.worst_condition AS condition, c.likelihood_ratio, s.run, s.result_version, c.severity, c.why, c.quality,
+		       h.key_id AS held_by, coalesce(hk.label, '') AS holder, h.since AS held_since, h.until AS held_until,
+		       r.decision, coalesce(rk.label, '') AS decided_by, r.at AS decided_at
 		FROM (SELECT * FROM cases WHERE `+where+` ORDER BY `+order.by+` LIMIT @limit) c
 		JOIN scans s ON s.site_id = c.site_id AND s.id = c.scan_id
+		LEFT JOIN holds h ON h.site_id = c.site_id AND h.scan_id = c.scan_id AND h.until > @now
+		LEFT JOIN keys hk ON hk.site_id = h.site_id AND hk.id = h.key_id
+		LEFT JOIN LATERAL (
+			SELECT site_id, key_id, decision, at FROM reviews
+			WHERE site_id = c.site_id AND scan_id = c.scan_id AND run = s.run
+			ORDER BY seq DESC LIMIT 1) r ON c.decision IS NOT NULL
+		LEFT JOIN keys rk ON rk.site_id = r.site_id AND rk.id = r.key_id
 		ORDER BY `+order.by, args)
 	if err != nil {
 		return CasePage{}, err
@@ -208,4 +241,34 @@ func (s *Store) Cases(ctx context.Context, siteID uuid.UUID, f CaseFilter) (Case
 		page.Cases[i] = l.CaseRow
 	}
 	return page, nil
+}
+
+// Case returns one line of the worklist. Errors: CodeNotFound.
+func (s *Store) Case(ctx context.Context, siteID, scanID uuid.UUID) (CaseRow, error) {
+	page, err := s.Cases(ctx, siteID, CaseFilter{ScanID: &scanID, Limit: 1})
+	if err != nil {
+		return CaseRow{}, err
+	}
+	if len(page.Cases) == 0 {
+		return CaseRow{}, notFound("scan")
+	}
+	return page.Cases[0], nil
+}
+
+// mostCounted bounds a count, so that it costs the same in a worklist of any
+// length.
+const mostCounted = 1000
+
+// CaseCounts counts the site's open cases, and says when anything in its
+// worklist last changed.
+func (s *Store) CaseCounts(ctx context.Context, siteID uuid.UUID) (CaseCounts, error) {
+	count := func(severity int) string {
+		return fmt.Sprintf(`(SELECT count(*) FROM (SELECT FROM cases WHERE site_id = @site AND condition = '' AND decision IS NULL
+			AND severity = %d LIMIT %d) x)`, severity, mostCounted)
+	}
+	return row[CaseCounts](ctx, s.cfg.Pool, nil, `
+		SELECT `+count(sevFlagged)+` AS flagged, `+count(sevReview)+` AS review, `+count(sevEnded)+` AS ended,
+		       `+count(sevRunning)+` AS running, `+count(sevNone)+` AS nothing_found, `+count(sevAbstained)+` AS abstained,
+		       (SELECT max(changed_at) FROM cases WHERE site_id = @site AND condition = '') AS changed`,
+		pgx.NamedArgs{"site": siteID})
 }

@@ -148,10 +148,7 @@ func (s *Store) Authenticate(ctx context.Context, secret string) (KeyRecord, err
 
 // touchKey notes the use of a key, once a minute, so that reads stay reads.
 func (s *Store) touchKey(ctx context.Context, k KeyRecord) error {
-	now := time.Now()
-	if s.cfg.Now != nil {
-		now = s.cfg.Now()
-	}
+	now := s.now()
 	if k.LastUsed != nil && now.Sub(*k.LastUsed) < time.Minute {
 		return nil
 	}

@@ -88,7 +88,7 @@ func TestRunThroughItsStages(t *testing.T) {
 		if err != nil || f != want {
 			t.Errorf("%+v %v", f, err)
 		}
-		_, err = b.DerivedFile(t.Context(), b.site, scan.ID, 1, store.KindReportHTML)
+		_, err = b.DerivedFile(t.Context(), b.site, scan.ID, 1, store.KindReading)
 		wantCode(t, err, neuroscreen.CodeNotFound, "file-not-found")
 	})
 	t.Run("nothing happens to it any more", func(t *testing.T) {

@@ -545,7 +545,7 @@ func (t *tx) erase(ctx context.Context, siteID, scanID uuid.UUID) (blobKeys []st
 	if _, err := t.Exec(ctx, "SET LOCAL neuroscreen.erasing = 'on'"); err != nil {
 		return nil, err
 	}
-	for _, table := range []string{"derived_files", "results", "scan_events", "idempotency_keys", "links", "cases"} {
+	for _, table := range []string{"derived_files", "results", "scan_events", "idempotency_keys", "links", "cases", "holds", "reviews"} {
 		if _, err := t.Exec(ctx, "DELETE FROM "+table+" WHERE site_id = @site AND scan_id = @scan", args); err != nil {
 			return nil, err
 		}

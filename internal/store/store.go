@@ -2,10 +2,11 @@
 //
 // Every method takes the site and looks at nothing else: a row of another
 // site is not found. The exceptions serve no request of a site's own:
-// Authenticate, which finds the site of a key, as EnsureAdminKey looks for a
-// key's prefix; Ping, CheckSecret, EnsureSite and Sites for the start and the
-// command line; ReleaseBlobs, ForgetBytes and ForgetIdempotencyKeys, which clean
-// up behind all sites and return no row; HoldBlobs and BlobKeys for backups.
+// Authenticate and SessionKey, which find the site of a key or session, as
+// EnsureAdminKey looks for a key's prefix, and EndSession; Ping, CheckSecret,
+// EnsureSite and Sites for the start and the command line; CreateSession,
+// ReleaseBlobs, ForgetBytes and ForgetIdempotencyKeys, which clean up behind all
+// sites and return no row of theirs; HoldBlobs and BlobKeys for backups.
 //
 // Methods return *neuroscreen.Error for what a caller must act on: the codes
 // that each names, and CodeUnavailable "database-unavailable" from all of them
@@ -107,6 +108,14 @@ func (s *Store) inTx(ctx context.Context, fn func(*tx) error) error {
 		return fn(t)
 	})
 	return classify(err)
+}
+
+// now is the time for comparisons that need no transaction.
+func (s *Store) now() time.Time {
+	if s.cfg.Now != nil {
+		return s.cfg.Now().UTC()
+	}
+	return time.Now().UTC()
 }
 
 // rows collects a query's rows by column name.

@@ -152,7 +152,7 @@ func (v ResultVersion) Result() (neuroscreen.Result, error) {
 const (
 	KindSegmentation = "segmentation.nii.gz"
 	KindPreview      = "preview.png"
-	KindReportHTML   = "report.html"
+	KindReading      = "reading.json"
 )
 
 // Visit is a scored scan of one person with its current result.
@@ -183,21 +183,33 @@ const (
 	OldestFirst CaseSort = "oldest"
 )
 
+// ReviewState selects cases by whether the current run was decided on.
+type ReviewState string
+
+const (
+	AnyReview    ReviewState = ""
+	OpenCases    ReviewState = "open"
+	DecidedCases ReviewState = "decided"
+)
+
 // CaseFilter selects a page of the worklist; nil fields do not filter.
 //
 // With Condition set, Flag and the order are those of that condition's score,
 // and only scored scans are listed; without, those of the worst score.
 type CaseFilter struct {
-	Flag           *neuroscreen.Flag
-	Condition      *neuroscreen.Condition
-	State          *neuroscreen.State
-	Scanner        *string
-	SubjectID      *string    // as posted
-	ReceivedFrom   *time.Time // inclusive
-	ReceivedBefore *time.Time // exclusive
-	Sort           CaseSort
-	Cursor         string // NextCursor of the page before; bound to Sort and Condition
-	Limit          int    // 50 when 0, at most 200
+	Flag            *neuroscreen.Flag
+	Condition       *neuroscreen.Condition
+	State           *neuroscreen.State
+	Scanner         *string
+	SubjectID       *string // as posted
+	AccessionNumber *string // as posted
+	ScanID          *uuid.UUID
+	Review          ReviewState
+	ReceivedFrom    *time.Time // inclusive
+	ReceivedBefore  *time.Time // exclusive
+	Sort            CaseSort
+	Cursor          string // NextCursor of the page before; bound to Sort and Condition
+	Limit           int    // 50 when 0, at most 200
 }
 
 // CaseRow is one line of the worklist: every scan is a case, refused and
@@ -216,7 +228,67 @@ type CaseRow struct {
 	Flag            *neuroscreen.Flag
 	Condition       *neuroscreen.Condition
 	LikelihoodRatio *float64
+	Why             string               // that score in one line
+	Quality         *neuroscreen.Verdict // nil while the scan is not scored
+	Run             int
 	ResultVersion   int
+
+	// Who has it open now; nil for nobody.
+	HeldBy    *uuid.UUID
+	Holder    string // name of that key
+	HeldSince *time.Time
+	HeldUntil *time.Time
+
+	// The last decision on the current run; nil for none.
+	Decision  *Decision
+	DecidedBy string // name of the key
+	DecidedAt *time.Time
+}
+
+// CaseCounts are numbers of open cases, each at most 1,000.
+type CaseCounts struct {
+	Flagged, Review, Ended, Running, NothingFound, Abstained int
+	Changed                                                  *time.Time // nil without cases
+}
+
+// Decision on a case.
+type Decision string
+
+const (
+	Accept Decision = "accept"
+	Amend  Decision = "amend"
+	Reject Decision = "reject"
+)
+
+// NewReview is a decision as it is made. Run and Seen say what the reader had
+// before him: the run of the scan and how many decisions on it.
+type NewReview struct {
+	Decision Decision
+	Comment  string
+	Excluded []string // structures that are not to be used
+	Run      int
+	Seen     int
+}
+
+// ReviewRecord is a decision that was made.
+type ReviewRecord struct {
+	Seq           int
+	Run           int
+	ResultVersion int
+	Decision      Decision
+	Comment       string
+	Excluded      []string
+	KeyID         uuid.UUID
+	By            string // name of the key
+	At            time.Time
+}
+
+// Hold is who has a case open.
+type Hold struct {
+	KeyID uuid.UUID
+	By    string // name of the key
+	Since time.Time
+	Until time.Time
 }
 
 // CasePage is one page; NextCursor is "" on the last.

@@ -1,0 +1,147 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"time"
+
+	"neuroscreen"
+	"neuroscreen/internal/nifti"
+	"neuroscreen/internal/store"
+)
+
+// maxShown bounds a volume that is made ready for the viewer: a head of half a
+// millimetre fits.
+const maxShown = 512 * 512 * 512
+
+// GetImage reads the stored scan and writes it anew, with the affine that the
+// analysis used: a viewer may otherwise prefer another of the header's two and
+// show the labels beside the anatomy.
+func (s *Server) GetImage(ctx context.Context, req GetImageRequestObject) (GetImageResponseObject, error) {
+	rec, err := s.cfg.Store.Scan(ctx, siteID(ctx), req.ScanID)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.audit(ctx, scanObject(req.ScanID), ""); err != nil {
+		return nil, err
+	}
+	tag := etag(rec.SHA256+"-image", false)
+	if notModified(ctx, tag) {
+		return notModifiedResponse{tag}, nil
+	}
+	select {
+	case s.showing <- struct{}{}:
+		defer func() { <-s.showing }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	geometry, voxels, err := s.voxels(ctx, rec)
+	if err != nil {
+		return nil, err
+	}
+	return imageResponse{s, tag, geometry, voxels}, nil
+}
+
+// voxels reads the first volume of a scan.
+func (s *Server) voxels(ctx context.Context, rec store.ScanRecord) (nifti.Geometry, []int16, error) {
+	none := nifti.Geometry{}
+	blob, err := s.cfg.Blobs.Open(ctx, rec.BlobKey)
+	if err != nil {
+		return none, nil, fmt.Errorf("scan %s: %v", rec.ID, err) // ours, not the client's
+	}
+	defer blob.Close()
+	var rd *nifti.Reader
+	if rec.HeaderBlobKey == "" {
+		rd, err = nifti.NewReader(blob, s.cfg.Limits.Image)
+	} else {
+		header, openErr := s.cfg.Blobs.Open(ctx, rec.HeaderBlobKey)
+		if openErr != nil {
+			return none, nil, fmt.Errorf("header of scan %s: %v", rec.ID, openErr)
+		}
+		defer header.Close()
+		rd, err = nifti.NewPairReader(header, blob, s.cfg.Limits.Image)
+	}
+	if err != nil {
+		return none, nil, cannotShow(err)
+	}
+	defer rd.Close()
+	h := rd.Header()
+	if h.VolumeLen() > maxShown {
+		return none, nil, neuroscreen.Errorf(neuroscreen.CodeUnprocessable, "too-many-voxels", "the image is too large to be shown in a browser")
+	}
+	data := make([]float32, h.VolumeLen())
+	if err := rd.Next(data); err != nil {
+		return none, nil, cannotShow(err)
+	}
+	shape := h.Shape3()
+	return nifti.Geometry{Shape: shape[:], Affine: h.Affine, Code: 1}, sixteenBits(data), nil
+}
+
+// cannotShow: the file's fault is said, the disk's is ours.
+func cannotShow(err error) error {
+	if e, ok := errors.AsType[*nifti.Error](err); ok {
+		return imageError(e)
+	}
+	return fmt.Errorf("read a scan: %v", err)
+}
+
+// sixteenBits keeps whole numbers that fit as they are, because a reader knows
+// the scanner's grey values, and spreads others over the range. What is not
+// finite becomes 0.
+func sixteenBits(data []float32) []int16 {
+	lo, hi, whole := float32(math.Inf(1)), float32(math.Inf(-1)), true
+	for _, v := range data {
+		if v-v != 0 {
+			continue
+		}
+		lo, hi = min(lo, v), max(hi, v)
+		whole = whole && v == float32(int32(v))
+	}
+	offset, scale := float32(0), float32(1)
+	if !whole || lo < math.MinInt16 || hi > math.MaxInt16 {
+		const top = 4095
+		offset, scale = lo, 0
+		if hi > lo {
+			scale = top / (hi - lo)
+		}
+	}
+	out := make([]int16, len(data))
+	for n, v := range data {
+		if v-v == 0 {
+			out[n] = int16(math.Round(float64((v - offset) * scale)))
+		}
+	}
+	return out
+}
+
+type imageResponse struct {
+	s        *Server
+	tag      string
+	geometry nifti.Geometry
+	voxels   []int16
+}
+
+func (i imageResponse) VisitGetImageResponse(w http.ResponseWriter) error {
+	h := w.Header()
+	h.Set("Content-Type", "application/gzip")
+	setCaching(h, i.tag)
+	w.WriteHeader(http.StatusOK)
+	if err := nifti.Write(steady{w, i.s.cfg.Limits.WriteIdle}, i.geometry, i.voxels); err != nil {
+		panic(http.ErrAbortHandler) // the client must not take a part for the whole
+	}
+	return nil
+}
+
+// steady gives each piece of a long answer its own time.
+type steady struct {
+	http.ResponseWriter
+	idle time.Duration
+}
+
+func (s steady) Write(p []byte) (int, error) {
+	http.NewResponseController(s.ResponseWriter).SetWriteDeadline(time.Now().Add(s.idle))
+	return s.ResponseWriter.Write(p)
+}

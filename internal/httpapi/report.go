@@ -1,0 +1,146 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/google/uuid"
+
+	"neuroscreen/internal/report"
+	"neuroscreen/internal/store"
+)
+
+// A report is made when it is asked for, of what was stored with the result:
+// so it can name the subject as the site does, and show whether somebody has
+// decided on the result and how.
+
+func (s *Server) GetReport(ctx context.Context, req GetReportRequestObject) (GetReportResponseObject, error) {
+	r, err := s.report(ctx, req.ScanID, req.Params.Version, report.HTML)
+	if r == nil {
+		return nil, err
+	}
+	return r.(GetReportResponseObject), err
+}
+
+func (s *Server) GetReportPDF(ctx context.Context, req GetReportPDFRequestObject) (GetReportPDFResponseObject, error) {
+	r, err := s.report(ctx, req.ScanID, req.Params.Version, report.PDF)
+	if r == nil {
+		return nil, err
+	}
+	return r.(GetReportPDFResponseObject), err
+}
+
+func (s *Server) report(ctx context.Context, scanID uuid.UUID, version *int, write func(io.Writer, report.Page) error) (any, error) {
+	p, number, err := s.reportPage(ctx, scanID, version)
+	if err != nil {
+		return nil, s.explain(ctx, scanID, err)
+	}
+	if err := s.audit(ctx, scanObject(scanID), fmt.Sprintf("version %d", number)); err != nil {
+		return nil, err
+	}
+	var body bytes.Buffer
+	if err := write(&body, p); err != nil {
+		return nil, fmt.Errorf("report of scan %s: %w", scanID, err)
+	}
+	sum := sha256.Sum256(body.Bytes())
+	tag := etag(hex.EncodeToString(sum[:]), false)
+	if notModified(ctx, tag) {
+		return notModifiedResponse{tag}, nil
+	}
+	return reportResponse{tag, body.Bytes()}, nil
+}
+
+func (s *Server) reportPage(ctx context.Context, scanID uuid.UUID, version *int) (p report.Page, number int, err error) {
+	site := siteID(ctx)
+	var v store.ResultVersion
+	if version == nil {
+		v, err = s.cfg.Store.CurrentResult(ctx, site, scanID)
+	} else {
+		v, err = s.cfg.Store.ResultVersion(ctx, site, scanID, *version)
+	}
+	if err != nil {
+		return p, 0, err
+	}
+	result, err := v.Result()
+	if err != nil {
+		return p, 0, fmt.Errorf("stored result %s/%d: %w", v.ScanID, v.Version, err)
+	}
+	who, err := s.identities(ctx, []uuid.UUID{scanID})
+	if err != nil {
+		return p, 0, err
+	}
+	p = report.Page{Result: &result, Metadata: identified(v.Metadata, result.SubjectID, who[scanID]), Version: v.Version, Created: v.Created}
+	result.SubjectID = p.Metadata.SubjectID
+	if p.Preview, err = s.derivedBytes(ctx, scanID, v.Version, store.KindPreview); err != nil {
+		return p, 0, err
+	}
+	reading, err := s.derivedBytes(ctx, scanID, v.Version, store.KindReading)
+	if err != nil {
+		return p, 0, err
+	}
+	if reading != nil {
+		if err := json.Unmarshal(reading, &p.Reading); err != nil {
+			return p, 0, fmt.Errorf("reading of scan %s: %w", scanID, err)
+		}
+	}
+	decisions, err := s.cfg.Store.Reviews(ctx, site, scanID)
+	if err != nil {
+		return p, 0, err
+	}
+	for _, d := range decisions {
+		if d.ResultVersion == v.Version {
+			shown := reviewOf(ctx, d)
+			p.Review = &report.Review{Decision: string(d.Decision), By: d.By, At: d.At, Comment: shown.Comment, Excluded: d.Excluded}
+		}
+	}
+	return p, v.Version, nil
+}
+
+// derivedBytes reads a small derived file whole; nil when the result, made by
+// an earlier release, has none.
+func (s *Server) derivedBytes(ctx context.Context, scanID uuid.UUID, version int, kind string) ([]byte, error) {
+	file, err := s.cfg.Store.DerivedFile(ctx, siteID(ctx), scanID, version, kind)
+	if isNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	blob, err := s.cfg.Blobs.Open(ctx, file.BlobKey)
+	if err != nil {
+		return nil, fmt.Errorf("derived file %s of scan %s: %v", kind, scanID, err)
+	}
+	defer blob.Close()
+	return io.ReadAll(blob)
+}
+
+type reportResponse struct {
+	tag  string
+	body []byte
+}
+
+func (r reportResponse) VisitGetReportResponse(w http.ResponseWriter) error {
+	w.Header().Set("Content-Security-Policy", stylePolicy(r.body))
+	return r.visit(w, "text/html; charset=utf-8")
+}
+
+func (r reportResponse) VisitGetReportPDFResponse(w http.ResponseWriter) error {
+	w.Header().Set("Content-Disposition", "inline; filename=report.pdf")
+	return r.visit(w, "application/pdf")
+}
+
+func (r reportResponse) visit(w http.ResponseWriter, mediaType string) error {
+	h := w.Header()
+	h.Set("Content-Type", mediaType)
+	h.Set("Content-Length", fmt.Sprint(len(r.body)))
+	setCaching(h, r.tag)
+	w.WriteHeader(http.StatusOK)
+	_, err := w.Write(r.body)
+	return err
+}

@@ -1,0 +1,318 @@
+package httpapi
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"neuroscreen"
+	"neuroscreen/internal/nifti"
+	"neuroscreen/internal/store"
+)
+
+func (e *env) json(method, path, key, body string) *answer {
+	e.Helper()
+	return e.do(method, path, key, withBody("application/json", []byte(body)))
+}
+
+func (e *env) list(query, key string) []Case {
+	e.Helper()
+	var list CaseList
+	a := e.do("GET", "/v1/cases"+query, key)
+	a.want(200, "")
+	a.json(&list)
+	return list.Cases
+}
+
+func TestReview(t *testing.T) {
+	e := setup(t)
+	key := e.a.keys[clinician]
+	scan := e.upload(&e.a, "SUBJ-17", 1)
+	at := "/v1/cases/" + scan.ID.String()
+	e.json("POST", at+"/review", key, `{"decision":"accept","run":1,"seen":0}`).want(409, "scan-running")
+	e.finish(scan.ID, scoredOutcome(neuroscreen.FlagFlagged))
+
+	for name, tt := range map[string]struct {
+		body, typ, field string
+		status           int
+	}{
+		"reject without a word":       {`{"decision":"reject","run":1,"seen":0}`, "missing-field", "comment", 400},
+		"amend with blanks":           {`{"decision":"amend","comment":"  ","run":1,"seen":0}`, "missing-field", "comment", 400},
+		"accept and leave out":        {`{"decision":"accept","excluded":["Left-Hippocampus"],"run":1,"seen":0}`, "invalid-value", "excluded", 400},
+		"leave out what is not there": {`{"decision":"amend","comment":"x","excluded":["Left-Liver"],"run":1,"seen":0}`, "invalid-value", "excluded", 400},
+		"an unknown decision":         {`{"decision":"maybe","run":1,"seen":0}`, "invalid-value", "decision", 400},
+		"another run":                 {`{"decision":"accept","run":2,"seen":0}`, "result-changed", "", 409},
+		"a decision not there":        {`{"decision":"accept","run":1,"seen":1}`, "reviewed-meanwhile", "", 409},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := e.in(t).json("POST", at+"/review", key, tt.body)
+			a.want(tt.status, tt.typ)
+			if val(a.problem.Field) != tt.field {
+				t.Errorf("field %q, want %q", val(a.problem.Field), tt.field)
+			}
+		})
+	}
+	if open := e.list("?review=open", key); len(open) != 1 || open[0].Decision != nil {
+		t.Errorf("open: %+v", open)
+	}
+
+	a := e.json("POST", at+"/review", key, `{"decision":"amend","comment":"label of Mrs Miller runs into the choroid plexus","excluded":["Left-Hippocampus"],"run":1,"seen":0}`)
+	a.want(201, "")
+	// A second reader who opened the case before must not decide unknowingly.
+	e.json("POST", at+"/review", e.a.keys[admin], `{"decision":"accept","run":1,"seen":0}`).want(409, "reviewed-meanwhile")
+	e.json("POST", at+"/review", e.a.keys[admin], `{"decision":"reject","comment":"motion","run":1,"seen":1}`).want(201, "")
+
+	var history ReviewList
+	a = e.do("GET", at+"/review", key)
+	a.json(&history)
+	if len(history.Reviews) != 2 || history.Reviews[0].Decision != "amend" || !history.Reviews[0].Mine || history.Reviews[1].By != "admin" ||
+		history.Reviews[1].Mine || history.Reviews[0].Excluded[0] != "Left-Hippocampus" || history.Reviews[0].ResultVersion != 1 {
+		t.Errorf("history: %s", a.body)
+	}
+	if strings.Contains(string(e.do("GET", at+"/review", e.a.keys[researcher]).body), "Miller") {
+		t.Error("a researcher reads the comment")
+	}
+	decided := e.list("?review=decided", key)
+	if len(decided) != 1 || decided[0].Decision == nil || decided[0].Decision.Decision != "reject" || decided[0].Decision.By != "admin" {
+		t.Errorf("decided: %+v", decided)
+	}
+	if n := len(e.list("?review=open", key)); n != 0 {
+		t.Errorf("%d cases open", n)
+	}
+
+	// A new result is to be decided on anew; the history stays.
+	e.json("PATCH", "/v1/scans/"+scan.ID.String(), key, `{"age_years":70}`).want(200, "")
+	e.finish(scan.ID, scoredOutcome(neuroscreen.FlagNone))
+	if open := e.list("?review=open", key); len(open) != 1 || open[0].Run != 2 || open[0].Decision != nil {
+		t.Errorf("open after a correction: %+v", open)
+	}
+	e.do("GET", at+"/review", key).json(&history)
+	if len(history.Reviews) != 2 {
+		t.Errorf("%d decisions left", len(history.Reviews))
+	}
+	e.json("POST", at+"/review", key, `{"decision":"accept","run":2,"seen":0}`).want(201, "")
+
+	trail := string(e.do("GET", "/v1/audit?scan_id="+scan.ID.String(), e.a.keys[admin]).body)
+	for _, action := range []string{"case.amend", "case.reject", "case.accept"} {
+		if !strings.Contains(trail, action) {
+			t.Errorf("%s is not in the trail", action)
+		}
+	}
+	if strings.Contains(trail, "Miller") {
+		t.Error("the trail holds the comment")
+	}
+	if strings.Contains(e.log.String(), "Miller") {
+		t.Error("the log holds the comment")
+	}
+
+	e.do("DELETE", "/v1/scans/"+scan.ID.String(), e.a.keys[admin]).want(204, "")
+}
+
+func TestRefusedCasesAreDecidedOnToo(t *testing.T) {
+	e := setup(t)
+	scan := e.upload(&e.a, "S", 1)
+	e.finish(scan.ID, store.Outcome{State: neuroscreen.Refused, Reasons: []neuroscreen.Reason{{Code: "not-a-brain", Text: "this is not a brain"}}})
+	key := e.a.keys[clinician]
+	if c := e.list("?review=open", key); len(c) != 1 || c[0].Why != "this is not a brain" {
+		t.Errorf("%+v", c)
+	}
+	e.json("POST", "/v1/cases/"+scan.ID.String()+"/review", key, `{"decision":"accept","run":1,"seen":0}`).want(201, "")
+	if c := e.list("?review=open", key); len(c) != 0 {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestHold(t *testing.T) {
+	e := setup(t)
+	scan := e.upload(&e.a, "S", 1)
+	e.finish(scan.ID, scoredOutcome(neuroscreen.FlagFlagged))
+	at := "/v1/cases/" + scan.ID.String()
+	one, two := e.a.keys[clinician], e.a.keys[admin]
+
+	var hold Hold
+	a := e.json("PUT", at+"/hold", one, `{}`)
+	a.want(200, "")
+	a.json(&hold)
+	if !hold.Mine || hold.By != "clinician" || hold.Until.Sub(hold.Since) != holdFor {
+		t.Errorf("hold: %s", a.body)
+	}
+	e.json("PUT", at+"/hold", one, `{}`).want(200, "") // goes on
+	a = e.json("PUT", at+"/hold", two, `{}`)
+	a.want(409, "case-held")
+	if !strings.HasPrefix(val(a.problem.Detail), "clinician has had this case open since") {
+		t.Errorf("detail %q", val(a.problem.Detail))
+	}
+	if c := e.list("", two)[0]; c.Held == nil || c.Held.Mine || c.Held.By != "clinician" {
+		t.Errorf("case %+v", c.Held)
+	}
+	e.json("POST", at+"/review", two, `{"decision":"accept","run":1,"seen":0}`).want(409, "case-held")
+	e.do("DELETE", at+"/hold", two).want(204, "") // not his
+	e.json("POST", at+"/review", two, `{"decision":"accept","run":1,"seen":0}`).want(409, "case-held")
+
+	e.json("PUT", at+"/hold", two, `{"take_over":true}`).want(200, "")
+	e.json("POST", at+"/review", one, `{"decision":"accept","run":1,"seen":0}`).want(409, "case-held")
+	e.do("DELETE", at+"/hold", two).want(204, "")
+	e.json("POST", at+"/review", one, `{"decision":"accept","run":1,"seen":0}`).want(201, "")
+	if c := e.list("", two)[0]; c.Held != nil {
+		t.Errorf("still held: %+v", c.Held)
+	}
+}
+
+func TestSearchCases(t *testing.T) {
+	e := setup(t)
+	e.upload(&e.a, "one", 1)
+	e.post(&e.a, []part{{name: "metadata", body: metadata(map[string]any{"subject_id": "two", "accession_number": "ACC-99"})}, {name: "scan", body: image(t, 2)}})
+	for body, want := range map[string]string{`{"subject_id":"one"}`: "one", `{"accession_number":"ACC-99"}`: "two", `{"subject_id":"three"}`: "", `{"subject_id":"one","accession_number":"ACC-99"}`: ""} {
+		a := e.json("POST", "/v1/cases/search", e.a.keys[clinician], body)
+		a.want(200, "")
+		var list CaseList
+		a.json(&list)
+		got := ""
+		for _, c := range list.Cases {
+			got += c.SubjectID
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", body, got, want)
+		}
+	}
+}
+
+func TestCaseStream(t *testing.T) {
+	e := setup(t, func(c *Config) { c.StreamFor = 10 * time.Second })
+	res, err := e.client.Do(e.request("GET", "/v1/cases/events", e.a.keys[clinician]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	lines := bufio.NewScanner(res.Body)
+	next := func() (c CaseCounts) {
+		t.Helper()
+		for lines.Scan() {
+			if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+				if err := json.Unmarshal([]byte(data), &c); err != nil {
+					t.Fatal(err)
+				}
+				return c
+			}
+		}
+		t.Fatal("the stream ended: ", lines.Err())
+		return c
+	}
+	if c := next(); c.Running != 0 || c.ChangedAt != nil {
+		t.Errorf("at first %+v", c)
+	}
+	scan := e.upload(&e.a, "S", 1)
+	if c := next(); c.Running != 1 {
+		t.Errorf("after an upload %+v", c)
+	}
+	e.upload(&e.b, "S", 2) // another site's: nothing is said
+	w := e.take(scan.ID)
+	w.finish(scoredOutcome(neuroscreen.FlagFlagged))
+	c := next()
+	for c.Running == 1 {
+		c = next() // stages
+	}
+	if c.Flagged != 1 || c.Running != 0 {
+		t.Errorf("once it is scored %+v", c)
+	}
+}
+
+// TestImage: what the viewer gets has the posted voxels on the posted grid.
+func TestImage(t *testing.T) {
+	e := setup(t)
+	scan := e.upload(&e.a, "S", 7)
+	a := e.do("GET", "/v1/scans/"+scan.ID.String()+"/image.nii.gz", e.a.keys[clinician])
+	a.want(200, "")
+	got, err := nifti.Decode(bytes.NewReader(a.body), nifti.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := nifti.Decode(bytes.NewReader(image(t, 7)), nifti.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fmt.Sprint(got.Shape) != fmt.Sprint(want.Shape) || got.Affine != want.Affine || fmt.Sprint(got.Data) != fmt.Sprint(want.Data) {
+		t.Errorf("shape %v, affine %v; want %v, %v", got.Shape, got.Affine, want.Shape, want.Affine)
+	}
+	e.do("GET", "/v1/scans/"+scan.ID.String()+"/image.nii.gz", e.a.keys[clinician], header("If-None-Match", a.header.Get("ETag"))).want(304, "")
+}
+
+func TestSixteenBits(t *testing.T) {
+	nan := float32(math.NaN())
+	for _, tt := range []struct {
+		in   []float32
+		want []int16
+	}{
+		{[]float32{-3, 0, 700}, []int16{-3, 0, 700}},
+		{[]float32{0, 0.5, 1}, []int16{0, 2048, 4095}},
+		{[]float32{0, 40950, nan}, []int16{0, 4095, 0}},
+		{[]float32{0.5, 0.5}, []int16{0, 0}},
+	} {
+		if got := sixteenBits(tt.in); fmt.Sprint(got) != fmt.Sprint(tt.want) {
+			t.Errorf("%v: %v, want %v", tt.in, got, tt.want)
+		}
+	}
+}
+
+// TestReportsShowTheDecision: a reader of the record must see whether, and how,
+// somebody decided.
+func TestReportsShowTheDecision(t *testing.T) {
+	e := setup(t)
+	key := e.a.keys[clinician]
+	scan := e.upload(&e.a, "SUBJ-17", 1)
+	e.finish(scan.ID, scoredOutcome(neuroscreen.FlagFlagged))
+	at := "/v1/scans/" + scan.ID.String()
+	a := e.do("GET", at+"/report.html", key)
+	a.want(200, "")
+	for _, want := range []string{"SUBJ-17", "Not reviewed", "A cohort of this test."} {
+		if !strings.Contains(string(a.body), want) {
+			t.Errorf("the report lacks %q", want)
+		}
+	}
+	if policy := a.header.Get("Content-Security-Policy"); !strings.Contains(policy, "style-src 'sha256-") || strings.Contains(policy, "unsafe") || strings.Contains(string(a.body), " style=") {
+		t.Errorf("policy %q", policy)
+	}
+	e.do("GET", at+"/report.html", key, header("If-None-Match", a.header.Get("ETag"))).want(304, "")
+	e.json("POST", "/v1/cases/"+scan.ID.String()+"/review", key, `{"decision":"reject","comment":"labels beside the anatomy","run":1,"seen":0}`).want(201, "")
+	a = e.do("GET", at+"/report.html", key, header("If-None-Match", a.header.Get("ETag")))
+	a.want(200, "")
+	for _, want := range []string{"Rejected", "clinician", "labels beside the anatomy"} {
+		if !strings.Contains(string(a.body), want) {
+			t.Errorf("the report lacks %q", want)
+		}
+	}
+	if a := e.do("GET", at+"/report.pdf", key); a.status != 200 || !bytes.HasPrefix(a.body, []byte("%PDF-")) {
+		t.Errorf("PDF: %d, %.20q", a.status, a.body)
+	}
+}
+
+// TestPolicies: no page may run or take anything from elsewhere.
+func TestPolicies(t *testing.T) {
+	e := setup(t)
+	for _, path := range []string{"/", "/docs", "/problems/csrf", "/assets/main-1.js", "/healthz"} {
+		a := e.do("GET", path, "")
+		policy := a.header.Get("Content-Security-Policy")
+		if !strings.HasPrefix(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") || strings.Contains(policy, "http") {
+			t.Errorf("%s: %q", path, policy)
+		}
+	}
+	for _, path := range []string{"/docs", "/problems/csrf"} {
+		if a := e.do("GET", path, ""); bytes.Contains(a.body, []byte(" style=")) {
+			t.Errorf("%s has a style that its policy forbids", path)
+		}
+	}
+}
+
+func TestWithoutPages(t *testing.T) {
+	e := setup(t, func(c *Config) { c.Pages = nil })
+	a := e.do("GET", "/", "")
+	if a.want(200, ""); !strings.Contains(string(a.body), "make build") {
+		t.Errorf("%s", a.body)
+	}
+	e.do("GET", "/assets/main-1.js", "").want(404, "not-found")
+}

@@ -1,0 +1,5 @@
+package report
+
+import "io"
+
+func PDF(w io.Writer, p Page) error { return nil }
