@@ -157,6 +157,36 @@ func (e ListCasesParamsReview) Valid() bool {
 	}
 }
 
+// Defines values for ListCasesParamsGroup.
+const (
+	ListCasesParamsGroupCancelled ListCasesParamsGroup = "cancelled"
+	ListCasesParamsGroupClear     ListCasesParamsGroup = "clear"
+	ListCasesParamsGroupEnded     ListCasesParamsGroup = "ended"
+	ListCasesParamsGroupFlagged   ListCasesParamsGroup = "flagged"
+	ListCasesParamsGroupReview    ListCasesParamsGroup = "review"
+	ListCasesParamsGroupRunning   ListCasesParamsGroup = "running"
+)
+
+// Valid indicates whether the value is a known member of the ListCasesParamsGroup enum.
+func (e ListCasesParamsGroup) Valid() bool {
+	switch e {
+	case ListCasesParamsGroupCancelled:
+		return true
+	case ListCasesParamsGroupClear:
+		return true
+	case ListCasesParamsGroupEnded:
+		return true
+	case ListCasesParamsGroupFlagged:
+		return true
+	case ListCasesParamsGroupReview:
+		return true
+	case ListCasesParamsGroupRunning:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ListCasesParamsSort.
 const (
 	Newest ListCasesParamsSort = "newest"
@@ -541,6 +571,9 @@ type Reading struct {
 	Norms  []string       `json:"norms"`
 	Schema ReadingSchema  `json:"schema"`
 	Scores []ScoreInWords `json:"scores"`
+
+	// Structures Of the label map
+	Structures []Structure `json:"structures,omitempty"`
 }
 
 // ReadingSchema defines model for Reading.Schema.
@@ -645,8 +678,12 @@ type Score = neuroscreen.Score
 
 // ScoreInWords defines model for ScoreInWords.
 type ScoreInWords struct {
-	Cohort string `json:"cohort"`
-	Limits string `json:"limits"`
+	Cohort   string `json:"cohort"`
+	Evidence string `json:"evidence"`
+
+	// Headline What the flag asks of a reader
+	Headline string `json:"headline"`
+	Limits   string `json:"limits"`
 
 	// Model Name of the score's model and of its card
 	Model       string `json:"model"`
@@ -654,6 +691,10 @@ type ScoreInWords struct {
 
 	// Reasons What each measurement did to the likelihood ratio
 	Reasons []string `json:"reasons"`
+
+	// Text Likelihood ratio, interval, prior and posterior in words
+	Text  string `json:"text"`
+	Title string `json:"title"`
 
 	// Uncertain What is missing, doubtful or out of sight
 	Uncertain []string `json:"uncertain"`
@@ -747,6 +788,24 @@ type StageTime = neuroscreen.StageTime
 // State defines model for State.
 type State = neuroscreen.State
 
+// Structure defines model for Structure.
+type Structure struct {
+	// Colour Example: #dcd814
+	Colour string `json:"colour"`
+
+	// Label Example: 17
+	Label int `json:"label"`
+
+	// Name Example: Hippocampus
+	Name string `json:"name"`
+
+	// Side left, right or empty
+	Side string `json:"side"`
+
+	// Structure Example: Left-Hippocampus
+	Structure string `json:"structure"`
+}
+
 // SubjectID The site's own identifier of the person
 type SubjectID = string
 
@@ -825,10 +884,13 @@ type ListCasesParams struct {
 	// ReceivedTo Received on this day or before, UTC
 	ReceivedTo *Date `form:"received_to,omitempty" json:"received_to,omitempty"`
 
-	// Review Whether somebody has decided on the current result; both if not given
+	// Review Whether somebody has decided on the current result; both if not given. Cancelled scans wait for no decision and are not open.
 	Review *ListCasesParamsReview `form:"review,omitempty" json:"review,omitempty"`
-	Sort   *ListCasesParamsSort   `form:"sort,omitempty" json:"sort,omitempty"`
-	Limit  *Limit                 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Group Groups of the default order: ended is failed or refused, clear is nothing found or abstained
+	Group *ListCasesParamsGroup `form:"group,omitempty" json:"group,omitempty"`
+	Sort  *ListCasesParamsSort  `form:"sort,omitempty" json:"sort,omitempty"`
+	Limit *Limit                `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Cursor `next_cursor` of the page before
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
@@ -836,6 +898,9 @@ type ListCasesParams struct {
 
 // ListCasesParamsReview defines parameters for ListCases.
 type ListCasesParamsReview string
+
+// ListCasesParamsGroup defines parameters for ListCases.
+type ListCasesParamsGroup string
 
 // ListCasesParamsSort defines parameters for ListCases.
 type ListCasesParamsSort string
@@ -3194,6 +3259,18 @@ func NewListCasesRequest(server string, params *ListCasesParams) (*http.Request,
 		if params.Review != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "review", *params.Review, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Group != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "group", *params.Group, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {

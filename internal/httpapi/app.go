@@ -73,6 +73,9 @@ func (s *Server) GetHome(ctx context.Context, _ GetHomeRequestObject) (GetHomeRe
 	if s.pages.index == nil {
 		return htmlPage(noPages), nil
 	}
+	if s.cfg.Login != nil {
+		return appPage(bytes.Replace(s.pages.index, []byte("<body>"), []byte("<body data-provider>"), 1)), nil
+	}
 	return appPage(s.pages.index), nil
 }
 

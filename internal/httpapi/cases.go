@@ -17,7 +17,7 @@ func (s *Server) ListCases(ctx context.Context, req ListCasesRequestObject) (Lis
 	}
 	f := store.CaseFilter{
 		Flag: p.Flag, Condition: p.Condition, State: p.State, Scanner: p.Scanner, SubjectID: p.SubjectID,
-		Review: store.ReviewState(val(p.Review)), Sort: store.CaseSort(val(p.Sort)), Cursor: val(p.Cursor), Limit: val(p.Limit),
+		Review: store.ReviewState(val(p.Review)), Group: string(val(p.Group)), Sort: store.CaseSort(val(p.Sort)), Cursor: val(p.Cursor), Limit: val(p.Limit),
 	}
 	if f.Sort == "" {
 		f.Sort = store.WorstFirst

@@ -47,7 +47,7 @@ const curveStep = 2
 // reading draws the reference of every structure over age and puts the scores
 // in words.
 func (e *Engine) reading(r *neuroscreen.Result, f model.Features) (report.Reading, error) {
-	out := report.Reading{Schema: report.ReadingSchema, Curves: []report.Curve{}, Scores: []report.ScoreInWords{}, Norms: aboutNorms}
+	out := report.Reading{Schema: report.ReadingSchema, Structures: report.Structures(), Curves: []report.Curve{}, Scores: []report.ScoreInWords{}, Norms: aboutNorms}
 	for _, v := range r.Volumes {
 		if v.ExpectedMM3 == nil {
 			continue // out of the norm's range: the result says so
@@ -66,15 +66,13 @@ func (e *Engine) reading(r *neuroscreen.Result, f model.Features) (report.Readin
 	for _, c := range e.models.Cards() {
 		cards[c.Name] = c
 	}
-	for _, s := range r.Scores {
-		words := report.ScoreInWords{Model: s.Model}
-		if card, ok := cards[s.Model]; ok {
-			var err error
-			if words, err = shortCard(card); err != nil {
+	for n, words := range report.InWords(r.Scores) {
+		if card, ok := cards[words.Model]; ok {
+			if err := shortCard(&words, card); err != nil {
 				return out, err
 			}
 		}
-		x := s.Explanation
+		x := r.Scores[n].Explanation
 		words.Reasons, words.WouldChange, words.Uncertain = listed(x.Reasons), listed(x.WouldChange), listed(x.Uncertain)
 		out.Scores = append(out.Scores, words)
 	}
@@ -96,7 +94,7 @@ var aboutNorms = []string{
 }
 
 // shortCard brings a model's card to the lines that fit beside its score.
-func shortCard(c model.Card) (report.ScoreInWords, error) {
+func shortCard(words *report.ScoreInWords, c model.Card) error {
 	var body struct {
 		TrainedOn struct {
 			Cohort, Age, Country, Scanner string
@@ -111,7 +109,7 @@ func shortCard(c model.Card) (report.ScoreInWords, error) {
 		Limits []string `json:"limits"`
 	}
 	if err := json.Unmarshal(c.Body, &body); err != nil {
-		return report.ScoreInWords{}, fmt.Errorf("card of %s: %w", c.Name, err)
+		return fmt.Errorf("card of %s: %w", c.Name, err)
 	}
 	on, p := body.TrainedOn, body.Performance
 	cohort := fmt.Sprintf("%s; %d with the condition, %d without", strings.TrimPrefix(on.Cohort, "none: "), on.Cases, on.Controls)
@@ -127,7 +125,8 @@ func shortCard(c model.Card) (report.ScoreInWords, error) {
 	case p.AUCIfNormal > 0:
 		performance = fmt.Sprintf("AUC %.2f; %s", p.AUCIfNormal, p.Validation)
 	}
-	return report.ScoreInWords{Model: c.Name, Cohort: sentence(cohort), Performance: sentence(performance), Limits: sentence("limits: " + strings.Join(body.Limits, "; "))}, nil
+	words.Cohort, words.Performance, words.Limits = sentence(cohort), sentence(performance), sentence("limits: "+strings.Join(body.Limits, "; "))
+	return nil
 }
 
 func sentence(s string) string {

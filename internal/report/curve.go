@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"neuroscreen"
+	"neuroscreen/internal/words"
 )
 
 // Size of a curve's drawing, in CSS px of its own coordinates.
@@ -88,12 +89,12 @@ func moveOrLine(n int) string {
 
 func curveTitle(structure string) string {
 	if name, ok := strings.CutPrefix(structure, "Left-"); ok {
-		return plainName(name) + ", left"
+		return words.Structure(name) + ", left"
 	}
 	if name, ok := strings.CutPrefix(structure, "Right-"); ok {
-		return plainName(name) + ", right"
+		return words.Structure(name) + ", right"
 	}
-	return plainName(structure)
+	return words.Structure(structure)
 }
 
 // niceStep rounds up to 1, 2 or 5 times a power of ten.

@@ -14,6 +14,7 @@ import (
 
 	"neuroscreen"
 	"neuroscreen/internal/anatomy"
+	"neuroscreen/internal/words"
 )
 
 // Page is what a report shows: one result, and what the result alone does not
@@ -49,7 +50,7 @@ var page = template.Must(template.New("report").Funcs(template.FuncMap{
 	"plain":      func(digits int, v float64) string { return signed(v, digits) },
 	"percentile": func(v *float64) string { return optional(v, percentile) },
 	"outlying":   func(v *neuroscreen.Volume) string { return Outlying(*v) },
-	"name":       plainName,
+	"name":       words.Structure,
 	"ratio":      func(v any) string { return ratio(number(v)) },
 	"percent":    func(v any) string { return percent(number(v)) },
 }).Parse(pageHTML))
@@ -334,7 +335,7 @@ func pairs(volumes []neuroscreen.Volume) (both []pairView, singles []*neuroscree
 		if !seen {
 			i = len(both)
 			at[name] = i
-			both = append(both, pairView{Name: plainName(name)})
+			both = append(both, pairView{Name: words.Structure(name)})
 		}
 		if s.Side == anatomy.Left {
 			both[i].Left = vol
@@ -368,21 +369,6 @@ func compare(a, b float64) int {
 	return 0
 }
 
-// plainName makes a FreeSurfer name readable.
-func plainName(name string) string {
-	if n, ok := map[string]string{
-		"Inf-Lat-Vent": "Inferior lateral ventricle", "VentralDC": "Ventral diencephalon", "Accumbens-area": "Accumbens",
-		"CSF": "CSF outside the ventricles", "3rd-Ventricle": "3rd ventricle", "4th-Ventricle": "4th ventricle",
-	}[name]; ok {
-		return n
-	}
-	words := strings.ToLower(strings.NewReplacer("-", " ", "_", " ").Replace(name))
-	if words == "" {
-		return ""
-	}
-	return strings.ToUpper(words[:1]) + words[1:]
-}
-
 var indexNames = map[string]string{
 	"hippocampal_asymmetry_percent": "Hippocampal asymmetry 100 (R − L) / (R + L), %",
 	"hoc_left":                      "Hippocampal occupancy, left",
@@ -393,7 +379,7 @@ var indexNames = map[string]string{
 func indexOf(i neuroscreen.Index) indexView {
 	name, ok := indexNames[i.Name]
 	if !ok {
-		name = plainName(i.Name)
+		name = words.Structure(i.Name)
 	}
 	digits := 3
 	if strings.HasSuffix(i.Name, "_percent") {

@@ -1,5 +1,14 @@
 package report
 
+import (
+	"fmt"
+	"strings"
+
+	"neuroscreen"
+	"neuroscreen/internal/anatomy"
+	"neuroscreen/internal/words"
+)
+
 // ReadingSchema names the version of the Reading.
 const ReadingSchema = "neuroscreen.reading/1"
 
@@ -7,10 +16,31 @@ const ReadingSchema = "neuroscreen.reading/1"
 // was when the result was made: a later norm or model must not draw another
 // band round an old volume.
 type Reading struct {
-	Schema string         `json:"schema"`
-	Curves []Curve        `json:"curves"`
-	Scores []ScoreInWords `json:"scores"` // one for each score of the result, in its order
-	Norms  []string       `json:"norms"`  // cohort and limits of the reference values, a paragraph each
+	Schema     string         `json:"schema"`
+	Structures []Structure    `json:"structures"` // of the label map
+	Curves     []Curve        `json:"curves"`
+	Scores     []ScoreInWords `json:"scores"` // one for each score of the result, in its order
+	Norms      []string       `json:"norms"`  // cohort and limits of the reference values, a paragraph each
+}
+
+// Structure is how a label is called and drawn.
+type Structure struct {
+	Structure string `json:"structure"` // FreeSurfer name
+	Label     int    `json:"label"`
+	Name      string `json:"name"`   // without the side
+	Side      string `json:"side"`   // left, right, or "" for the midline
+	Colour    string `json:"colour"` // #rrggbb, light enough for a black ground
+}
+
+// Structures lists every label that the product draws.
+func Structures() []Structure {
+	out := make([]Structure, 0, len(anatomy.Structures)-1)
+	for _, s := range anatomy.Structures[1:] {
+		c := anatomyColour(s.Label)
+		bare := strings.TrimPrefix(strings.TrimPrefix(s.Name, "Left-"), "Right-")
+		out = append(out, Structure{s.Name, s.Label, words.Structure(bare), string(s.Side), fmt.Sprintf("#%02x%02x%02x", c.R, c.G, c.B)})
+	}
+	return out
 }
 
 // Curve is the reference interval of one structure over age, at the patient's
@@ -32,10 +62,30 @@ type CurvePoint struct {
 // model before believing it.
 type ScoreInWords struct {
 	Model       string   `json:"model"`
+	Title       string   `json:"title"`
+	Headline    string   `json:"headline"`
+	Text        string   `json:"text"`
+	Evidence    string   `json:"evidence"`
 	Reasons     []string `json:"reasons"`
 	WouldChange []string `json:"would_change"`
 	Uncertain   []string `json:"uncertain"`
 	Cohort      string   `json:"cohort"`      // on whom the model was fitted
 	Performance string   `json:"performance"` // how well it tells people apart that it never saw
 	Limits      string   `json:"limits"`      // when not to believe it
+}
+
+// InWords words the scores of a result; the first of a condition decides, the
+// others stand beside it.
+func InWords(scores []neuroscreen.Score) []ScoreInWords {
+	out := make([]ScoreInWords, len(scores))
+	decided := map[neuroscreen.Condition]bool{}
+	for n, s := range scores {
+		v := scoreOf(s, ScoreInWords{})
+		if decided[s.Condition] {
+			v = besideOf(s, ScoreInWords{})
+		}
+		decided[s.Condition] = true
+		out[n] = ScoreInWords{Model: s.Model, Title: v.Title, Headline: v.Headline, Text: v.Text, Evidence: v.Evidence}
+	}
+	return out
 }

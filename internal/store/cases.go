@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -131,6 +132,12 @@ func parseCursor(s string) (cursor, error) {
 	return c, err
 }
 
+// groups of the worklist, as it names them.
+var groups = map[string][]int{
+	"flagged": {sevFlagged}, "review": {sevReview}, "ended": {sevEnded}, "running": {sevRunning},
+	"clear": {sevNone, sevAbstained}, "cancelled": {sevCancelled},
+}
+
 // orders gives each sort its columns and the comparison that follows a cursor.
 var orders = map[CaseSort]struct{ by, after string }{
 	WorstFirst:  {"severity, received_at, scan_id", "(severity, received_at, scan_id) > (@severity, @at, @scan)"},
@@ -175,9 +182,20 @@ func (s *Store) Cases(ctx context.Context, siteID uuid.UUID, f CaseFilter) (Case
 	}
 	switch f.Review {
 	case OpenCases:
-		where += " AND decision IS NULL"
+		where += " AND decision IS NULL AND severity < 6"
 	case DecidedCases:
 		where += " AND decision IS NOT NULL"
+	}
+	if f.Group != "" {
+		g, ok := groups[f.Group]
+		if !ok {
+			return CasePage{}, neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "invalid-value", "group", "a group is flagged, review, ended, running, clear or cancelled")
+		}
+		// An equality where there is one, which an index continues with its order.
+		if and("severity = @group", "group", g[0]); len(g) > 1 {
+			where = strings.Replace(where, "severity = @group", "severity BETWEEN @group AND @group2", 1)
+			args["group2"] = g[1]
+		}
 	}
 	if f.ScanID != nil {
 		and("scan_id = @only", "only", *f.ScanID)

@@ -205,6 +205,7 @@ type CaseFilter struct {
 	AccessionNumber *string // as posted
 	ScanID          *uuid.UUID
 	Review          ReviewState
+	Group           string     // of the default order: flagged, review, ended, running, clear, cancelled
 	ReceivedFrom    *time.Time // inclusive
 	ReceivedBefore  *time.Time // exclusive
 	Sort            CaseSort

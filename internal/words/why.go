@@ -26,6 +26,9 @@ func Structure(name string) string {
 	}[name]; ok {
 		return n
 	}
+	if name == "" {
+		return ""
+	}
 	return upperFirst(strings.ToLower(strings.NewReplacer("-", " ", "_", " ").Replace(name)))
 }
 

@@ -942,10 +942,24 @@ export interface components {
         Reading: {
             /** @enum {string} */
             schema: "neuroscreen.reading/1";
+            /** @description Of the label map */
+            structures?: components["schemas"]["Structure"][];
             curves: components["schemas"]["Curve"][];
             scores: components["schemas"]["ScoreInWords"][];
             /** @description Cohort and limits of the reference values, a paragraph each */
             norms: string[];
+        };
+        Structure: {
+            /** @example Left-Hippocampus */
+            structure: string;
+            /** @example 17 */
+            label: number;
+            /** @example Hippocampus */
+            name: string;
+            /** @description left, right or empty */
+            side: string;
+            /** @example #dcd814 */
+            colour: string;
         };
         /** @description What healthy people of this sex and head size have, over age, in mm3 */
         Curve: {
@@ -966,6 +980,12 @@ export interface components {
         ScoreInWords: {
             /** @description Name of the score's model and of its card */
             model: string;
+            title: string;
+            /** @description What the flag asks of a reader */
+            headline: string;
+            /** @description Likelihood ratio, interval, prior and posterior in words */
+            text: string;
+            evidence: string;
             /** @description What each measurement did to the likelihood ratio */
             reasons: string[];
             /** @description The smallest change that would move the flag */
@@ -1697,8 +1717,10 @@ export interface operations {
                 received_from?: components["schemas"]["Date"];
                 /** @description Received on this day or before, UTC */
                 received_to?: components["schemas"]["Date"];
-                /** @description Whether somebody has decided on the current result; both if not given */
+                /** @description Whether somebody has decided on the current result; both if not given. Cancelled scans wait for no decision and are not open. */
                 review?: "open" | "decided";
+                /** @description Groups of the default order: ended is failed or refused, clear is nothing found or abstained */
+                group?: "flagged" | "review" | "ended" | "running" | "clear" | "cancelled";
                 sort?: "worst" | "newest" | "oldest";
                 limit?: components["parameters"]["Limit"];
                 /** @description `next_cursor` of the page before */

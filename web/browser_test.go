@@ -1,0 +1,409 @@
+package web_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"image"
+	"image/png"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
+	"neuroscreen/internal/config"
+	"neuroscreen/internal/pgtest"
+	"neuroscreen/internal/service"
+	"neuroscreen/web"
+)
+
+// startService runs the whole service on a database of its own and returns
+// its address and the admin key.
+func startService(t *testing.T) (url, key string) {
+	t.Helper()
+	if web.Pages() == nil {
+		t.Fatal("the pages are not built; make web does it, and make test first of all")
+	}
+	data := t.TempDir()
+	cfg := config.Server{
+		Storage: config.Storage{Data: data, DatabaseURL: config.Secret(pgtest.ConnString(t)), Site: "clinic"},
+		Role:    "both", Listen: "127.0.0.1:0", MaxUpload: 64 << 20, MaxImage: 1 << 30, BodyIdle: 30 * time.Second, Workers: 1, StopAfter: 10 * time.Second,
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	serving, ended := make(chan net.Addr, 1), make(chan error, 1)
+	var says lockedBuffer
+	go func() {
+		ended <- service.Run(ctx, cfg, service.Parts{Err: &says, Serving: func(a net.Addr) { serving <- a }})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("stop: %v", err)
+		}
+		if t.Failed() {
+			t.Logf("%s", says.String())
+		}
+	})
+	select {
+	case a := <-serving:
+		url = "http://" + a.String()
+	case err := <-ended:
+		ended <- nil
+		t.Fatal(err)
+	}
+	secret, err := os.ReadFile(filepath.Join(data, "admin.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return url, strings.TrimSpace(string(secret))
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// browser is one window of a headless Chromium.
+type browser struct {
+	*testing.T
+	ctx      context.Context
+	url      string
+	mu       sync.Mutex
+	mistakes []string // exceptions and refusals by the content policy
+}
+
+// newBrowser starts Chromium; WebGL comes from its software renderer.
+func newBrowser(t *testing.T, url string) *browser {
+	t.Helper()
+	opts := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.NoSandbox, // a test machine's root has none
+		chromedp.Flag("enable-unsafe-swiftshader", true),
+		chromedp.WindowSize(1280, 860),
+	)
+	ctx, stop := chromedp.NewExecAllocator(context.WithoutCancel(t.Context()), opts...)
+	t.Cleanup(stop)
+	return openWindow(t, ctx, url)
+}
+
+// openWindow opens a window, in a browser that parent already has in a profile
+// of its own, so that somebody else can be signed in there.
+func openWindow(t *testing.T, parent context.Context, url string, opts ...chromedp.ContextOption) *browser {
+	t.Helper()
+	ctx, stop := chromedp.NewContext(parent, opts...)
+	t.Cleanup(stop)
+	ctx, stop = context.WithTimeout(ctx, 3*time.Minute)
+	t.Cleanup(stop)
+	b := &browser{T: t, ctx: ctx, url: url}
+	err := chromedp.Listen(ctx, func(ev any) {
+		mistake := ""
+		switch ev := ev.(type) {
+		case *runtime.EventExceptionThrown:
+			mistake = (&chromedp.ExceptionError{ExceptionDetails: ev.ExceptionDetails}).Error()
+		case *log.EventEntryAdded: // refusals by the content policy among them
+			if ev.Entry.Level == log.EntryLevelError && ev.Entry.Source != log.EntrySourceNetwork {
+				mistake = ev.Entry.Text
+			}
+		}
+		if mistake != "" {
+			b.mu.Lock()
+			b.mistakes = append(b.mistakes, mistake)
+			b.mu.Unlock()
+		}
+	})
+	if err == nil {
+		err = chromedp.Do(ctx, chromedp.EmulateViewport(1280, 860))
+	}
+	if err != nil {
+		t.Fatalf("%v: scripts/setup.sh browser installs Chromium, and make test does it first of all", err)
+	}
+	t.Cleanup(func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		for _, m := range b.mistakes {
+			t.Errorf("the page: %s", m)
+		}
+	})
+	return b
+}
+
+func (b *browser) do(actions ...chromedp.Action[chromedp.Void]) {
+	b.Helper()
+	if err := chromedp.Do(b.ctx, actions...); err != nil {
+		b.shot("failed")
+		b.Fatalf("%v\n%s", err, b.text("body"))
+	}
+}
+
+// eval runs a script and returns what it gives, waited for if it is a promise.
+func eval[T any](b *browser, script string) T {
+	b.Helper()
+	out, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](script, chromedp.EvalAwaitPromise))
+	if err != nil {
+		b.Fatalf("%.200s: %v", script, err)
+	}
+	return out
+}
+
+// wait until a script gives something true. chromedp.Poll would have the page
+// compile it, which the page's policy forbids.
+func (b *browser) wait(what, script string) {
+	b.Helper()
+	for until := time.Now().Add(20 * time.Second); ; {
+		ok, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool](script))
+		if err == nil && ok {
+			return
+		}
+		if time.Now().After(until) {
+			b.shot("failed")
+			b.Fatalf("waiting for %s: %v\n%s", what, err, b.text("body"))
+		}
+		select {
+		case <-b.ctx.Done():
+			b.Fatalf("waiting for %s: %v", what, b.ctx.Err())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func (b *browser) waitText(selector, text string) {
+	b.Helper()
+	b.wait(fmt.Sprintf("%q in %s", text, selector), fmt.Sprintf("!!document.querySelector(%q) && document.querySelector(%q).innerText.includes(%q)", selector, selector, text))
+}
+
+func (b *browser) text(selector string) string {
+	out, err := chromedp.Run(b.ctx, chromedp.Evaluate[string](fmt.Sprintf("document.querySelector(%q)?.innerText ?? ''", selector)))
+	if err != nil {
+		return err.Error()
+	}
+	return out
+}
+
+func (b *browser) keys(keys ...string) {
+	b.Helper()
+	for _, k := range keys {
+		b.do(chromedp.KeyEvent(k))
+	}
+}
+
+func (b *browser) click(selector string) {
+	b.Helper()
+	b.do(chromedp.Click(chromedp.CSS(selector)))
+}
+
+// shot keeps a picture of the window in the folder NEUROSCREEN_SHOTS, if that
+// is set, for people to look at.
+func (b *browser) shot(name string) {
+	dir := os.Getenv("NEUROSCREEN_SHOTS")
+	if dir == "" {
+		return
+	}
+	picture, err := chromedp.Run(b.ctx, chromedp.CaptureScreenshot())
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, name+".png"), picture, 0o644)
+	}
+	if err != nil {
+		b.Logf("no picture %s: %v", name, err)
+	}
+}
+
+// axe fails on what axe-core finds serious or critical.
+func (b *browser) axe(where string) {
+	b.Helper()
+	script, err := os.ReadFile("node_modules/axe-core/axe.min.js")
+	if err != nil {
+		b.Fatalf("%v: make web installs it", err)
+	}
+	b.do(chromedp.Evaluate[chromedp.Void](string(script)))
+	found := eval[[]struct {
+		ID, Impact string
+		Nodes      []struct {
+			HTML           string
+			FailureSummary string
+		}
+	}](b, `axe.run(document, {resultTypes: ['violations']}).then(r => r.violations.filter(v => ['serious', 'critical'].includes(v.impact)))`)
+	for _, v := range found {
+		for _, n := range v.Nodes {
+			b.Errorf("%s: %s (%s): %.200s\n%s", where, v.ID, v.Impact, n.HTML, n.FailureSummary)
+		}
+	}
+}
+
+func (b *browser) signIn(key string) {
+	b.Helper()
+	b.do(chromedp.Navigate(b.url))
+	b.wait("the sign-in", "document.activeElement?.id === 'key'")
+	b.keys(key, kb.Enter)
+	b.wait("the worklist", "document.querySelector('.top .who') !== null")
+}
+
+// upload hands a file over in the form that is shown.
+func (b *browser) upload(file, subject, age, sex string) {
+	b.Helper()
+	b.do(chromedp.SetUploadFiles(chromedp.CSS("#scan-file"), []string{file}),
+		chromedp.SetValue(chromedp.CSS("#up-subject"), subject), chromedp.SetValue(chromedp.CSS("#up-age"), age), chromedp.SetValue(chromedp.CSS("#up-sex"), sex))
+	b.click(".upload button.main")
+}
+
+// TestUploadToReport goes the way of a site's first scan, in a browser.
+func TestUploadToReport(t *testing.T) {
+	url, key := startService(t)
+	b := newBrowser(t, url)
+
+	b.do(chromedp.Navigate(url))
+	b.wait("the sign-in", "document.activeElement?.id === 'key'")
+	b.axe("sign-in")
+	b.shot("1-sign-in")
+	b.keys("nsk_wrong", kb.Enter)
+	b.waitText("[role=alert]", "unknown here or was revoked")
+	b.keys(key, kb.Enter)
+
+	b.waitText(".first", "T1-weighted")
+	b.axe("first page")
+	b.shot("2-first-scan-1280")
+	b.checkWeight()
+
+	// Upload, and follow it to its end.
+	head, err := filepath.Abs("../testdata/heads/atrophied_74F.nii.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.upload(head, "SYNTHETIC-74", "74", "F")
+	b.waitText(".cases tbody", "Flagged") // by itself: the list is live
+	b.checkNothingKept()
+
+	// By keys alone: to the case, into the picture, to a decision.
+	b.keys("j")
+	b.wait("the first line has focus", "document.activeElement?.textContent === 'SYNTHETIC-74'")
+	b.axe("worklist")
+	b.shot("3-worklist-1280")
+	b.keys(kb.Enter)
+	b.wait("the picture", "document.querySelector('#viewer')?.dataset.ready === 'true'")
+	b.checkPicture()
+	b.waitText(".where", "Left hippocampus") // where the viewer begins
+	b.axe("case")
+	b.shot("4-case-1280")
+	b.do(chromedp.EmulateViewport(1920, 1080))
+	b.shot("5-case-1920")
+	b.do(chromedp.Evaluate[chromedp.Void]("document.querySelector('.volumes').scrollIntoView()"))
+	b.shot("6-volumes-1920")
+	b.do(chromedp.EmulateViewport(1280, 860))
+	b.do(chromedp.Evaluate[chromedp.Void]("document.querySelector('.volumes').scrollIntoView()"))
+	b.shot("7-volumes-1280")
+	b.click(`tr[data-name="Hippocampus"] td:nth-of-type(7) .go`)
+	b.waitText(".where", "Right hippocampus")
+	b.waitText(".curves", "Right, percentile")
+
+	b.keys("r")
+	b.wait("the question", "document.activeElement?.id === 'comment'")
+	b.axe("rejecting")
+	b.shot("8-reject-1280")
+	b.keys("labels beside the anatomy", kb.Tab, kb.Enter)
+	b.waitText(".case-head", "Rejected")
+	b.waitText(".history", "labels beside the anatomy")
+	b.waitText(".banner", "labels beside the anatomy")
+
+	// The report, as the page's links give it.
+	for _, kind := range []string{"report.html", "report.pdf"} {
+		path := eval[string](b, fmt.Sprintf("document.querySelector('a[href$=%q]').getAttribute('href')", kind))
+		if n := eval[int](b, fmt.Sprintf("fetch(%q).then(r => r.ok ? r.arrayBuffer() : Promise.reject(new Error(r.status))).then(a => a.byteLength)", path)); n < 10_000 {
+			t.Errorf("%s has %d bytes", kind, n)
+		}
+	}
+	b.keys(kb.Escape)
+	b.waitText(".empty", "Nothing waits for a decision")
+	b.checkNothingKept()
+
+	b.click("#sign-out")
+	b.wait("the sign-in", "document.activeElement?.id === 'key'")
+	if s := eval[int](b, "fetch('/session').then(r => r.status)"); s != 401 {
+		t.Errorf("after signing out the session answers %d", s)
+	}
+}
+
+// checkWeight: what is loaded until the first page can be used.
+func (b *browser) checkWeight() {
+	b.Helper()
+	w := eval[struct {
+		Bytes int
+		Ms    float64
+		Names []string
+	}](b, `(() => { const all = [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource').filter(e => e.name.includes('/assets/'))]
+		return { bytes: all.reduce((n, e) => n + e.encodedBodySize, 0), ms: Math.max(...all.map(e => e.responseEnd)), names: all.map(e => e.name) } })()`)
+	if w.Bytes == 0 || w.Bytes > 300_000 {
+		b.Errorf("the first page loads %d bytes: %v", w.Bytes, w.Names)
+	}
+	b.Logf("first page: %d bytes, loaded after %.0f ms", w.Bytes, w.Ms)
+	if w.Ms > 1000 {
+		b.Errorf("the first page is loaded after %.0f ms", w.Ms)
+	}
+}
+
+// checkNothingKept: neither the address nor the browser's storage holds
+// anything of a patient, and no script can read the cookie.
+func (b *browser) checkNothingKept() {
+	b.Helper()
+	kept := eval[string](b, "JSON.stringify([location.href, document.title, document.cookie, {...localStorage}, {...sessionStorage}])")
+	if strings.Contains(kept, "SYNTHETIC") || strings.Contains(kept, "nsk_") || !strings.HasSuffix(kept, `"",{},{}]`) {
+		b.Errorf("kept in the browser: %s", kept)
+	}
+	if n := eval[int](b, "indexedDB.databases().then(d => d.length)"); n != 0 {
+		b.Errorf("%d databases in the browser", n)
+	}
+}
+
+// checkPicture: WebGL 2 is there, and the canvas shows a grey head with
+// coloured labels and not one colour.
+func (b *browser) checkPicture() {
+	b.Helper()
+	if !eval[bool](b, "document.querySelector('#viewer').getContext('webgl2') instanceof WebGL2RenderingContext") {
+		b.Fatal("no WebGL 2")
+	}
+	shot, err := chromedp.Run(b.ctx, chromedp.Screenshot(chromedp.CSS("#viewer")))
+	if err != nil {
+		b.Fatal(err)
+	}
+	img, err := png.Decode(bytes.NewReader(shot))
+	if err != nil {
+		b.Fatal(err)
+	}
+	greys, coloured := count(img)
+	if greys < 40 || coloured < 300 {
+		b.Errorf("the picture has %d greys and %d coloured pixels: it is blank, or the labels are missing", greys, coloured)
+	}
+}
+
+func count(img image.Image) (greys, coloured int) {
+	seen := map[uint32]bool{}
+	for y := img.Bounds().Min.Y; y < img.Bounds().Max.Y; y++ {
+		for x := img.Bounds().Min.X; x < img.Bounds().Max.X; x++ {
+			r, g, b, _ := img.At(x, y).RGBA()
+			switch lo, hi := min(r, g, b), max(r, g, b); {
+			case lo == hi:
+				seen[lo] = true
+			case hi-lo > 0x3000:
+				coloured++
+			}
+		}
+	}
+	return len(seen), coloured
+}

@@ -1,0 +1,537 @@
+// One case: what the scores say and how far to believe them, the picture, and
+// every number behind them.
+import { asProblem, call, type Case, type Decision, type Hold, ProblemError, raw, type Reading, type Result, type Review, type Scan, type ScanEvent, type Score, type ScoreInWords, type Session, type Structure, type Volume } from './api'
+import { drawCurve, strip } from './curve'
+import { correct, decide, history } from './decide'
+import { type Child, h, show, svg, tell } from './dom'
+import { showCard } from './cards'
+import { age, bound, conditions, decided, fixed, grouped, percent, percentile, ratio, sentence, signed, upperFirst, when } from './format'
+import type { Page } from './main'
+import { marked, markOf, type Mark, sign } from './marks'
+import { problemBox } from './problem'
+import { NoWebGL, openViewer, type Viewer } from './viewer'
+import { cameFrom } from './worklist'
+
+interface Loaded {
+  c: Case
+  scan: Scan
+  result: Result | undefined
+  reading: Reading | undefined
+  reviews: Review[]
+}
+
+const final = new Set(['scored', 'refused', 'failed', 'cancelled'])
+const outlying = (v: Volume): 'low' | 'high' | '' => (v.z === null ? '' : v.z < -1.6449 ? 'low' : v.z > 1.6449 ? 'high' : '')
+
+export function casePage(into: HTMLElement, id: string, session: Session, act: string | undefined): Page {
+  cameFrom(id)
+  const stop = new AbortController()
+  let loaded: Loaded | undefined
+  let hold: Hold | undefined
+  let heldBy = '' // why it is not ours
+  let renew: ReturnType<typeof setInterval> | undefined
+  let events: EventSource | undefined
+  let viewer: Viewer | undefined
+  let left = false
+  const mayDecide = session.role === 'clinician' || session.role === 'admin'
+
+  show(into, h('p', { class: 'dim pad' }, 'Loading the case'))
+  void load()
+
+  async function load(): Promise<void> {
+    try {
+      const [c, scan, reviews] = await Promise.all([call<Case>('GET', `/v1/cases/${id}`), call<Scan>('GET', `/v1/scans/${id}`), call<{ reviews: Review[] }>('GET', `/v1/cases/${id}/review`)])
+      let result: Result | undefined
+      let reading: Reading | undefined
+      if (scan.state === 'scored') {
+        ;[result, reading] = await Promise.all([call<Result>('GET', `/v1/scans/${id}/result`), call<Reading>('GET', `/v1/scans/${id}/reading.json`).catch(noReading)])
+      }
+      if (left) return
+      loaded = { c, scan, result, reading, reviews: reviews.reviews }
+      if (mayDecide && final.has(scan.state)) await take()
+      if (left) return
+      draw(loaded)
+      if (!final.has(scan.state)) follow()
+      if (act && mayDecide && final.has(scan.state)) ask(act as Decision)
+      act = undefined
+    } catch (e) {
+      if (left) return
+      show(into, h('div', { class: 'pad' }, h('p', {}, h('a', { href: '#/' }, 'Back to the worklist')), problemBox(asProblem(e), () => void load())))
+    }
+  }
+
+  /** A result from before readings were kept has none; the page then shows no curves. */
+  function noReading(e: unknown): undefined {
+    if (e instanceof ProblemError && e.problem.status === 404) return undefined
+    throw e
+  }
+
+  async function take(over = false): Promise<void> {
+    heldBy = ''
+    try {
+      hold = await call<Hold>('PUT', `/v1/cases/${id}/hold`, { body: over ? { take_over: true } : {}, unattended: true })
+      clearInterval(renew)
+      renew = setInterval(() => void call('PUT', `/v1/cases/${id}/hold`, { body: {}, unattended: true }).catch(lost), 120_000)
+    } catch (e) {
+      hold = undefined
+      if (e instanceof ProblemError && e.type === 'case-held') heldBy = e.message
+      else throw e
+    }
+  }
+
+  function lost(e: unknown): void {
+    if (!(e instanceof ProblemError) || e.type !== 'case-held' || left) return
+    clearInterval(renew)
+    hold = undefined
+    heldBy = e.message
+    tell(`${heldBy}: it was taken over from you.`)
+    if (loaded) drawHead(loaded)
+  }
+
+  function follow(): void {
+    events?.close()
+    events = new EventSource(`/v1/scans/${id}/events`)
+    events.addEventListener('state', (e) => {
+      const ev = JSON.parse((e as MessageEvent<string>).data) as ScanEvent
+      if (!loaded || left) return
+      if (final.has(ev.state)) {
+        events?.close()
+        void load()
+        return
+      }
+      stage(ev.state)
+    })
+  }
+
+  const head = h('div', { class: 'case-head' })
+  const running = h('ol', { class: 'stages' })
+  function stage(state: string): void {
+    const all: [string, string][] = [['received', 'Stored'], ['checked', 'Checked'], ['segmented', 'Outlined'], ['measured', 'Measured'], ['scored', 'Scored']]
+    const at = all.findIndex(([s]) => s === state)
+    show(running, all.map(([, words], n) => h('li', { class: n <= at ? 'done' : '', 'aria-current': n === at ? 'step' : undefined }, words)))
+  }
+
+  const nameOf = (structure: string): string => {
+    const s = structures().find((x) => x.structure === structure)
+    return s ? (s.side ? `${upperFirst(s.side)} ${s.name.charAt(0).toLowerCase()}${s.name.slice(1)}` : s.name) : structure
+  }
+  const sideOf = (structure: string): Child => {
+    const s = structures().find((x) => x.structure === structure)
+    return s?.side ? `${upperFirst(s.side)}, ` : ''
+  }
+  const structures = (): Structure[] => loaded?.reading?.structures ?? []
+  const current = (l: Loaded): Review[] => l.reviews.filter((r) => r.run === l.c.run)
+
+  function ask(d: Decision): void {
+    if (!loaded || !mayDecide || !final.has(loaded.scan.state)) return
+    if (heldBy) {
+      tell(`${heldBy}. Take it over first.`)
+      return
+    }
+    if (d !== 'accept' && !loaded.result) {
+      tell('There is no result to amend or reject.')
+      return
+    }
+    decide(d, { scan: loaded.scan, result: loaded.result, seen: current(loaded).length, names: nameOf, done: () => void load() })
+  }
+
+  function drawHead(l: Loaded): void {
+    const { c, scan } = l
+    const m = scan.metadata
+    const last = current(l).at(-1)
+    const fact = (name: string, value: Child): Child => value && h('div', {}, h('dt', {}, name), h('dd', {}, value))
+    const button = (d: Decision, key: string, words: string): HTMLElement => h('button', { type: 'button', class: `decide ${d}`, onclick: () => ask(d) }, words, ' ', h('kbd', {}, key))
+    show(
+      head,
+      h('a', { href: '#/', class: 'back', 'aria-label': 'Back to the worklist' }, '←'),
+      h('h1', {}, c.subject_id),
+      h(
+        'dl',
+        {},
+        fact('Age, sex', age(m.age_years, m.sex)),
+        fact('Head', l.result?.intracranial_volume_mm3 && `${grouped(l.result.intracranial_volume_mm3 / 1000)} ml`),
+        fact('Scanned', m.scan_date),
+        fact('Scanner', [m.manufacturer, m.scanner, m.field_strength_t && `${m.field_strength_t} T`].filter(Boolean).join(' ')),
+        fact('Accession', c.accession_number),
+        fact('Received', when(c.received_at)),
+        fact('Version', c.result_version > 0 && String(c.result_version)),
+      ),
+      h('span', { class: 'spring' }),
+      last && h('span', { class: `decision ${last.decision}` }, decided[last.decision], h('small', {}, `${last.mine ? 'you' : last.by}, ${when(last.at)}`)),
+      !last && hold && mayDecide && h('span', { class: 'dim' }, 'open with you'),
+      heldBy && h('span', { class: 'held other', role: 'status' }, heldBy, ' ', h('button', { type: 'button', onclick: () => void take(true).then(() => load(), (e) => tell(asProblem(e).title)) }, 'Take over')),
+      mayDecide && final.has(scan.state) && h('span', { class: 'decisions' }, l.result ? [button('accept', 'a', 'Accept'), button('amend', 'e', 'Amend'), button('reject', 'r', 'Reject')] : button('accept', 'a', 'Note and close')),
+    )
+  }
+
+  function draw(l: Loaded): void {
+    viewer?.leave()
+    viewer = undefined
+    drawHead(l)
+    const viewBox = h('section', { class: 'viewer', 'aria-label': 'Picture' })
+    if (l.result) drawResult(l, l.result, viewBox)
+    else if (final.has(l.scan.state)) show(into, head, h('div', { class: 'first-screen' }, ended(l), viewBox), h('div', { class: 'below' }, history(l.reviews, l.scan, l.c, nameOf)))
+    else {
+      stage(l.scan.state)
+      show(into, head, h('div', { class: 'first-screen' }, h('section', { class: 'verdicts' }, h('h2', {}, 'Being analysed'), running, h('p', { class: 'dim' }, 'Seconds, as a rule. This page shows the result by itself.')), viewBox))
+    }
+    void picture(l, viewBox)
+  }
+
+  /** Refused, failed, cancelled: why, and what to do. */
+  function ended(l: Loaded): HTMLElement {
+    const { scan, c } = l
+    const words: Record<string, [string, string]> = {
+      refused: ['Refused: nothing was measured', 'What the scan shows cannot be measured reliably, so there are no volumes and no scores. This says nothing about the patient.'],
+      failed: ['The analysis failed', 'The service could not finish; the scan itself may be fine. Run it again. If it fails again, give your administrator the time and the text below.'],
+      cancelled: ['Cancelled', 'The analysis was stopped before it ended. The scan is kept.'],
+    }
+    const [title, text] = words[scan.state]!
+    const again = h('button', { type: 'button', onclick: () => void retry() }, 'Analyse it again')
+    return h(
+      'section',
+      { class: 'verdicts' },
+      h('h2', {}, marked(markOf(c)), ' ', title),
+      h('p', {}, text),
+      h('ul', { class: 'reasons' }, scan.reasons.map((r) => h('li', {}, h('p', {}, sentence(r.text), r.value !== undefined && r.limit !== undefined && !r.text.includes(String(r.limit)) ? ` Found ${Number(r.value.toPrecision(3))}, limit ${Number(r.limit.toPrecision(3))}.` : ''), h('p', {}, h('a', { href: `/problems/${r.code}`, target: '_blank', rel: 'noopener' }, 'What to do'))))),
+      session.role !== 'researcher' && h('p', { class: 'ends' }, again, h('button', { type: 'button', onclick: () => correct({ scan, done: () => void load() }) }, 'Correct age or sex')),
+      scan.state === 'refused' && h('p', { class: 'help' }, 'A better acquisition or another series of the same patient is handed over as a new scan.'),
+    )
+  }
+
+  async function retry(): Promise<void> {
+    try {
+      await call('POST', `/v1/scans/${id}/retry`)
+      await load()
+    } catch (e) {
+      tell(asProblem(e).title)
+    }
+  }
+
+  function drawResult(l: Loaded, r: Result, viewBox: HTMLElement): void {
+    const last = current(l).at(-1)
+    const excluded = new Set(last?.excluded ?? [])
+    const scores = (r.scores ?? []).map((s, n) => ({ s, words: l.reading?.scores[n] }))
+    const first = scores.filter(({ s }, n) => scores.findIndex((o) => o.s.condition === s.condition) === n)
+    show(
+      into,
+      head,
+      last?.decision === 'reject' && h('p', { class: 'banner', role: 'alert' }, h('strong', {}, 'Rejected. '), last.comment),
+      h(
+        'div',
+        { class: 'first-screen' },
+        h(
+          'section',
+          { class: 'verdicts', 'aria-label': 'Findings' },
+          first.map(({ s, words }) => verdict(s, words, scores.filter((o) => o.s.condition === s.condition && o.s !== s), excluded)),
+          quality(r),
+          h('p', { class: 'ends reports' }, h('a', { href: `/v1/scans/${id}/report.pdf`, target: '_blank', rel: 'noopener' }, 'Report, PDF'), h('a', { href: `/v1/scans/${id}/report.html`, target: '_blank', rel: 'noopener' }, 'Report, page')),
+        ),
+        viewBox,
+      ),
+      h('div', { class: 'below' }, volumes(l, r, excluded), indices(r), history(l.reviews, l.scan, l.c, nameOf), origins(r, l)),
+    )
+  }
+
+  const evidence: Record<string, string> = { 'external-cohort': 'fitted on a cohort', 'published-effects': 'from published effects', experimental: 'experimental' }
+
+  function verdict(s: Score, words: ScoreInWords | undefined, beside: { s: Score; words: ScoreInWords | undefined }[], excluded: ReadonlySet<string>): HTMLElement {
+    const kind: Mark['kind'] = s.abstained !== null ? 'abstained' : s.flag === 'flagged' ? 'flagged' : s.flag === 'review' ? 'review' : 'none'
+    const restsOn = (s.contributions ?? []).filter((c) => excluded.has(c.feature)).map((c) => nameOf(c.feature))
+    const list = (title: string, items: string[] | undefined): Child => items && items.length > 0 && [h('h4', {}, title), h('ul', {}, items.map((t) => h('li', {}, t)))]
+    return h(
+      'article',
+      { class: `verdict ${kind}` },
+      h('h2', {}, sign(kind), h('span', {}, conditions[s.condition] ?? s.condition, s.side && `, ${s.side}`), h('span', { class: 'headline' }, s.abstained !== null ? 'No score' : markOf({ state: 'scored', flag: s.flag, condition: s.condition }).words)),
+      s.abstained !== null
+        ? h('p', { class: 'says' }, sentence(s.abstained))
+        : s.likelihood_ratio !== null &&
+            h(
+              'p',
+              { class: 'numbers' },
+              h('span', {}, h('small', {}, 'Likelihood ratio'), h('b', {}, ratio(s.likelihood_ratio)), s.ci95 && h('small', {}, `95 %: ${bound(s.ci95[0]!)} to ${bound(s.ci95[1]!)}`)),
+              s.prior !== null && s.posterior !== null
+                ? h('span', {}, h('small', {}, 'Prior, then posterior'), h('b', {}, `${percent(s.prior)} → ${percent(s.posterior)}`), h('small', {}, 'of people scanned like this'))
+                : h('span', {}, h('small', {}, 'Probability'), h('b', { class: 'dim' }, '–'), h('small', {}, 'no prior is known')),
+            ),
+      kind !== 'none' && s.abstained === null && words && h('ul', { class: 'rests' }, words.reasons.slice(0, Math.min(2, words.reasons.length - 1)).map((t) => h('li', {}, t))),
+      restsOn.length > 0 && h('p', { class: 'note' }, `Rests on what was left out: ${restsOn.join(', ')}.`),
+      h('p', { class: 'class' }, h('span', { class: 'chip' }, evidence[s.evidence] ?? s.evidence), words && h('button', { type: 'button', class: 'quiet', onclick: () => showCard(words.model) }, 'Model card')),
+      words &&
+        h(
+          'details',
+          {},
+          h('summary', {}, s.abstained !== null ? 'Why' : 'Reasons and doubts'),
+          s.abstained === null && h('p', {}, words.text),
+          list('What it rests on', words.reasons),
+          list('What would change it', words.would_change),
+          list('What is uncertain', words.uncertain),
+          h('p', { class: 'dim' }, words.cohort, ' ', words.performance, ' ', words.limits),
+          beside.map((b) => b.words && h('p', { class: 'dim' }, h('b', {}, `${b.words.title}: `), b.words.text, ' ', h('button', { type: 'button', class: 'quiet', onclick: () => showCard(b.words!.model) }, 'Model card'))),
+        ),
+    )
+  }
+
+  function quality(r: Result): HTMLElement {
+    const words: Record<string, string> = { pass: 'Passed', review: 'Look twice', refuse: 'Too poor for any score' }
+    const metrics = Object.entries(r.qc.metrics ?? {}).sort(([a], [b]) => a.localeCompare(b))
+    return h(
+      'article',
+      { class: `verdict quality ${r.qc.verdict}` },
+      h('h2', {}, sign(r.qc.verdict === 'pass' ? 'none' : r.qc.verdict === 'review' ? 'review' : 'ended'), h('span', {}, 'Image quality'), h('span', { class: 'headline' }, words[r.qc.verdict])),
+      (r.qc.reasons ?? []).length > 0 && h('ul', {}, r.qc.reasons!.map((x) => h('li', {}, sentence(x.text)))),
+      h(
+        'details',
+        {},
+        h('summary', {}, 'Metrics and limits'),
+        h('p', {}, 'Tumours, strokes, haemorrhages, shunts and mixed-up patients are not detected.'),
+        h('dl', { class: 'metrics' }, metrics.map(([k, v]) => h('div', {}, h('dt', {}, k.replaceAll('_', ' ')), h('dd', {}, String(Number(v.toPrecision(4))))))),
+      ),
+    )
+  }
+
+  // White matter, cortex and CSF would only veil the anatomy; a click brings them.
+  const hidden = new Set([2, 41, 3, 42, 7, 46, 8, 47, 24])
+  let chosen = 'Hippocampus'
+  let drawCurves: () => void = () => {}
+
+  function volumes(l: Loaded, r: Result, excluded: ReadonlySet<string>): HTMLElement {
+    const all = structures()
+    const byName = new Map((r.volumes ?? []).map((v) => [v.structure, v]))
+    interface Row {
+      name: string
+      sides: (Volume | undefined)[] // left and right, or one of the midline
+      far: number
+    }
+    const rows: Row[] = []
+    for (const v of r.volumes ?? []) {
+      const s = all.find((x) => x.structure === v.structure)
+      const bare = v.structure.replace(/^(Left|Right)-/, '')
+      const name = s?.name ?? bare
+      let row = rows.find((x) => x.name === name)
+      if (!row) {
+        const paired = bare !== v.structure
+        row = { name, sides: paired ? [byName.get(`Left-${bare}`), byName.get(`Right-${bare}`)] : [v], far: -1 }
+        rows.push(row)
+      }
+      if (v.z !== null) row.far = Math.max(row.far, Math.abs(v.z))
+    }
+    rows.sort((a, b) => b.far - a.far)
+    if (!rows.some((x) => x.name === chosen)) chosen = rows[0]?.name ?? ''
+    const tested = (r.volumes ?? []).filter((v) => v.z !== null)
+    const outside = tested.filter((v) => outlying(v)).length
+
+    const curves = h('aside', { class: 'curves', 'aria-label': 'Over age', 'aria-live': 'polite' })
+    drawCurves = () => {
+      const row = rows.find((x) => x.name === chosen)
+      const drawn = (row?.sides ?? []).map((v) => {
+        const c = v && l.reading?.curves.find((x) => x.structure === v.structure)
+        return v && c && h('figure', {}, h('figcaption', {}, sideOf(v.structure), v.percentile !== null && h('span', {}, `percentile ${percentile(v.percentile)}`)), drawCurve(c, v, l.scan.metadata.age_years, nameOf(v.structure)))
+      })
+      show(
+        curves,
+        h('h3', {}, chosen),
+        drawn.some(Boolean) ? drawn : h('p', { class: 'dim' }, l.reading ? 'The norm has no reference for this structure, age or head size.' : 'This result was made before curves were kept with it. Analyse the scan again to get them.'),
+        drawn.some(Boolean) && h('p', { class: 'dim' }, 'Grey: 5th to 95th percentile and median of healthy people with a head of this size. Point: this scan, with the 95 % interval of its measurement.'),
+      )
+      for (const tr of table.querySelectorAll('tr[data-name]')) tr.classList.toggle('chosen', (tr as HTMLElement).dataset.name === chosen)
+    }
+
+    const choose = (row: Row, v: Volume | undefined): void => {
+      chosen = row.name
+      drawCurves()
+      const to = v ?? row.sides.find(Boolean)
+      if (to && viewer && !viewer.goTo(to.label)) tell('The label map does not hold this structure.')
+    }
+    const cells = (row: Row, v: Volume | undefined): Child => {
+      if (!v) return h('td', { class: 'side', colspan: 5 }, '–')
+      const out = outlying(v)
+      const gone = excluded.has(v.structure)
+      return [
+        h(
+          'td',
+          { class: `r side${gone ? ' gone' : ''}` },
+          h('button', { type: 'button', class: 'go', title: `Go to ${nameOf(v.structure)}`, 'aria-label': `${nameOf(v.structure)}, ${grouped(v.mm3)} mm³: go there`, onclick: (e: Event) => (e.stopPropagation(), choose(row, v)) }, grouped(v.mm3)),
+          h('small', {}, gone ? 'left out' : `± ${grouped(v.standard_error_mm3)}`),
+        ),
+        h('td', { class: 'r' }, v.expected_mm3 === null ? h('small', {}, 'no reference') : [grouped(v.expected_mm3), h('small', {}, `${grouped(v.p5_mm3!)}–${grouped(v.p95_mm3!)}`)]),
+        h('td', { class: 'r dim' }, v.percent_icv === null ? '–' : fixed(v.percent_icv, 2)),
+        h('td', { class: `r z ${out}` }, v.z === null ? '–' : [signed(v.z, 1), v.z_ci95 && h('small', {}, `${signed(v.z_ci95[0]!, 1)} to ${signed(v.z_ci95[1]!, 1)}`)]),
+        h('td', { class: `pct ${out}` }, h('span', {}, v.percentile === null ? '–' : percentile(v.percentile), out && h('span', { class: 'tag' }, out)), strip(v)),
+      ]
+    }
+    const eye = (row: Row): HTMLElement => {
+      const labels = row.sides.flatMap((v) => (v ? [v.label] : []))
+      const colour = all.find((s) => s.label === labels[0])?.colour
+      const box = h('button', { type: 'button', class: 'eye', 'aria-pressed': labels.some((n) => hidden.has(n)) ? 'false' : 'true', 'aria-label': `Show ${row.name.toLowerCase()} over the picture`, title: 'Show over the picture' }, svg('svg', { viewBox: '0 0 12 12', 'aria-hidden': 'true' }, svg('rect', { x: 1, y: 1, width: 10, height: 10, rx: 2, fill: colour ?? '#888', stroke: colour ?? '#888' })))
+      box.addEventListener('click', (e) => {
+        e.stopPropagation()
+        const on = box.getAttribute('aria-pressed') === 'false'
+        box.setAttribute('aria-pressed', String(on))
+        for (const n of labels) on ? hidden.delete(n) : hidden.add(n)
+        viewer?.hidden(hidden)
+      })
+      return box
+    }
+    const column = (): Child => [h('th', { scope: 'col', class: 'r side' }, 'mm³'), h('th', { scope: 'col', class: 'r' }, 'expected'), h('th', { scope: 'col', class: 'r' }, h('abbr', { title: 'Per cent of the intracranial volume' }, '% ICV')), h('th', { scope: 'col', class: 'r' }, 'z'), h('th', { scope: 'col' }, 'percentile')]
+    const table = h(
+      'table',
+      { class: 'volumes' },
+      h('caption', { class: 'unseen' }, 'Volumes, the farthest from the reference first'),
+      h('thead', {}, h('tr', { class: 'sides' }, h('td', { colspan: 2 }), h('th', { scope: 'colgroup', colspan: 5, class: 'side' }, 'Left or midline'), h('th', { scope: 'colgroup', colspan: 5, class: 'side' }, 'Right')), h('tr', {}, h('td', {}), h('th', { scope: 'col' }, 'Structure'), column(), column())),
+      h('tbody', {}, rows.map((row) => h('tr', { 'data-name': row.name, onclick: () => choose(row, undefined) }, h('td', {}, eye(row)), h('th', { scope: 'row' }, row.name), cells(row, row.sides[0]), row.sides.length > 1 ? cells(row, row.sides[1]) : h('td', { class: 'side', colspan: 5 })))),
+    )
+    const all0 = h('button', { type: 'button', class: 'quiet', onclick: () => toggleAll(false) }, 'hide all')
+    const all1 = h('button', { type: 'button', class: 'quiet', onclick: () => toggleAll(true) }, 'show all')
+    const toggleAll = (on: boolean): void => {
+      hidden.clear()
+      if (!on) for (const v of r.volumes ?? []) hidden.add(v.label)
+      for (const b of table.querySelectorAll('.eye')) b.setAttribute('aria-pressed', String(on))
+      viewer?.hidden(hidden)
+    }
+    queueMicrotask(() => drawCurves())
+    return h(
+      'section',
+      { class: 'volumes-and-curves' },
+      h('div', { class: 'table' }, h('h2', {}, 'Volumes'), h('p', { class: 'dim' }, `Of ${tested.length} volumes with a reference, ${outside} lie outside of the 5th to 95th percentile; about ${Math.round(tested.length * 0.1)} would in a healthy person. Labels over the picture: `, all1, ' ', all0), h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Volumes' }, table)),
+      curves,
+    )
+  }
+
+  function indices(r: Result): HTMLElement {
+    const names: Record<string, [string, number]> = {
+      hippocampal_asymmetry_percent: ['Hippocampal asymmetry 100 (R − L) / (R + L), %', 1],
+      hoc_left: ['Hippocampal occupancy, left', 3],
+      hoc_right: ['Hippocampal occupancy, right', 3],
+      brain_parenchymal_fraction: ['Brain parenchymal fraction', 3],
+    }
+    return h(
+      'section',
+      {},
+      h('h2', {}, 'Asymmetry and indices'),
+      h(
+        'table',
+        { class: 'indices' },
+        h('thead', {}, h('tr', {}, h('th', { scope: 'col' }, 'Index'), h('th', { scope: 'col', class: 'r' }, 'Value'), h('th', { scope: 'col', class: 'r' }, 'Healthy people, 5–95 %'), h('th', { scope: 'col' }, h('span', { class: 'unseen' }, 'Outside')))),
+        h(
+          'tbody',
+          {},
+          (r.indices ?? []).map((i) => {
+            const [name, digits] = names[i.name] ?? [upperFirst(i.name.replaceAll('_', ' ')), 3]
+            const [lo, hi] = i.reference ?? []
+            const out = lo === undefined || hi === undefined ? '' : i.value < lo ? 'low' : i.value > hi ? 'high' : ''
+            return h('tr', {}, h('th', { scope: 'row' }, name), h('td', { class: `r z ${out}` }, fixed(i.value, digits)), h('td', { class: 'r' }, lo === undefined || hi === undefined ? '–' : `${fixed(lo, digits)} to ${fixed(hi, digits)}`), h('td', {}, out && h('span', { class: 'tag' }, out)))
+          }),
+        ),
+      ),
+    )
+  }
+
+  function origins(r: Result, l: Loaded): HTMLElement {
+    const assets = [r.software.network, ...(r.software.norms ?? []), ...(r.software.models ?? [])]
+    return h(
+      'section',
+      { class: 'origins' },
+      h('h2', {}, 'Where it comes from'),
+      (l.reading?.norms ?? []).map((t) => h('p', {}, t)),
+      h('details', {}, h('summary', {}, 'Versions and hashes'), h('p', {}, `NeuroScreen ${r.software.version}, kernel ${r.software.kernel}, ${r.schema}, version ${l.c.result_version}`), h('table', { class: 'hashes' }, h('tbody', {}, h('tr', {}, h('th', { scope: 'row' }, 'received file'), h('td', {}, h('code', {}, r.input.sha256))), assets.map((a) => h('tr', {}, h('th', { scope: 'row' }, a.name), h('td', {}, h('code', {}, a.sha256))))))),
+      h('p', { class: 'dim' }, r.scores?.[0]?.intended_use ?? ''),
+    )
+  }
+
+  async function picture(l: Loaded, box: HTMLElement): Promise<void> {
+    if (session.role === 'researcher') {
+      // The scan shows a face; the picture of the labels shows the brain.
+      show(box, h('img', { src: `/v1/scans/${id}/preview.png`, alt: 'Outlines of the labelled structures over the scan' }))
+      return
+    }
+    const canvas = h('canvas', { id: 'viewer', tabindex: '0', 'aria-label': 'The scan in three planes. The patient’s right is on the left.' })
+    const where = h('span', { class: 'where' })
+    const veil = h('p', { class: 'veil', role: 'status' }, 'Loading the scan')
+    const opacity = h('input', { type: 'range', id: 'opacity', min: 0, max: 1, step: 0.05, value: 0.4 })
+    const outline = h('input', { type: 'checkbox', id: 'outline' })
+    const lo = h('input', { type: 'number', id: 'window-lo', step: 'any', 'aria-label': 'Darkest grey value' })
+    const hi = h('input', { type: 'number', id: 'window-hi', step: 'any', 'aria-label': 'Brightest grey value' })
+    const tools = h(
+      'div',
+      { class: 'tools' },
+      l.result && h('label', { for: 'opacity' }, 'Labels ', opacity),
+      l.result && h('label', {}, outline, ' outline'),
+      h('span', {}, 'Window ', lo, '–', hi, ' ', h('button', { type: 'button', class: 'quiet', onclick: () => viewer && windowed(...viewer.autoWindow(), true) }, 'reset')),
+      h('span', { class: 'spring' }),
+      where,
+    )
+    show(box, h('div', { class: 'canvas' }, canvas, veil), tools, h('p', { class: 'dim hint' }, 'Click: crosshair. Right drag: window and level. Wheel: slices. The patient’s right is on the left.'))
+    const round = (v: number): string => String(Number(v.toPrecision(4)))
+    const windowed = (a: number, b: number, apply = false): void => {
+      lo.value = round(a)
+      hi.value = round(b)
+      if (apply) viewer?.window(a, b)
+    }
+    const labelName = (n: number): string => {
+      const s = structures().find((x) => x.label === n)
+      return s ? nameOf(s.structure) : n ? `label ${n}` : 'outside of the labels'
+    }
+    const axis = (v: number, plus: string, minus: string): string => `${v < -0.05 ? minus : plus} ${Math.abs(v).toFixed(1)}`
+    try {
+      viewer = await openViewer({
+        canvas,
+        image: `/v1/scans/${id}/image.nii.gz`,
+        labels: l.result && `/v1/scans/${id}/segmentation.nii.gz`,
+        structures: structures(),
+        signal: stop.signal,
+        progress: (t) => (veil.textContent = t),
+        windowed: (a, b) => windowed(a, b),
+        moved: (w) => show(where, h('span', { class: 'mm' }, `${axis(w.mm[0], 'R', 'L')}  ${axis(w.mm[1], 'A', 'P')}  ${axis(w.mm[2], 'S', 'I')} mm`), l.result && h('b', {}, labelName(w.label)), h('span', { class: 'dim' }, `value ${round(w.value)}`)),
+      })
+    } catch (e) {
+      if (stop.signal.aborted || left) return
+      const p = e instanceof NoWebGL ? { type: '', title: 'The viewer cannot run here', status: 0, detail: e.message } : asProblem(e)
+      show(box, problemBox(p, () => void picture(l, box)), l.result && h('img', { src: `/v1/scans/${id}/preview.png`, alt: 'Outlines of the labelled structures over the scan' }))
+      return
+    }
+    if (left) {
+      viewer.leave()
+      return
+    }
+    veil.remove()
+    canvas.dataset.ready = 'true'
+    viewer.hidden(hidden)
+    opacity.addEventListener('input', () => viewer?.opacity(Number(opacity.value)))
+    outline.addEventListener('change', () => viewer?.outline(outline.checked))
+    for (const end of [lo, hi]) end.addEventListener('change', () => viewer?.window(Number(lo.value), Number(hi.value)))
+  }
+
+  function setOpacity(to: (now: number) => number): void {
+    const slider = into.querySelector<HTMLInputElement>('#opacity')
+    if (!slider || !viewer) return
+    slider.value = String(Math.max(0, Math.min(1, to(Number(slider.value)))))
+    viewer.opacity(Number(slider.value))
+  }
+  let before = 0.4
+
+  return {
+    leave() {
+      left = true
+      stop.abort()
+      clearInterval(renew)
+      events?.close()
+      viewer?.leave()
+      // keepalive lets it go out while the page is being closed; a lost one runs out by itself.
+      if (hold) void raw('DELETE', `/v1/cases/${id}/hold`, { unattended: true, keepalive: true }).catch(() => {})
+    },
+    key(e) {
+      const acts: Record<string, Decision> = { a: 'accept', e: 'amend', r: 'reject' }
+      if (acts[e.key]) ask(acts[e.key]!)
+      else if (e.key === 'Escape') location.hash = '#/'
+      else if (e.key === 'o') setOpacity((now) => (now > 0 ? ((before = now), 0) : before))
+      else if (e.key === '[') setOpacity((now) => now - 0.1)
+      else if (e.key === ']') setOpacity((now) => now + 0.1)
+      else if (e.key === '1') viewer?.goTo(17)
+      else if (e.key === '2') viewer?.goTo(53)
+      else if (e.key === '3') viewer?.goToMM([0, 0, 0])
+      else return
+      e.preventDefault()
+    },
+  }
+}

@@ -1,0 +1,135 @@
+// Accept, amend or reject: what is asked, and what can go wrong on the way.
+import { asProblem, call, type Case, type Decision, ProblemError, type Result, type Review, type Scan } from './api'
+import { dialog, h, show, tell } from './dom'
+import { age, decided } from './format'
+import { problemBox } from './problem'
+import { field } from './upload'
+
+interface What {
+  scan: Scan
+  result: Result | undefined
+  seen: number // decisions on this run that the reader has before him
+  names: (structure: string) => string
+  done(): void
+}
+
+const asks: Record<Decision, { title: string; help: string; word: string }> = {
+  accept: { title: 'Accept the result', help: 'You looked at the images and agree that the result may stand in the record.', word: 'Accept' },
+  amend: { title: 'Amend the result', help: 'The result may stand with your comment. Structures that you leave out are marked in the report; the scores are not computed again without them.', word: 'Amend' },
+  reject: { title: 'Reject the result', help: 'The result must not be used. The report says so from now on, with your reason.', word: 'Reject' },
+}
+
+export function decide(decision: Decision, w: What): void {
+  const ask = { ...asks[decision] }
+  if (!w.result && decision === 'accept') {
+    ask.title = 'Note and close'
+    ask.help = 'There is no result. The case leaves the worklist; who noted it and when stays in the history.'
+    ask.word = 'Close the case'
+  }
+  const comment = h('textarea', { id: 'comment', rows: 3, maxlength: 2000, required: decision !== 'accept' })
+  const boxes = decision === 'amend' && w.result ? (w.result.volumes ?? []).map((v) => ({ structure: v.structure, box: h('input', { type: 'checkbox', value: v.structure }) })) : []
+  const says = h('div', { 'aria-live': 'polite' })
+  const go = h('button', { class: decision === 'reject' ? 'main stop' : 'main' }, ask.word)
+  const submit = async (e: Event): Promise<void> => {
+    e.preventDefault()
+    go.disabled = true
+    show(says)
+    const excluded = boxes.filter((b) => b.box.checked).map((b) => b.structure)
+    const text = comment.value.trim().replace(/\s*\n\s*/g, ' ')
+    const body = { decision, run: w.scan.run, seen: w.seen, ...(text && { comment: text }), ...(excluded.length && { excluded }) }
+    try {
+      await call<Review>('POST', `/v1/cases/${w.scan.id}/review`, { body })
+      d.close()
+      tell(w.result ? `${decided[decision]}.` : 'Noted.')
+      w.done()
+    } catch (err) {
+      go.disabled = false
+      const stale = err instanceof ProblemError && ['result-changed', 'reviewed-meanwhile', 'case-held', 'scan-running'].includes(err.type)
+      show(says, problemBox(asProblem(err)), stale && h('p', {}, h('button', { type: 'button', onclick: () => (d.close(), w.done()) }, 'Show what changed')))
+    }
+  }
+  const d = dialog(
+    ask.title,
+    decision === 'amend' ? 'wide' : 'narrow',
+    h(
+      'form',
+      { onsubmit: (e: Event) => void submit(e) },
+      h('p', { class: 'help' }, ask.help),
+      field('comment', decision === 'accept' ? 'Comment (optional)' : decision === 'reject' ? 'Why is it rejected?' : 'What is amended, and why?', comment),
+      boxes.length > 0 && h('fieldset', { class: 'boxes' }, h('legend', {}, 'Leave out'), boxes.map((b) => h('label', {}, b.box, w.names(b.structure)))),
+      decision === 'amend' && h('p', { class: 'help' }, 'Is the age or sex wrong? ', h('button', { type: 'button', class: 'quiet', onclick: () => (d.close(), correct(w)) }, 'Correct it instead'), ': the scan is then compared and scored anew.'),
+      says,
+      h('p', { class: 'ends' }, go, h('button', { type: 'button', onclick: () => d.close() }, 'Cancel')),
+    ),
+  )
+  comment.focus()
+}
+
+/** Age or sex: a new result version, to be decided on when it is there. */
+export function correct(w: Pick<What, 'scan' | 'done'>): void {
+  const m = w.scan.metadata
+  const years = h('input', { id: 'new-age', type: 'number', min: 0, max: 130, step: 'any', value: m.age_years, autocomplete: 'off' })
+  const sex = h('select', { id: 'new-sex' }, h('option', { value: 'F', selected: m.sex === 'F' }, 'female'), h('option', { value: 'M', selected: m.sex === 'M' }, 'male'))
+  const says = h('div', { 'aria-live': 'polite' })
+  const go = h('button', { class: 'main' }, 'Correct and analyse again')
+  const submit = async (e: Event): Promise<void> => {
+    e.preventDefault()
+    const body: Record<string, unknown> = {}
+    if (years.value !== '' && Number(years.value) !== m.age_years) body.age_years = Number(years.value)
+    if (sex.value !== m.sex) body.sex = sex.value
+    if (Object.keys(body).length === 0) {
+      show(says, h('p', { class: 'note' }, 'That is what it was compared with already.'))
+      return
+    }
+    go.disabled = true
+    try {
+      await call<Scan>('PATCH', `/v1/scans/${w.scan.id}`, { body })
+      d.close()
+      tell('Corrected. It is being analysed again.')
+      w.done()
+    } catch (err) {
+      go.disabled = false
+      show(says, problemBox(asProblem(err)))
+    }
+  }
+  const d = dialog(
+    'Correct age or sex',
+    'narrow',
+    h(
+      'form',
+      { onsubmit: (e: Event) => void submit(e) },
+      h('p', { class: 'help' }, `The scan was compared with ${age(m.age_years, m.sex)}. A correction makes a new result version; the old one stays in the history.`),
+      h('div', { class: 'fields' }, field('new-age', 'Age at the scan, years', years), field('new-sex', 'Sex', sex)),
+      says,
+      h('p', { class: 'ends' }, go, h('button', { type: 'button', onclick: () => d.close() }, 'Cancel')),
+    ),
+  )
+}
+
+/** Decisions on a case, newest first. */
+export function history(reviews: Review[], scan: Scan, c: Case, names: (s: string) => string): HTMLElement {
+  const time = (iso: string): string => new Date(iso).toLocaleString('en-GB', { dateStyle: 'medium', timeStyle: 'short' })
+  return h(
+    'section',
+    { class: 'history' },
+    h('h2', {}, 'History'),
+    h(
+      'ol',
+      {},
+      [...reviews].reverse().map((r) =>
+        h(
+          'li',
+          {},
+          h('b', { class: `decision ${r.decision}` }, decided[r.decision]),
+          ` by ${r.mine ? 'you' : r.by}, `,
+          h('time', { datetime: r.at }, time(r.at)),
+          r.run !== c.run ? ` (an earlier result, version ${r.result_version})` : r.result_version ? ` (version ${r.result_version})` : '',
+          r.excluded.length > 0 && h('p', {}, `Left out: ${r.excluded.map(names).join(', ')}`),
+          r.comment && h('p', { class: 'comment' }, r.comment),
+        ),
+      ),
+      scan.stages.filter((s) => s.state === 'scored' || s.state === 'refused' || s.state === 'failed' || s.state === 'cancelled').map((s) => h('li', {}, `${s.state === 'scored' ? `Result version ${c.result_version}` : s.state.charAt(0).toUpperCase() + s.state.slice(1)}, `, h('time', { datetime: s.at }, time(s.at)))),
+      h('li', {}, 'Received, ', h('time', { datetime: scan.received_at }, time(scan.received_at))),
+    ),
+  )
+}

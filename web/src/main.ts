@@ -1,0 +1,136 @@
+// Sign-in, the way from page to page, and what every page has round it.
+import { asProblem, call, onSignedOut, ProblemError, useSession, type Session } from './api'
+import { dialog, h, show, typing } from './dom'
+import { problemBox } from './problem'
+import { signInPage } from './signin'
+import { worklist } from './worklist'
+import { casePage } from './case'
+
+/** A page that is shown: leave stops what it does on its own. */
+export interface Page {
+  leave(): void
+  key?(e: KeyboardEvent): void
+}
+
+const app = document.getElementById('app')!
+let session: Session | undefined
+let page: Page | undefined
+
+onSignedOut(() => {
+  if (session) signedOut('Your session has ended. Sign in again.')
+})
+
+function signedOut(why = ''): void {
+  session = undefined
+  page?.leave()
+  page = undefined
+  document.querySelectorAll('dialog').forEach((d) => d.remove())
+  signInPage(app, why, begin)
+}
+
+function begin(s: Session): void {
+  session = s
+  useSession(s)
+  attend(s)
+  route()
+}
+
+// The address names a case by its random id only, behind the #, where neither
+// server logs nor proxies see it.
+function route(): void {
+  if (!session) return
+  page?.leave()
+  document.querySelectorAll('dialog').forEach((d) => d.remove())
+  const main = h('main', { id: 'main', tabindex: '-1' })
+  show(app, header(session), main)
+  const [, what, id, act] = location.hash.split('/')
+  page = what === 'case' && id && /^[0-9a-f-]{36}$/.test(id) ? casePage(main, id, session, act) : worklist(main, session)
+}
+
+function header(s: Session): HTMLElement {
+  return h(
+    'header',
+    { class: 'top' },
+    h('a', { href: '#/', class: 'home' }, 'NeuroScreen'),
+    h('span', { class: 'use' }, 'Research use'),
+    h('span', { class: 'spring' }),
+    h('button', { type: 'button', class: 'quiet', onclick: help }, 'Keys ', h('kbd', {}, '?')),
+    h('a', { href: '/docs', class: 'quiet' }, 'API'),
+    h('span', { class: 'who' }, s.name || 'Unnamed key', h('small', {}, `${s.role}, site ${s.site}`)),
+    h('button', { type: 'button', class: 'quiet', id: 'sign-out', onclick: () => void signOut() }, 'Sign out'),
+  )
+}
+
+async function signOut(why = ''): Promise<void> {
+  try {
+    await call('DELETE', '/session')
+  } catch {
+    // Ended already, or it will by itself: the page forgets it either way.
+  }
+  location.hash = '#/'
+  signedOut(why)
+}
+
+function help(): void {
+  const keys: [string, string][] = [
+    ['j / k', 'next, previous case'],
+    ['Enter', 'open the case'],
+    ['/', 'search for a subject or accession number'],
+    ['a / e / r', 'accept, amend (edit), reject'],
+    ['o', 'labels on and off'],
+    ['[ / ]', 'labels fainter, stronger'],
+    ['1 / 2 / 3', 'to the left hippocampus, the right, the crosshair’s start'],
+    ['Esc', 'close, or back to the worklist'],
+    ['?', 'this list'],
+  ]
+  const d = dialog(
+    'Keys',
+    'narrow',
+    h('table', { class: 'keys' }, h('tbody', {}, keys.map(([k, t]) => h('tr', {}, h('th', { scope: 'row' }, h('kbd', {}, k)), h('td', {}, t))))),
+    h('p', { class: 'ends' }, h('button', { type: 'button', onclick: () => d.close() }, 'Close')),
+  )
+}
+
+document.addEventListener('keydown', (e) => {
+  if (!session || typing(e)) return
+  if (e.key === '?') {
+    e.preventDefault()
+    help()
+  } else page?.key?.(e)
+})
+window.addEventListener('hashchange', route)
+window.addEventListener('pagehide', () => page?.leave())
+
+// Signs out whoever went away. The server does the same by itself; this also
+// clears the screen.
+let seen = Date.now()
+for (const what of ['pointerdown', 'pointermove', 'keydown', 'wheel']) {
+  window.addEventListener(what, () => (seen = Date.now()), { passive: true, capture: true })
+}
+let watch: ReturnType<typeof setInterval> | undefined
+function attend(s: Session): void {
+  seen = Date.now()
+  let kept = seen
+  clearInterval(watch)
+  watch = setInterval(() => {
+    if (!session) return clearInterval(watch)
+    const idle = (Date.now() - seen) / 1000
+    if (idle >= s.idle_seconds) {
+      void signOut('You were signed out because nothing happened for a while.')
+    } else if (seen > kept && Date.now() - kept > (s.idle_seconds * 1000) / 4) {
+      // Reading a case is use, though it asks the server for nothing.
+      kept = Date.now()
+      void call('GET', '/session').catch(() => {})
+    }
+  }, 5000)
+}
+
+async function start(): Promise<void> {
+  try {
+    begin(await call<Session>('GET', '/session'))
+  } catch (e) {
+    if (e instanceof ProblemError && e.problem.status === 401) signedOut()
+    else show(app, h('main', { class: 'alone' }, problemBox(asProblem(e), () => void start())))
+  }
+}
+void start()

@@ -1,0 +1,177 @@
+// Handing over a scan from the browser: drop, progress, cancel, and what became of it.
+import { changing, type Problem, type Scan, type ScanEvent } from './api'
+import { dialog, h, show } from './dom'
+import { bytes } from './format'
+import { problemBox } from './problem'
+
+export function uploadDialog(): void {
+  const form = uploadForm()
+  const d = dialog('Hand over a scan', 'narrow', form.el, h('p', { class: 'ends' }, h('button', { type: 'button', onclick: () => d.close() }, 'Close')))
+  d.addEventListener('cancel', (e) => {
+    // Escape must not drop an upload unasked.
+    if (form.busy()) e.preventDefault()
+  })
+  d.addEventListener('close', () => form.leave())
+}
+
+export function uploadForm(): { el: HTMLElement; busy(): boolean; leave(): void } {
+  let file: File | undefined
+  let going: XMLHttpRequest | undefined
+  let events: EventSource | undefined
+
+  const input = h('input', { type: 'file', id: 'scan-file', accept: '.nii,.gz', class: 'file' })
+  const name = h('span', {}, 'Drop a .nii or .nii.gz file here, or ')
+  const drop = h('div', { class: 'drop' }, name, h('label', { for: 'scan-file' }, 'choose one'), input)
+  const subject = h('input', { id: 'up-subject', required: true, maxlength: 200, autocomplete: 'off' })
+  const age = h('input', { id: 'up-age', type: 'number', min: 0, max: 130, step: 'any', required: true, autocomplete: 'off' })
+  const sex = h('select', { id: 'up-sex', required: true }, h('option', { value: '' }, ''), h('option', { value: 'F' }, 'female'), h('option', { value: 'M' }, 'male'))
+  const scanner = h('input', { id: 'up-scanner', maxlength: 100, autocomplete: 'off' })
+  const send = h('button', { class: 'main' }, 'Send')
+  const cancel = h('button', { type: 'button', onclick: () => going?.abort(), hidden: true }, 'Cancel')
+  const bar = h('progress', { max: 1, value: 0, hidden: true, 'aria-label': 'Sent so far' })
+  const says = h('div', { 'aria-live': 'polite' })
+
+  const take = (f: File | undefined | null): void => {
+    if (!f) return
+    file = f
+    name.textContent = `${f.name}, ${bytes(f.size)}; or `
+    says.replaceChildren()
+  }
+  input.addEventListener('change', () => take(input.files?.[0]))
+  for (const over of ['dragenter', 'dragover']) {
+    drop.addEventListener(over, (e) => {
+      e.preventDefault()
+      drop.classList.add('over')
+    })
+  }
+  drop.addEventListener('dragleave', () => drop.classList.remove('over'))
+  drop.addEventListener('drop', (e) => {
+    e.preventDefault()
+    drop.classList.remove('over')
+    take(e.dataTransfer?.files[0])
+  })
+
+  const idle = (on: boolean): void => {
+    send.hidden = !on
+    cancel.hidden = on
+    bar.hidden = on
+  }
+  // One name per file and form, so that sending again after a cut never doubles a scan.
+  let attempt = ''
+  const failed = (p: Problem): void => {
+    idle(true)
+    show(says, problemBox(p))
+  }
+
+  const submit = (e: Event): void => {
+    e.preventDefault()
+    if (!file) {
+      show(says, h('p', { class: 'note' }, 'Choose a file first.'))
+      input.focus()
+      return
+    }
+    const metadata = { subject_id: subject.value.trim(), age_years: Number(age.value), sex: sex.value, modality: 'T1w', ...(scanner.value.trim() && { scanner: scanner.value.trim() }) }
+    const label = JSON.stringify([metadata, file.name, file.size, file.lastModified])
+    if (!attempt.endsWith(label)) attempt = crypto.randomUUID() + label
+    const body = new FormData()
+    body.append('metadata', new Blob([JSON.stringify(metadata)], { type: 'application/json' }))
+    body.append('scan', file)
+    const x = new XMLHttpRequest()
+    going = x
+    x.open('POST', '/v1/scans')
+    for (const [k, v] of Object.entries(changing())) x.setRequestHeader(k, v)
+    x.setRequestHeader('Idempotency-Key', attempt.slice(0, 36))
+    x.responseType = 'json'
+    x.upload.addEventListener('progress', (p) => {
+      if (p.lengthComputable) {
+        bar.value = p.loaded / p.total
+        show(says, h('p', {}, p.loaded < p.total ? `${bytes(p.loaded)} of ${bytes(p.total)}` : 'Sent. The service is checking and storing it.'))
+      }
+    })
+    x.addEventListener('load', () => {
+      going = undefined
+      if (x.status === 200 || x.status === 202) follow(x.response as Scan, x.status === 200)
+      else failed((x.response as Problem | null) ?? { type: '', title: `The service answered ${x.status}`, status: x.status })
+    })
+    x.addEventListener('error', () => failed({ type: '', title: 'The connection was cut', status: 0, detail: 'Nothing was stored. Send it again; a scan that did arrive is not doubled.' }))
+    x.addEventListener('abort', () => {
+      idle(true)
+      show(says, h('p', { class: 'note' }, 'Cancelled. Nothing was stored.'))
+    })
+    idle(false)
+    bar.value = 0
+    x.send(body)
+  }
+
+  const follow = (scan: Scan, again: boolean): void => {
+    idle(true)
+    const link = h('a', { href: `#/case/${scan.id}` }, 'Open the case')
+    const state = h('p', {}, again ? 'These bytes are already here for this subject: the same case.' : 'Stored. It will be analysed within seconds.')
+    show(says, state, h('p', {}, link))
+    link.focus()
+    events?.close()
+    events = new EventSource(`/v1/scans/${scan.id}/events`)
+    events.addEventListener('state', (e) => {
+      const ev = JSON.parse((e as MessageEvent<string>).data) as ScanEvent
+      const words: Record<string, string> = {
+        received: 'Stored; waiting for its analysis.',
+        checked: 'Checked; the structures are being outlined.',
+        segmented: 'Outlined; the structures are being measured.',
+        measured: 'Measured; the patterns are being scored.',
+        scored: 'Done.',
+        refused: 'Refused: it cannot be analysed.',
+        failed: 'The analysis failed.',
+        cancelled: 'Cancelled.',
+      }
+      show(state, words[ev.state] ?? ev.state, ev.reasons?.map((r) => [' ', r.text]))
+      if (['scored', 'refused', 'failed', 'cancelled'].includes(ev.state)) events?.close()
+    })
+  }
+
+  const el = h(
+    'form',
+    { class: 'upload', onsubmit: submit },
+    drop,
+    h('div', { class: 'fields' }, field('up-subject', 'Subject', subject), field('up-age', 'Age at the scan, years', age), field('up-sex', 'Sex', sex), field('up-scanner', 'Scanner (optional)', scanner)),
+    bar,
+    says,
+    h('p', { class: 'ends' }, send, cancel),
+  )
+  return {
+    el,
+    busy: () => going !== undefined,
+    leave: () => {
+      going?.abort()
+      events?.close()
+    },
+  }
+}
+
+export const field = (id: string, label: string, input: HTMLElement): HTMLElement => h('div', { class: 'field' }, h('label', { for: id }, label), input)
+
+/** How the first scan gets here: the page of a site that has none. */
+export function firstScan(mayUpload: boolean): { el: HTMLElement; busy(): boolean; leave(): void } {
+  const command = `curl -H "Authorization: Bearer $KEY" \\
+  -F 'metadata={"subject_id":"S1","age_years":71,"sex":"F","modality":"T1w"};type=application/json' \\
+  -F scan=@scan.nii.gz ${location.origin}/v1/scans`
+  const copied = h('span', { role: 'status' })
+  const form = mayUpload ? uploadForm() : undefined
+  const el = h(
+    'section',
+    { class: 'first' },
+    h('h2', {}, 'No scan has come in yet'),
+    h('p', {}, 'A T1-weighted scan of a whole adult head, as NIfTI, in voxels of about 1 mm, without contrast agent. It is on this list at once and measured within seconds; this page shows it by itself.'),
+    form && [h('h3', {}, 'From this browser'), form.el],
+    h('h3', {}, 'From an imaging system or a script'),
+    h('pre', { tabindex: '0' }, h('code', { id: 'command' }, command)),
+    h(
+      'p',
+      { class: 'ends' },
+      h('button', { type: 'button', onclick: () => void navigator.clipboard.writeText(command).then(() => (copied.textContent = 'Copied.'), () => (copied.textContent = 'Copying is not allowed here; mark the text and copy it.')) }, 'Copy'),
+      copied,
+      h('a', { href: '/docs#createScan' }, 'All of what can be said of a scan'),
+    ),
+    h('p', { class: 'help' }, 'KEY is a key with the role uploader. An administrator makes one: ', h('code', {}, 'neuroscreen keys create pacs --role uploader')),
+  )
+  return { el, busy: () => form?.busy() ?? false, leave: () => form?.leave() }
+}
