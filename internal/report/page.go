@@ -55,8 +55,8 @@ var page = template.Must(template.New("report").Funcs(template.FuncMap{
 	"percent":    func(v any) string { return percent(number(v)) },
 }).Parse(pageHTML))
 
-// HTML writes the report: one page that needs nothing else, on screen or on
-// A4. It holds the result's numbers, rounded for reading.
+// HTML writes the report: one page that needs nothing else, on screen or as
+// two sheets of A4, result and method. It holds the result's numbers, rounded for reading.
 func HTML(w io.Writer, p Page) error {
 	return page.Execute(w, view(p))
 }
@@ -76,6 +76,8 @@ type pageView struct {
 	ByChance    string
 	Outside     int
 	Curves      []template.HTML
+	Key         []pairView // those of the first sheet
+	Decision    decisionView
 	Indices     []indexView
 	Assets      []neuroscreen.Asset
 	IntendedUse string
@@ -89,6 +91,51 @@ func (p Page) words(n int) ScoreInWords {
 	return ScoreInWords{}
 }
 
+// decisionView is what became of the result.
+type decisionView struct {
+	Kind, Headline, Text string
+}
+
+// firstCurves are those that the first sheet has room for.
+var firstCurves = []string{"Left-Hippocampus", "Right-Hippocampus", "Left-Lateral-Ventricle", "Right-Lateral-Ventricle"}
+
+// firstPairs is how many rows the first sheet's table has.
+const firstPairs = 5
+
+// key takes the hippocampi and then the farthest from the reference.
+func key(all []pairView) []pairView {
+	out := slices.Clone(all[:min(len(all), firstPairs)])
+	hippocampi := slices.IndexFunc(all, func(p pairView) bool { return p.Name == words.Structure("Hippocampus") })
+	if hippocampi >= len(out) {
+		out[len(out)-1] = all[hippocampi]
+	}
+	return out
+}
+
+// decisionOf words the last decision. A result that nobody looked at says so.
+func decisionOf(r *Review) decisionView {
+	if r == nil {
+		return decisionView{"none", "Not reviewed.", "Nobody has accepted this result yet."}
+	}
+	v := decisionView{Kind: r.Decision, Headline: map[string]string{"accept": "Accepted", "amend": "Amended", "reject": "Rejected"}[r.Decision]}
+	v.Headline += fmt.Sprintf(" by %s, %s.", r.By, r.At.UTC().Format("2006-01-02 15:04 UTC"))
+	if r.Decision == "reject" {
+		v.Text = "This result must not be used. "
+	}
+	if len(r.Excluded) > 0 {
+		var names []string
+		for _, s := range r.Excluded {
+			names = append(names, curveTitle(s))
+		}
+		v.Text += "Not to be used: " + strings.Join(names, "; ") + ". "
+	}
+	if r.Comment != "" {
+		v.Text += "Comment: " + sentence(r.Comment)
+	}
+	v.Text = strings.TrimSpace(v.Text)
+	return v
+}
+
 type fact struct {
 	Name, Value string
 	Wide        bool // takes a line of its own
@@ -98,6 +145,7 @@ type fact struct {
 // others stand beside it.
 type scoreView struct {
 	neuroscreen.Score
+	Name     string
 	Title    string
 	Headline string
 	Text     string
@@ -138,6 +186,7 @@ func view(p Page) pageView {
 		}
 	}
 	v.Pairs, v.Singles = pairs(r.Volumes)
+	v.Key, v.Decision = key(v.Pairs), decisionOf(p.Review)
 	for _, vol := range r.Volumes {
 		if vol.Z != nil {
 			v.Tested++
@@ -147,7 +196,7 @@ func view(p Page) pageView {
 		}
 	}
 	v.ByChance = strconv.FormatFloat(0.1*float64(v.Tested), 'f', 0, 64)
-	for _, c := range p.Reading.Curves {
+	for _, c := range v.curves() {
 		if svg, ok := drawCurve(c, r.Volumes, p.Metadata.AgeYears); ok {
 			v.Curves = append(v.Curves, svg)
 		}
@@ -156,6 +205,18 @@ func view(p Page) pageView {
 		v.Indices = append(v.Indices, indexOf(i))
 	}
 	return v
+}
+
+// curves are the first sheet's.
+func (v pageView) curves() (out []Curve) {
+	for _, name := range firstCurves {
+		for _, c := range v.Reading.Curves {
+			if c.Structure == name {
+				out = append(out, c)
+			}
+		}
+	}
+	return out
 }
 
 var verdictWords = map[neuroscreen.Verdict]string{
@@ -172,6 +233,7 @@ func facts(p Page) (f []fact) {
 		}
 	}
 	add("Subject", r.SubjectID)
+	add("Accession", m.AccessionNumber)
 	if m.AgeYears != nil {
 		add("Age", fmt.Sprintf("%.4g years", *m.AgeYears))
 	}
@@ -187,6 +249,9 @@ func facts(p Page) (f []fact) {
 	add("Scanner", scanner)
 	if !p.Created.IsZero() {
 		add("Analysed", p.Created.UTC().Format("2006-01-02 15:04 UTC"))
+	}
+	if p.Version > 0 {
+		add("Version", strconv.Itoa(p.Version))
 	}
 	if in := r.Input; len(in.Shape) >= 3 {
 		f = append(f, fact{"Image", fmt.Sprintf("%s, %d × %d × %d voxels of %.3g × %.3g × %.3g mm, %s, %s", r.Modality,
@@ -226,7 +291,7 @@ func scoreOf(s neuroscreen.Score, card ScoreInWords) scoreView {
 	if !ok {
 		name = strings.ReplaceAll(string(s.Condition), "_", " ")
 	}
-	v := scoreView{Score: s, Title: "Pattern seen in " + name, Evidence: evidenceWords[s.Evidence], Card: card}
+	v := scoreView{Score: s, Name: upperFirst(name), Title: "Pattern seen in " + name, Evidence: evidenceWords[s.Evidence], Card: card}
 	if s.Side != nil {
 		v.Title += ", " + *s.Side
 	}
@@ -300,8 +365,10 @@ func sentence(s string) string {
 	if !strings.ContainsAny(s[len(s)-1:], ".!?") {
 		s += "."
 	}
-	return strings.ToUpper(s[:1]) + s[1:]
+	return upperFirst(s)
 }
+
+func upperFirst(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 // Outlying says on which side of the reference interval a volume lies: "low"
 // under the 5th percentile, "high" over the 95th, "" between them or without

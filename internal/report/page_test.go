@@ -93,13 +93,14 @@ func samplePage() Page {
 		},
 		Metadata: neuroscreen.Metadata{AgeYears: ptr(74.0), Sex: neuroscreen.Female, ScanDate: "2026-03-14", Manufacturer: "Siemens", Scanner: "Prisma", FieldStrengthT: ptr(3.0)},
 		Created:  time.Date(2026, 3, 14, 9, 26, 53, 0, time.UTC),
-		Curves: []Curve{
+		Reading: Reading{Curves: []Curve{
 			curve("Left-Hippocampus", 4100, -9, 560), curve("Right-Hippocampus", 4200, -9, 590),
 			curve("Left-Lateral-Ventricle", 6000, 190, 5200), curve("Right-Lateral-Ventricle", 5600, 170, 5000), curve("Left-Nothing", 1, 1, 1),
 		},
-		Norms: []string{"An invented cohort of 6,909 healthy adults."},
-		Cards: map[string]Card{"alzheimers-scan": {
-			Cohort: "An invented cohort of 188 people aged 60 and over.", Performance: "AUC .79.", Limits: "Not for people under 60."}},
+			Norms: []string{"An invented cohort of 6,909 healthy adults."},
+			Scores: []ScoreInWords{{Model: "alzheimers-scan",
+				Cohort: "An invented cohort of 188 people aged 60 and over.", Performance: "AUC .79.", Limits: "Not for people under 60."}},
+		},
 	}
 }
 
@@ -208,7 +209,7 @@ func TestPageOfASparseResult(t *testing.T) {
 		"scores":[{"condition":"alzheimers","flag":"none"}],"indices":[{"name":"some_new_index","value":1}]}`), &r); err != nil {
 		t.Fatal(err)
 	}
-	html := render(t, Page{Result: &r, Curves: []Curve{{Structure: "Left-Hippocampus"}}})
+	html := render(t, Page{Result: &r, Reading: Reading{Curves: []Curve{{Structure: "Left-Hippocampus"}}}})
 	for _, want := range []string{"Not flagged", "no reference", "Some new index", "ctx lh entorhinal"} {
 		if !strings.Contains(strings.ToLower(html), strings.ToLower(want)) {
 			t.Errorf("the page does not say %q", want)

@@ -1,5 +1,513 @@
 package report
 
-import "io"
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math"
+	"strings"
+	"time"
 
-func PDF(w io.Writer, p Page) error { return nil }
+	"github.com/go-pdf/fpdf"
+	"golang.org/x/image/font/gofont/gobold"
+	"golang.org/x/image/font/gofont/goregular"
+
+	"neuroscreen"
+	"neuroscreen/internal/words"
+)
+
+// A sheet of A4 and its margins, mm.
+const (
+	sheetW, sheetH = 210.0, 297.0
+	margin         = 12.0
+	footRoom       = 9.0 // under the text, for the foot
+)
+
+// PDF writes the report as two sheets of A4: the result, and how it came
+// about. It says what HTML says, in embedded fonts; the same page gives the
+// same bytes.
+func PDF(w io.Writer, p Page) error {
+	v := view(p)
+	var d *sheets
+	// What has to be said differs in length; it is set smaller until it fits.
+	for _, scale := range []float64{1, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7} {
+		d = newSheets(p, scale)
+		first := d.result(v)
+		second := d.method(v)
+		if first && second {
+			break
+		}
+	}
+	return d.pdf.Output(w)
+}
+
+// sheets draws with a pen that moves down. Sizes are in mm and points, times
+// scale.
+type sheets struct {
+	pdf   *fpdf.Fpdf
+	scale float64
+	y     float64
+}
+
+func newSheets(p Page, scale float64) *sheets {
+	pdf := fpdf.New("P", "mm", "A4", "")
+	pdf.AddUTF8FontFromBytes("go", "", goregular.TTF)
+	pdf.AddUTF8FontFromBytes("go", "B", gobold.TTF)
+	pdf.SetAutoPageBreak(false, 0)
+	pdf.SetCellMargin(0)
+	pdf.SetMargins(margin, margin, margin)
+	pdf.SetCatalogSort(true)
+	at := p.Created.UTC()
+	if at.IsZero() {
+		at = time.Unix(0, 0).UTC() // the library would take the present
+	}
+	pdf.SetCreationDate(at)
+	pdf.SetModificationDate(at)
+	pdf.SetTitle("Brain volumes and patterns", true)
+	pdf.SetCreator("NeuroScreen "+p.Result.Software.Version, true)
+	pdf.SetLang("en")
+	return &sheets{pdf: pdf, scale: scale}
+}
+
+// Greys and the two colours of the page; each colour has a sign or word too.
+type tone [3]int
+
+var (
+	black = tone{22, 32, 42}
+	dim   = tone{90, 103, 114}
+	rule  = tone{205, 211, 217}
+	shade = tone{222, 227, 232}
+	mark  = tone{154, 52, 18}
+	note  = tone{31, 78, 121}
+)
+
+const inner = sheetW - 2*margin
+
+func (d *sheets) font(style string, size float64, c tone) {
+	d.pdf.SetFont("go", style, size*d.scale)
+	d.pdf.SetTextColor(c[0], c[1], c[2])
+}
+
+func (d *sheets) line(size float64) float64 { return size * d.scale * 0.3528 * 1.27 }
+
+// glyphs replaces what the font lacks.
+var glyphs = strings.NewReplacer("\u202f", "\u00a0")
+
+func (d *sheets) at(x, y float64, text string) { d.pdf.Text(x, y, glyphs.Replace(text)) }
+
+func (d *sheets) width(text string) float64 { return d.pdf.GetStringWidth(glyphs.Replace(text)) }
+
+func (d *sheets) rightAt(x, y float64, text string) { d.at(x-d.width(text), y, text) }
+
+// paragraph sets text into a column from x on and moves the pen below it.
+func (d *sheets) paragraph(x, w float64, style string, size float64, c tone, text string) {
+	d.font(style, size, c)
+	for _, l := range d.pdf.SplitText(glyphs.Replace(text), w) {
+		d.y += d.line(size)
+		d.pdf.Text(x, d.y, l)
+	}
+}
+
+func (d *sheets) gap(mm float64) { d.y += mm * d.scale }
+
+func (d *sheets) heading(text string) {
+	d.gap(1.9)
+	d.paragraph(margin, inner, "B", 9.6, black, text)
+	d.gap(0.7)
+}
+
+func (d *sheets) stroke(c tone, width float64) {
+	d.pdf.SetDrawColor(c[0], c[1], c[2])
+	d.pdf.SetLineWidth(width)
+}
+
+func (d *sheets) fill(c tone) { d.pdf.SetFillColor(c[0], c[1], c[2]) }
+
+func (d *sheets) top(right string) {
+	d.pdf.AddPage()
+	d.y = margin
+	d.paragraph(margin, inner, "B", 14, black, "Brain volumes and patterns")
+	d.font("", 8, dim)
+	d.rightAt(sheetW-margin, d.y, right)
+	d.gap(1.6)
+	d.stroke(black, 0.5)
+	d.pdf.Line(margin, d.y, sheetW-margin, d.y)
+}
+
+// foot tells whose sheet it is, and reports whether the text above left room.
+func (d *sheets) foot(v pageView, n int) bool {
+	fits := d.y <= sheetH-margin-footRoom+4
+	d.stroke(rule, 0.2)
+	d.pdf.Line(margin, sheetH-margin-3, sheetW-margin, sheetH-margin-3)
+	d.pdf.SetFont("go", "", 6.6)
+	d.pdf.SetTextColor(dim[0], dim[1], dim[2])
+	d.at(margin, sheetH-margin, fmt.Sprintf("%s, scan %s", v.Result.SubjectID, v.Result.ScanID))
+	d.rightAt(sheetW-margin, sheetH-margin, fmt.Sprintf("Research use. %d of 2", n))
+	return fits
+}
+
+// result is the first sheet.
+func (d *sheets) result(v pageView) bool {
+	d.top("NeuroScreen " + v.Result.Software.Version + ", for research use")
+	d.decision(v.Decision)
+	d.facts(v.Facts)
+	d.heading("Findings")
+	for _, s := range v.Scores {
+		d.score(s)
+	}
+	if len(v.Scores) == 0 {
+		d.paragraph(margin, inner, "", 8, black, "No pattern was scored.")
+	}
+	d.heading("Image quality")
+	text := v.Verdict + "."
+	if len(v.Quality) == 0 {
+		text += " Nothing in the image speaks against the measurements."
+	}
+	d.paragraph(margin, inner, "", 8, black, strings.Join(append([]string{text}, v.Quality...), " "))
+	d.paragraph(margin, inner, "", 6.6, dim, "Tumours, strokes, haemorrhages, shunts and mixed-up patients are not detected. Look at the source images.")
+	d.picture(v.Page.Preview)
+	d.curves(v)
+	if len(v.Key) > 0 {
+		d.heading("Farthest from the reference")
+		d.pairs(v.Key, nil)
+		d.gap(0.6)
+		var indices []string
+		for _, i := range v.Indices {
+			t := i.Name + " " + i.Value
+			if i.Reference != "" {
+				t += " (healthy " + i.Reference + ")"
+			}
+			indices = append(indices, t)
+		}
+		d.paragraph(margin, inner, "", 6.6, dim, fmt.Sprintf("Of %d volumes with a reference, %d lie outside the 5th to 95th percentile; about %s would in a healthy person. %s.",
+			v.Tested, v.Outside, v.ByChance, strings.Join(indices, "; ")))
+	}
+	d.gap(1.5)
+	d.paragraph(margin, inner, "", 6.8, dim, v.IntendedUse)
+	d.gap(9)
+	d.stroke(black, 0.25)
+	d.pdf.Line(margin, d.y, margin+110, d.y)
+	d.pdf.Line(margin+122, d.y, sheetW-margin, d.y)
+	d.font("", 7, dim)
+	d.y += d.line(7)
+	d.at(margin, d.y, "Reviewed by")
+	d.at(margin+122, d.y, "Date")
+	return d.foot(v, 1)
+}
+
+func (d *sheets) decision(v decisionView) {
+	d.gap(1.6)
+	top := d.y
+	c := black
+	if v.Kind == "reject" {
+		c = mark
+		v.Headline = strings.ToUpper(v.Headline)
+	}
+	d.gap(0.8)
+	d.paragraph(margin+3, inner-6, "B", 8.4, c, v.Headline)
+	if v.Text != "" {
+		d.paragraph(margin+3, inner-6, "", 8, black, v.Text)
+	}
+	d.gap(1.4)
+	d.stroke(c, map[string]float64{"reject": 0.8}[v.Kind]+0.25)
+	if v.Kind == "none" {
+		d.pdf.SetDashPattern([]float64{1.2, 1}, 0)
+	}
+	d.pdf.Rect(margin, top, inner, d.y-top, "D")
+	d.pdf.SetDashPattern(nil, 0)
+}
+
+// facts run on in lines; wide ones have one of their own.
+func (d *sheets) facts(facts []fact) {
+	const size = 7.8
+	d.gap(1.4)
+	d.y += d.line(size)
+	x := margin
+	for n, f := range facts {
+		d.font("B", size, black)
+		name := d.width(f.Name)
+		d.font("", size, black)
+		w := name + 1.6 + d.width(f.Value) + 5
+		if n > 0 && (f.Wide || x+w > sheetW-margin+5) {
+			x = margin
+			d.y += d.line(size)
+		}
+		d.font("", size, dim)
+		d.at(x, d.y, f.Name)
+		d.font("", size, black)
+		d.at(x+name+1.6, d.y, f.Value)
+		x += w
+	}
+}
+
+// sign draws what a flag is without colour: a triangle, a diamond, a dash.
+func (d *sheets) sign(flag neuroscreen.Flag, x, y, r float64) tone {
+	switch flag {
+	case neuroscreen.FlagFlagged:
+		d.fill(mark)
+		d.pdf.Polygon([]fpdf.PointType{{X: x, Y: y - r}, {X: x + r, Y: y + r}, {X: x - r, Y: y + r}}, "F")
+		return mark
+	case neuroscreen.FlagReview:
+		d.fill(note)
+		d.pdf.Polygon([]fpdf.PointType{{X: x, Y: y - r}, {X: x + r, Y: y}, {X: x, Y: y + r}, {X: x - r, Y: y}}, "F")
+		return note
+	}
+	d.stroke(dim, 0.4)
+	d.pdf.Line(x-r, y, x+r, y)
+	return black
+}
+
+func (d *sheets) score(s scoreView) {
+	const size = 8.8
+	d.gap(0.5)
+	d.font("B", size, black)
+	d.y += d.line(size)
+	c := d.sign(s.Flag, margin+1.3, d.y-1.1*d.scale, 1.2*d.scale)
+	d.at(margin+4, d.y, s.Title+": ")
+	x := margin + 4 + d.width(s.Title+": ")
+	d.font("B", size, c)
+	d.at(x, d.y, s.Headline)
+	if s.Text != "" {
+		d.paragraph(margin+4, inner-4, "", 8, black, s.Text)
+	}
+	evidence := s.Card.Performance
+	if s.Evidence != "" {
+		evidence = strings.TrimSpace("Evidence: " + s.Evidence + ". " + evidence)
+	}
+	d.paragraph(margin+4, inner-4, "", 6.6, dim, evidence)
+	d.gap(0.5)
+}
+
+// picture is as large as the first sheet has room for.
+func (d *sheets) picture(png []byte) {
+	if len(png) == 0 {
+		return
+	}
+	info := d.pdf.RegisterImageOptionsReader("preview", fpdf.ImageOptions{ImageType: "PNG"}, bytes.NewReader(png))
+	if info == nil || d.pdf.Err() {
+		return
+	}
+	d.gap(1.4)
+	h := 84 * d.scale
+	w := h * info.Width() / info.Height()
+	if w > inner {
+		w, h = inner, inner*info.Height()/info.Width()
+	}
+	d.pdf.ImageOptions("preview", margin+(inner-w)/2, d.y, w, h, false, fpdf.ImageOptions{ImageType: "PNG"}, 0, "")
+	d.y += h
+	d.paragraph(margin, inner, "", 6.6, dim, "Outlines of the labels over the scan. Radiological convention: the patient's right is on the left of axial and coronal cuts.")
+}
+
+func (d *sheets) curves(v pageView) {
+	var plots []plot
+	for _, c := range v.Page.Reading.Curves {
+		for _, name := range firstCurves {
+			if p, ok := plotOf(c, v.Result.Volumes, v.Metadata.AgeYears); ok && c.Structure == name {
+				plots = append(plots, p)
+			}
+		}
+	}
+	if len(plots) == 0 {
+		return
+	}
+	d.heading("Over age")
+	const apart = 4.0
+	w, h := (inner-3*apart)/4, 27*d.scale
+	for n, p := range plots {
+		d.curve(p, margin+float64(n)*(w+apart), d.y, w, h)
+	}
+	d.y += h
+	d.paragraph(margin, inner, "", 6.6, dim, "Grey: 5th to 95th percentile and median of healthy people with a head of this size. Point: this scan, with the 95 % interval of its measurement. The axes: "+axesName+".")
+}
+
+func (d *sheets) curve(p plot, left, top, w, h float64) {
+	d.font("B", 7.4, black)
+	d.at(left, top+2.4*d.scale, p.title)
+	x0, x1, y0, y1 := left+6, left+w, top+h-4*d.scale, top+4.5*d.scale
+	x := func(age float64) float64 { return x0 + p.x(age)*(x1-x0) }
+	y := func(mm3 float64) float64 { return y0 - p.y(mm3)*(y0-y1) }
+	d.font("", 5.8, dim)
+	d.stroke(rule, 0.12)
+	for _, t := range p.lines() {
+		d.pdf.Line(x0, y(t.at), x1, y(t.at))
+		d.rightAt(x0-1, y(t.at)+0.8, t.name)
+	}
+	for _, t := range p.ages() {
+		d.at(x(t.at)-d.width(t.name)/2, y0+2.8*d.scale, t.name)
+	}
+	var band []fpdf.PointType
+	for _, pt := range p.points {
+		band = append(band, fpdf.PointType{X: x(pt.AgeYears), Y: y(pt.P95)})
+	}
+	for n := len(p.points) - 1; n >= 0; n-- {
+		band = append(band, fpdf.PointType{X: x(p.points[n].AgeYears), Y: y(p.points[n].P5)})
+	}
+	d.fill(shade)
+	d.pdf.Polygon(band, "F")
+	d.stroke(dim, 0.3)
+	for n := 1; n < len(p.points); n++ {
+		a, b := p.points[n-1], p.points[n]
+		d.pdf.Line(x(a.AgeYears), y(a.P50), x(b.AgeYears), y(b.P50))
+	}
+	if p.age != nil {
+		d.stroke(black, 0.4)
+		d.pdf.Line(x(*p.age), y(max(p.lo, p.vol.MM3-p.half)), x(*p.age), y(p.vol.MM3+p.half))
+		d.fill(black)
+		d.pdf.Circle(x(*p.age), y(p.vol.MM3), 0.95, "F")
+	}
+}
+
+// pairs is the table of volumes, left and right side by side, with the midline
+// below.
+func (d *sheets) pairs(rows []pairView, singles []*neuroscreen.Volume) {
+	const size = 6.1
+	const name = 31.0
+	side := (inner - name) / 2
+	// Right edges of mm3, expected, % of head, z and its interval, percentile.
+	edges := [5]float64{0.225, 0.58, 0.68, 0.9, 1}
+	d.font("B", size-0.4, dim)
+	d.y += d.line(size)
+	for n, title := range []string{"Left", "Right"} {
+		left := margin + name + float64(n)*side
+		d.at(left+2, d.y, title)
+		for k, t := range []string{"mm³ ± SE", "expected (5–95 %)", "% head", "z (95 %)", "centile"} {
+			d.rightAt(left+edges[k]*side, d.y+d.line(size), t)
+		}
+	}
+	d.y += d.line(size)
+	d.at(margin, d.y, "Structure")
+	d.gap(0.7)
+	d.stroke(black, 0.25)
+	d.pdf.Line(margin, d.y, sheetW-margin, d.y)
+	cells := func(v *neuroscreen.Volume, left float64) {
+		if v == nil {
+			return
+		}
+		out := Outlying(*v)
+		put := func(k int, style, text string) {
+			d.font(style, size, black)
+			d.rightAt(left+edges[k]*side, d.y, text)
+		}
+		put(0, "", grouped(v.MM3, 0)+" ± "+grouped(v.StandardErrorMM, 0))
+		if v.ExpectedMM3 != nil {
+			put(1, "", fmt.Sprintf("%s (%s–%s)", grouped(*v.ExpectedMM3, 0), optional(v.P5MM3, whole), optional(v.P95MM3, whole)))
+		} else {
+			put(1, "", "no reference")
+		}
+		put(2, "", optional(v.PercentICV, func(x float64) string { return signed(x, 2) }))
+		style := ""
+		if out != "" {
+			style = "B"
+		}
+		z := optional(v.Z, func(x float64) string { return signed(x, 1) })
+		if v.ZCI95 != nil {
+			z += fmt.Sprintf(" (%s, %s)", signed(v.ZCI95[0], 1), signed(v.ZCI95[1], 1))
+		}
+		put(3, style, z)
+		put(4, style, strings.TrimSpace(out+" "+optional(v.Percentile, percentile)))
+	}
+	row := func(title string, left, right *neuroscreen.Volume) {
+		d.y += d.line(size)
+		d.gap(0.45)
+		d.font("", size+0.5, black)
+		d.at(margin, d.y, title)
+		cells(left, margin+name)
+		cells(right, margin+name+side)
+		d.gap(0.75)
+		d.stroke(rule, 0.15)
+		d.pdf.Line(margin, d.y, sheetW-margin, d.y)
+	}
+	for _, r := range rows {
+		row(r.Name, r.Left, r.Right)
+	}
+	for _, v := range singles {
+		row(words.Structure(v.Structure), v, nil)
+	}
+}
+
+func whole(v float64) string { return grouped(v, 0) }
+
+// method is the second sheet.
+func (d *sheets) method(v pageView) bool {
+	d.top("How the result came about")
+	if len(v.Pairs)+len(v.Singles) > 0 {
+		d.heading("Volumes")
+		d.pairs(v.Pairs, v.Singles)
+		d.gap(0.6)
+		d.paragraph(margin, inner, "", 6.6, dim, "SE: standard error of the measurement; z with its 95 % interval, which holds the error of the measurement and the difference between sites.")
+	}
+	d.heading("How the scores came about")
+	for _, s := range v.Result.Scores {
+		name := words.Structure(s.Model)
+		if s.Model == "" {
+			name = words.Structure(string(s.Condition))
+		}
+		text := name + ": not scored."
+		if s.Abstained == nil && s.LikelihoodRatio != nil {
+			text = fmt.Sprintf("%s: likelihood ratio %s", name, ratio(*s.LikelihoodRatio))
+			if s.CI95 != nil {
+				text += fmt.Sprintf(" (95 %% %s to %s)", ratio(s.CI95[0]), ratio(s.CI95[1]))
+			}
+			if s.Prior != nil && s.Posterior != nil {
+				text += fmt.Sprintf(", prior %s, posterior %s", percent(*s.Prior), percent(*s.Posterior))
+			}
+			text += fmt.Sprintf(". ln: intercept %s", signed(s.Intercept, 2))
+			for _, c := range s.Contributions {
+				text += fmt.Sprintf("; %s %s", c.Feature, signed(c.LogLR, 2))
+			}
+			text += "."
+		}
+		d.paragraph(margin, inner, "", 7.2, black, text)
+		d.gap(0.4)
+	}
+	d.paragraph(margin, inner, "", 6.6, dim, "ln(likelihood ratio) is the sum of the intercept and the contributions; logit(posterior) = logit(prior) + ln(likelihood ratio). A flag asks for a physician's review, nothing more; no flag cannot exclude a condition.")
+	d.gap(0.8)
+	for _, s := range v.Scores {
+		if s.Card.Cohort != "" {
+			d.paragraph(margin, inner, "", 6.6, black, s.Name+": "+s.Card.Cohort+" "+s.Card.Limits)
+			d.gap(0.5)
+		}
+	}
+	if len(v.Reading.Norms) > 0 {
+		d.heading("Reference values")
+		for _, t := range v.Reading.Norms {
+			d.paragraph(margin, inner, "", 7, black, t)
+		}
+	}
+	d.metrics(v.Metrics)
+	d.heading("Versions")
+	put := func(name, sum string) {
+		d.font("", 6.4, black)
+		d.y += d.line(6.4)
+		d.at(margin, d.y, name)
+		d.at(margin+70, d.y, sum)
+	}
+	put("received file", v.Result.Input.SHA256)
+	for _, a := range v.Assets {
+		put(a.Name, a.SHA256)
+	}
+	d.gap(0.6)
+	d.paragraph(margin, inner, "", 6.6, dim, fmt.Sprintf("%s, kernel %s", v.Result.Schema, v.Result.Software.Kernel))
+	return d.foot(v, 2)
+}
+
+// metrics run down in four columns.
+func (d *sheets) metrics(metrics []fact) {
+	if len(metrics) == 0 {
+		return
+	}
+	d.heading("Quality metrics")
+	const columns, apart, size = 4, 5.0, 6.2
+	w := (inner - (columns-1)*apart) / columns
+	perColumn := int(math.Ceil(float64(len(metrics)) / columns))
+	top := d.y
+	for n, m := range metrics {
+		x := margin + float64(n/perColumn)*(w+apart)
+		y := top + float64(n%perColumn+1)*d.line(size)
+		d.font("", size, dim)
+		d.at(x, y, m.Name)
+		d.font("", size, black)
+		d.rightAt(x+w, y, m.Value)
+	}
+	d.y = top + float64(perColumn)*d.line(size)
+}

@@ -1,0 +1,127 @@
+package report
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"neuroscreen"
+)
+
+func renderPDF(t *testing.T, p Page) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := PDF(&b, p); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// sheetTexts reads the text of each sheet back with poppler, as a reader's
+// selection would.
+func sheetTexts(t *testing.T, doc []byte) []string {
+	t.Helper()
+	cmd := exec.Command("pdftotext", "-", "-")
+	cmd.Stdin = bytes.NewReader(doc)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: scripts/setup.sh pdf installs poppler-utils, and make test does it first of all", err)
+	}
+	return strings.Split(strings.TrimSuffix(string(out), "\f"), "\f")
+}
+
+func withPicture(t *testing.T, p Page) Page {
+	t.Helper()
+	var err error
+	if p.Preview, err = os.ReadFile(filepath.Join("testdata", "preview.png")); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestPDFGolden(t *testing.T) {
+	p := withPicture(t, samplePage())
+	doc := renderPDF(t, p)
+	if !bytes.Equal(doc, renderPDF(t, p)) {
+		t.Error("the same page gives other bytes")
+	}
+	golden(t, "report.pdf.txt", []byte(strings.Join(sheetTexts(t, doc), "\n--- next sheet ---\n")))
+	if dir := os.Getenv("NEUROSCREEN_SHOTS"); dir != "" { // for people to look at
+		if err := os.WriteFile(filepath.Join(dir, "sample.pdf"), doc, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestPDFSaysWhatThePageSays: no number or word of the findings is in one and
+// not in the other.
+func TestPDFSaysWhatThePageSays(t *testing.T) {
+	p := samplePage()
+	p.Review = &Review{Decision: "amend", By: "Dr. Reader", At: time.Date(2026, 3, 15, 8, 0, 0, 0, time.UTC), Comment: "Left label too large", Excluded: []string{"Left-Hippocampus"}}
+	flat := func(s string) string {
+		return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || r == '\n' || r == '\u00a0' || r == '\u202f' }), "")
+	}
+	text := flat(strings.Join(sheetTexts(t, renderPDF(t, p)), " "))
+	v := view(p)
+	var want []string
+	for _, s := range v.Scores {
+		want = append(want, s.Title, s.Headline, s.Text, s.Card.Cohort, s.Card.Performance, s.Card.Limits)
+	}
+	for _, f := range append(v.Facts, v.Metrics...) {
+		want = append(want, f.Name, f.Value)
+	}
+	for _, i := range v.Indices {
+		want = append(want, i.Name, i.Value, i.Reference)
+	}
+	for _, vol := range p.Result.Volumes {
+		want = append(want, grouped(vol.MM3, 0), optional(vol.ExpectedMM3, whole), optional(vol.Percentile, percentile))
+	}
+	for _, a := range v.Assets {
+		want = append(want, a.Name, a.SHA256)
+	}
+	want = append(want, v.Decision.Headline, v.Decision.Text, v.IntendedUse, p.Result.Input.SHA256, p.Result.ScanID, p.Reading.Norms[0])
+	want = append(want, v.Quality...)
+	for _, w := range want {
+		if !strings.Contains(text, flat(w)) && w != "–" {
+			t.Errorf("the sheets do not say %q", w)
+		}
+	}
+	html := render(t, p)
+	for _, w := range []string{"Amended by Dr. Reader, 2026-03-15 08:00 UTC.", "Hippocampus, left", "Left label too large."} {
+		if !strings.Contains(html, w) {
+			t.Errorf("the page does not say %q", w)
+		}
+	}
+}
+
+// TestPDFIsTwoSheets, however much has to be said.
+func TestPDFIsTwoSheets(t *testing.T) {
+	long := withPicture(t, samplePage())
+	long.Review = &Review{Decision: "reject", By: "Dr. Reader", Comment: strings.Repeat("The labels lie beside the anatomy. ", 50)}
+	for range 4 {
+		long.Result.QC.Reasons = append(long.Result.QC.Reasons, long.Result.QC.Reasons...)
+	}
+	var sparse neuroscreen.Result
+	for name, p := range map[string]Page{"sample": withPicture(t, samplePage()), "long": long, "sparse": {Result: &sparse}, "no picture": samplePage()} {
+		doc := renderPDF(t, p)
+		if n := len(sheetTexts(t, doc)); n != 2 {
+			t.Errorf("%s: %d sheets", name, n)
+		}
+	}
+	if text := sheetTexts(t, renderPDF(t, long))[0]; !strings.Contains(text, "REJECTED") || !strings.Contains(text, "must not be used") {
+		t.Error("a rejected result does not say so")
+	}
+}
+
+// TestPDFEscapesNothing: text is text, whatever it looks like.
+func TestPDFEscapesNothing(t *testing.T) {
+	p := samplePage()
+	p.Result.SubjectID = `S (1) \ <b> ä`
+	if text := sheetTexts(t, renderPDF(t, p))[0]; !strings.Contains(text, p.Result.SubjectID) {
+		t.Errorf("%.300q lacks the subject", text)
+	}
+}
