@@ -130,7 +130,7 @@ func decisionOf(r *Review) decisionView {
 		v.Text += "Not to be used: " + strings.Join(names, "; ") + ". "
 	}
 	if r.Comment != "" {
-		v.Text += "Comment: " + sentence(r.Comment)
+		v.Text += "“" + r.Comment + "”"
 	}
 	v.Text = strings.TrimSpace(v.Text)
 	return v

@@ -3,6 +3,7 @@ package report
 import (
 	"bytes"
 	"fmt"
+	"image/png"
 	"io"
 	"math"
 	"strings"
@@ -279,14 +280,11 @@ func (d *sheets) score(s scoreView) {
 }
 
 // picture is as large as the first sheet has room for.
-func (d *sheets) picture(png []byte) {
-	if len(png) == 0 {
-		return
+func (d *sheets) picture(data []byte) {
+	if _, err := png.DecodeConfig(bytes.NewReader(data)); err != nil {
+		return // none, or damaged: the numbers still stand
 	}
-	info := d.pdf.RegisterImageOptionsReader("preview", fpdf.ImageOptions{ImageType: "PNG"}, bytes.NewReader(png))
-	if info == nil || d.pdf.Err() {
-		return
-	}
+	info := d.pdf.RegisterImageOptionsReader("preview", fpdf.ImageOptions{ImageType: "PNG"}, bytes.NewReader(data))
 	d.gap(1.4)
 	h := 84 * d.scale
 	w := h * info.Width() / info.Height()

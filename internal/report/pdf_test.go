@@ -91,7 +91,7 @@ func TestPDFSaysWhatThePageSays(t *testing.T) {
 		}
 	}
 	html := render(t, p)
-	for _, w := range []string{"Amended by Dr. Reader, 2026-03-15 08:00 UTC.", "Hippocampus, left", "Left label too large."} {
+	for _, w := range []string{"Amended by Dr. Reader, 2026-03-15 08:00 UTC.", "Hippocampus, left", "“Left label too large”"} {
 		if !strings.Contains(html, w) {
 			t.Errorf("the page does not say %q", w)
 		}
