@@ -689,18 +689,9 @@ type ScoreInWords struct {
 	Model       string `json:"model"`
 	Performance string `json:"performance"`
 
-	// Reasons What each measurement did to the likelihood ratio
-	Reasons []string `json:"reasons"`
-
 	// Text Likelihood ratio, interval, prior and posterior in words
 	Text  string `json:"text"`
 	Title string `json:"title"`
-
-	// Uncertain What is missing, doubtful or out of sight
-	Uncertain []string `json:"uncertain"`
-
-	// WouldChange The smallest change that would move the flag
-	WouldChange []string `json:"would_change"`
 }
 
 // ScoreSettings What a site may change of the scores. A field that is left out takes its default; no priors at all are written as an empty list.
@@ -1297,6 +1288,11 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/cases/{scan_id}/review (the `ReviewCase` operationId).
 	ReviewCase(ctx context.Context, scanID ScanID, body ReviewCaseJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetCaseTimeline The timeline of the case's subject, without naming the subject in the address
+	//
+	// Corresponds with GET /v1/cases/{scan_id}/timeline (the `GetCaseTimeline` operationId).
+	GetCaseTimeline(ctx context.Context, scanID ScanID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// EraseSubjectWithBody Erase everything about a subject
 	//
@@ -1989,6 +1985,21 @@ func (c *Client) ReviewCaseWithBody(ctx context.Context, scanID ScanID, contentT
 // Corresponds with POST /v1/cases/{scan_id}/review (the `ReviewCase` operationId).
 func (c *Client) ReviewCase(ctx context.Context, scanID ScanID, body ReviewCaseJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewReviewCaseRequest(c.Server, scanID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetCaseTimeline The timeline of the case's subject, without naming the subject in the address
+//
+// Corresponds with GET /v1/cases/{scan_id}/timeline (the `GetCaseTimeline` operationId).
+func (c *Client) GetCaseTimeline(ctx context.Context, scanID ScanID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetCaseTimelineRequest(c.Server, scanID)
 	if err != nil {
 		return nil, err
 	}
@@ -3589,6 +3600,40 @@ func NewReviewCaseRequestWithBody(server string, scanID ScanID, contentType stri
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetCaseTimelineRequest constructs an http.Request for the GetCaseTimeline method
+func NewGetCaseTimelineRequest(server string, scanID ScanID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "scan_id", scanID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/cases/%s/timeline", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
 
 	return req, nil
 }
@@ -5427,6 +5472,13 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/cases/{scan_id}/review (the `ReviewCase` operationId).
 	ReviewCaseWithResponse(ctx context.Context, scanID ScanID, body ReviewCaseJSONRequestBody, reqEditors ...RequestEditorFn) (*ReviewCaseResponse, error)
 
+	// GetCaseTimelineWithResponse The timeline of the case's subject, without naming the subject in the address
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/cases/{scan_id}/timeline (the `GetCaseTimeline` operationId).
+	GetCaseTimelineWithResponse(ctx context.Context, scanID ScanID, reqEditors ...RequestEditorFn) (*GetCaseTimelineResponse, error)
+
 	// EraseSubjectWithBodyWithResponse Erase everything about a subject
 	//
 	// All scans of the subject at this site, with their results, files, links to posted identifiers and events. The audit trail keeps that it
@@ -6779,6 +6831,54 @@ func (r ReviewCaseResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ReviewCaseResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetCaseTimelineResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Timeline
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetCaseTimelineResponse) GetJSON200() *Timeline {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetCaseTimelineResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetCaseTimelineResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetCaseTimelineResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetCaseTimelineResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetCaseTimelineResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -8483,6 +8583,19 @@ func (c *ClientWithResponses) ReviewCaseWithResponse(ctx context.Context, scanID
 	return ParseReviewCaseResponse(rsp)
 }
 
+// GetCaseTimelineWithResponse The timeline of the case's subject, without naming the subject in the address
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/cases/{scan_id}/timeline (the `GetCaseTimeline` operationId).
+func (c *ClientWithResponses) GetCaseTimelineWithResponse(ctx context.Context, scanID ScanID, reqEditors ...RequestEditorFn) (*GetCaseTimelineResponse, error) {
+	rsp, err := c.GetCaseTimeline(ctx, scanID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetCaseTimelineResponse(rsp)
+}
+
 // EraseSubjectWithBodyWithResponse Erase everything about a subject
 //
 // All scans of the subject at this site, with their results, files, links to posted identifiers and events. The audit trail keeps that it
@@ -9722,6 +9835,39 @@ func ParseReviewCaseResponse(rsp *http.Response) (*ReviewCaseResponse, error) {
 			return nil, err
 		}
 		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetCaseTimelineResponse parses an HTTP response from a GetCaseTimelineWithResponse call
+func ParseGetCaseTimelineResponse(rsp *http.Response) (*GetCaseTimelineResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetCaseTimelineResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Timeline
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem

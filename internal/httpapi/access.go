@@ -45,16 +45,17 @@ var operations = map[string]access{
 	"getReading":      {roles: roles(clinician, researcher), audit: "reading.read"},
 	"getImage":        {roles: roles(clinician), audit: "image.read"},
 
-	"listCases":    {roles: roles(clinician, researcher), audit: "cases.list"},
-	"getTimeline":  {roles: roles(clinician, researcher), audit: "timeline.read"},
-	"getNormCurve": {roles: roles(clinician, researcher)},
-	"searchCases":  {roles: roles(clinician), audit: "cases.search"},
-	"streamCases":  {roles: roles(clinician, researcher), idle: true}, // counts only
-	"getCase":      {roles: roles(clinician, researcher), audit: "case.read"},
-	"holdCase":     {roles: roles(clinician), idle: true},
-	"releaseCase":  {roles: roles(clinician), idle: true},
-	"listReviews":  {roles: roles(clinician, researcher), audit: "reviews.read"},
-	"reviewCase":   {roles: roles(clinician)},
+	"listCases":       {roles: roles(clinician, researcher), audit: "cases.list"},
+	"getTimeline":     {roles: roles(clinician, researcher), audit: "timeline.read"},
+	"getCaseTimeline": {roles: roles(clinician, researcher), audit: "timeline.read"},
+	"getNormCurve":    {roles: roles(clinician, researcher)},
+	"searchCases":     {roles: roles(clinician), audit: "cases.search"},
+	"streamCases":     {roles: roles(clinician, researcher), idle: true}, // counts only
+	"getCase":         {roles: roles(clinician, researcher), audit: "case.read"},
+	"holdCase":        {roles: roles(clinician), idle: true},
+	"releaseCase":     {roles: roles(clinician), idle: true},
+	"listReviews":     {roles: roles(clinician, researcher), audit: "reviews.read"},
+	"reviewCase":      {roles: roles(clinician)},
 
 	"signIn":              {public: true},
 	"getSession":          {roles: everyone},

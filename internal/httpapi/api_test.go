@@ -57,6 +57,7 @@ var calls = []call{
 	{"searchCases", "POST", "/v1/cases/search", `{"subject_id":"SUBJ-17"}`},
 	{"streamCases", "GET", "/v1/cases/events", ""},
 	{"getCase", "GET", "/v1/cases/{scan}", ""},
+	{"getCaseTimeline", "GET", "/v1/cases/{scan}/timeline", ""},
 	{"holdCase", "PUT", "/v1/cases/{scan}/hold", `{}`},
 	{"releaseCase", "DELETE", "/v1/cases/{scan}/hold", ""},
 	{"listReviews", "GET", "/v1/cases/{scan}/review", ""},

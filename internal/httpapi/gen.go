@@ -687,18 +687,9 @@ type ScoreInWords struct {
 	Model       string `json:"model"`
 	Performance string `json:"performance"`
 
-	// Reasons What each measurement did to the likelihood ratio
-	Reasons []string `json:"reasons"`
-
 	// Text Likelihood ratio, interval, prior and posterior in words
 	Text  string `json:"text"`
 	Title string `json:"title"`
-
-	// Uncertain What is missing, doubtful or out of sight
-	Uncertain []string `json:"uncertain"`
-
-	// WouldChange The smallest change that would move the flag
-	WouldChange []string `json:"would_change"`
 }
 
 // ScoreSettings What a site may change of the scores. A field that is left out takes its default; no priors at all are written as an empty list.
@@ -1106,6 +1097,9 @@ type ServerInterface interface {
 	// ReviewCase Accept, amend or reject a result
 	// (POST /v1/cases/{scan_id}/review)
 	ReviewCase(w http.ResponseWriter, r *http.Request, scanID ScanID)
+	// GetCaseTimeline The timeline of the case's subject, without naming the subject in the address
+	// (GET /v1/cases/{scan_id}/timeline)
+	GetCaseTimeline(w http.ResponseWriter, r *http.Request, scanID ScanID)
 	// EraseSubject Erase everything about a subject
 	// (POST /v1/erasures)
 	EraseSubject(w http.ResponseWriter, r *http.Request)
@@ -1328,6 +1322,12 @@ func (_ Unimplemented) ListReviews(w http.ResponseWriter, r *http.Request, scanI
 // ReviewCase Accept, amend or reject a result
 // (POST /v1/cases/{scan_id}/review)
 func (_ Unimplemented) ReviewCase(w http.ResponseWriter, r *http.Request, scanID ScanID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetCaseTimeline The timeline of the case's subject, without naming the subject in the address
+// (GET /v1/cases/{scan_id}/timeline)
+func (_ Unimplemented) GetCaseTimeline(w http.ResponseWriter, r *http.Request, scanID ScanID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -2203,6 +2203,32 @@ func (siw *ServerInterfaceWrapper) ReviewCase(w http.ResponseWriter, r *http.Req
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ReviewCase(w, r, scanID)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetCaseTimeline operation middleware
+func (siw *ServerInterfaceWrapper) GetCaseTimeline(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "scan_id" -------------
+	var scanID ScanID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "scan_id", chi.URLParam(r, "scan_id"), &scanID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "scan_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetCaseTimeline(w, r, scanID)
 	}))
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -3582,6 +3608,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Post(options.BaseURL+"/v1/cases/{scan_id}/review", wrapper.ReviewCase)
 	})
 	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/cases/{scan_id}/timeline", wrapper.GetCaseTimeline)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/v1/cases/events", wrapper.StreamCases)
 	})
 	r.Group(func(r chi.Router) {
@@ -4681,6 +4710,45 @@ type ReviewCasedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ReviewCasedefaultApplicationProblemPlusJSONResponse) VisitReviewCaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCaseTimelineRequestObject struct {
+	ScanID ScanID `json:"scan_id"`
+}
+
+type GetCaseTimelineResponseObject interface {
+	VisitGetCaseTimelineResponse(w http.ResponseWriter) error
+}
+
+type GetCaseTimeline200JSONResponse Timeline
+
+func (response GetCaseTimeline200JSONResponse) VisitGetCaseTimelineResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCaseTimelinedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetCaseTimelinedefaultApplicationProblemPlusJSONResponse) VisitGetCaseTimelineResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -6014,6 +6082,9 @@ type StrictServerInterface interface {
 	// ReviewCase Accept, amend or reject a result
 	// (POST /v1/cases/{scan_id}/review)
 	ReviewCase(ctx context.Context, request ReviewCaseRequestObject) (ReviewCaseResponseObject, error)
+	// GetCaseTimeline The timeline of the case's subject, without naming the subject in the address
+	// (GET /v1/cases/{scan_id}/timeline)
+	GetCaseTimeline(ctx context.Context, request GetCaseTimelineRequestObject) (GetCaseTimelineResponseObject, error)
 	// EraseSubject Erase everything about a subject
 	// (POST /v1/erasures)
 	EraseSubject(ctx context.Context, request EraseSubjectRequestObject) (EraseSubjectResponseObject, error)
@@ -6729,6 +6800,32 @@ func (sh *strictHandler) ReviewCase(w http.ResponseWriter, r *http.Request, scan
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ReviewCaseResponseObject); ok {
 		if err := validResponse.VisitReviewCaseResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetCaseTimeline operation middleware
+func (sh *strictHandler) GetCaseTimeline(w http.ResponseWriter, r *http.Request, scanID ScanID) {
+	var request GetCaseTimelineRequestObject
+
+	request.ScanID = scanID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetCaseTimeline(ctx, request.(GetCaseTimelineRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetCaseTimeline")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetCaseTimelineResponseObject); ok {
+		if err := validResponse.VisitGetCaseTimelineResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

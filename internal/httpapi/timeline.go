@@ -4,35 +4,56 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/google/uuid"
+
 	"neuroscreen/internal/norm"
 	"neuroscreen/internal/timeline"
 )
 
-// GetTimeline compares the current results of one person's scans.
 func (s *Server) GetTimeline(ctx context.Context, req GetTimelineRequestObject) (GetTimelineResponseObject, error) {
-	site := siteID(ctx)
-	pseudonym := s.cfg.Store.Pseudonym(site, req.Subject)
+	pseudonym := s.cfg.Store.Pseudonym(siteID(ctx), req.Subject)
 	if !seesIdentifiers(caller(ctx).Role) {
 		pseudonym = req.Subject
 	}
-	found, err := s.cfg.Store.Visits(ctx, site, pseudonym)
+	t, err := s.timeline(ctx, pseudonym, req.Subject)
+	return GetTimeline200JSONResponse(t), err
+}
+
+func (s *Server) GetCaseTimeline(ctx context.Context, req GetCaseTimelineRequestObject) (GetCaseTimelineResponseObject, error) {
+	rec, err := s.cfg.Store.Scan(ctx, siteID(ctx), req.ScanID)
 	if err != nil {
 		return nil, err
+	}
+	who, err := s.identities(ctx, []uuid.UUID{req.ScanID})
+	if err != nil {
+		return nil, err
+	}
+	t, err := s.timeline(ctx, rec.Pseudonym, identified(rec.Metadata, rec.Pseudonym, who[req.ScanID]).SubjectID)
+	return GetCaseTimeline200JSONResponse(t), err
+}
+
+// timeline compares the current results of one person's scans.
+func (s *Server) timeline(ctx context.Context, pseudonym, subject string) (timeline.Timeline, error) {
+	none := timeline.Timeline{}
+	site := siteID(ctx)
+	found, err := s.cfg.Store.Visits(ctx, site, pseudonym)
+	if err != nil {
+		return none, err
 	}
 	visits := make([]timeline.Visit, len(found))
 	for i, v := range found {
 		result, err := v.Result()
 		if err != nil {
-			return nil, fmt.Errorf("stored result %s/%d: %w", v.ScanID, v.Version, err)
+			return none, fmt.Errorf("stored result %s/%d: %w", v.ScanID, v.Version, err)
 		}
 		visits[i] = timeline.NewVisit(result, v.Metadata, v.Version, v.Received)
 	}
 	cal, _, err := s.calibration(ctx, nil)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	if err := s.audit(ctx, "subject:"+pseudonym, fmt.Sprintf("%d visits", len(visits))); err != nil {
-		return nil, err
+		return none, err
 	}
-	return GetTimeline200JSONResponse(timeline.Make(req.Subject, visits, norm.Default(), cal)), nil
+	return timeline.Make(subject, visits, norm.Default(), cal), nil
 }

@@ -66,14 +66,12 @@ func (e *Engine) reading(r *neuroscreen.Result, f model.Features) (report.Readin
 	for _, c := range e.models.Cards() {
 		cards[c.Name] = c
 	}
-	for n, words := range report.InWords(r.Scores) {
+	for _, words := range report.InWords(r.Scores) {
 		if card, ok := cards[words.Model]; ok {
 			if err := shortCard(&words, card); err != nil {
 				return out, err
 			}
 		}
-		x := r.Scores[n].Explanation
-		words.Reasons, words.WouldChange, words.Uncertain = listed(x.Reasons), listed(x.WouldChange), listed(x.Uncertain)
 		out.Scores = append(out.Scores, words)
 	}
 	return out, nil
@@ -81,9 +79,6 @@ func (e *Engine) reading(r *neuroscreen.Result, f model.Features) (report.Readin
 
 // rounded to a tenth of a mm3, far below what a drawing shows.
 func rounded(mm3 float64) float64 { return math.Round(10*mm3) / 10 }
-
-// listed is an empty list, and not null, for none.
-func listed(s []string) []string { return append([]string{}, s...) }
 
 // aboutNorms says in the report whom a volume is compared with.
 var aboutNorms = []string{

@@ -58,7 +58,7 @@ type CurvePoint struct {
 	P95      float64 `json:"p95_mm3"`
 }
 
-// ScoreInWords is a score's explanation, and what a reader must know of its
+// ScoreInWords is a score's verdict, and what a reader must know of its
 // model before believing it.
 type ScoreInWords struct {
 	Model       string   `json:"model"`
@@ -66,9 +66,6 @@ type ScoreInWords struct {
 	Headline    string   `json:"headline"`
 	Text        string   `json:"text"`
 	Evidence    string   `json:"evidence"`
-	Reasons     []string `json:"reasons"`
-	WouldChange []string `json:"would_change"`
-	Uncertain   []string `json:"uncertain"`
 	Cohort      string   `json:"cohort"`      // on whom the model was fitted
 	Performance string   `json:"performance"` // how well it tells people apart that it never saw
 	Limits      string   `json:"limits"`      // when not to believe it

@@ -315,6 +315,141 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/subjects/{subject}/timeline": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description As posted; for the role researcher the pseudonym */
+                subject: components["schemas"]["SubjectID"];
+            };
+            cookie?: never;
+        };
+        /**
+         * One person over time
+         * @description The current results of the person's scans, oldest first, and for each structure the change from visit to visit, and from the first to the last, beside the
+         *     smallest change that the measurement can tell from its own error (95 %). A change inside that is no measurable change.
+         */
+        get: operations["getTimeline"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/norms/curve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What healthy people have over age, for one structure, sex and head size
+         * @description For plotting a volume of a result on its curve: with the result's sex and intracranial volume and the settings version that it names, the curve passes through the
+         *     result's own expected and 5 to 95 % values at its age, as long as `norms` are those of the result.
+         */
+        get: operations["getNormCurve"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/sites": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The key's own site */
+        get: operations["listSites"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/sites/{site}/settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The name of the key's own site */
+                site: components["parameters"]["SiteName"];
+            };
+            cookie?: never;
+        };
+        /** Thresholds, priors and calibration of a site */
+        get: operations["getSiteSettings"];
+        /**
+         * Replace thresholds, priors and conformal error rate
+         * @description Makes a new version of the site's settings; the calibration stays. Fields that are left out take their defaults. Results that are stored keep the settings
+         *     that they were made with; analyse a scan again (POST /v1/scans/{scan_id}/retry) to score it with the new ones.
+         *     409 `settings-changed` when `replaces` is not the newest version any more.
+         */
+        put: operations["putSiteSettings"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/sites/{site}/calibration": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The name of the key's own site */
+                site: components["parameters"]["SiteName"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Replace the local-control shift and the recalibrations
+         * @description Makes a new version of the site's settings; thresholds and priors stay. Shift and recalibrations come together, because a recalibration is fitted on scores that
+         *     the shift has entered; what is left out is removed. `neuroscreen validate` writes them, `neuroscreen site accept` sends them. Stored results stay as they are.
+         */
+        put: operations["putSiteCalibration"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/sites/{site}/settings/versions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The name of the key's own site */
+                site: components["parameters"]["SiteName"];
+            };
+            cookie?: never;
+        };
+        /**
+         * Who changed the settings, when and why
+         * @description Newest first.
+         */
+        get: operations["listSiteSettings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/cases/search": {
         parameters: {
             query?: never;
@@ -367,6 +502,25 @@ export interface paths {
         };
         /** One line of the worklist */
         get: operations["getCase"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/cases/{scan_id}/timeline": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                scan_id: components["parameters"]["ScanID"];
+            };
+            cookie?: never;
+        };
+        /** The timeline of the case's subject, without naming the subject in the address */
+        get: operations["getCaseTimeline"];
         put?: never;
         post?: never;
         delete?: never;
@@ -537,6 +691,47 @@ export interface paths {
         get: operations["listAudit"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/audit/verification": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Whether the audit trail is as it was written
+         * @description Walks the whole chain. 409 `audit-broken` names the first entry that was changed, is missing or was added.
+         */
+        get: operations["verifyAudit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/erasures": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Erase everything about a subject
+         * @description All scans of the subject at this site, with their results, files, links to posted identifiers and events. The audit trail keeps that it
+         *     happened, under the scans' ids. Back-ups made before still hold the subject. While a back-up is being made, files go when it has ended.
+         */
+        post: operations["eraseSubject"];
         delete?: never;
         options?: never;
         head?: never;
@@ -790,6 +985,11 @@ export interface components {
             result_version: number;
             /** Format: date-time */
             received_at: string;
+            /**
+             * Format: date-time
+             * @description When the scan's own bytes were removed because their time was over; results stay
+             */
+            bytes_removed_at?: string;
             /** Format: date-time */
             updated_at: string;
         };
@@ -986,12 +1186,6 @@ export interface components {
             /** @description Likelihood ratio, interval, prior and posterior in words */
             text: string;
             evidence: string;
-            /** @description What each measurement did to the likelihood ratio */
-            reasons: string[];
-            /** @description The smallest change that would move the flag */
-            would_change: string[];
-            /** @description What is missing, doubtful or out of sight */
-            uncertain: string[];
             cohort: string;
             performance: string;
             limits: string;
@@ -1051,6 +1245,20 @@ export interface components {
         AuditList: {
             entries: components["schemas"]["AuditEntry"][];
             next_cursor?: string;
+        };
+        AuditVerification: {
+            /**
+             * Format: int64
+             * @description How many the trail has
+             */
+            entries: number;
+        };
+        NewErasure: {
+            subject_id: components["schemas"]["SubjectID"];
+        };
+        Erasure: {
+            /** @description How many were erased; 0 when there was none */
+            scans: number;
         };
         ModelCard: {
             name: string;
@@ -1115,6 +1323,8 @@ export interface components {
             settings: {
                 [key: string]: unknown;
             } | null;
+            /** @description Version of the site's settings; 0 when none were stored */
+            settings_version: number;
             qc: {
                 /** @enum {string} */
                 verdict: "pass" | "review" | "refuse";
@@ -1141,6 +1351,11 @@ export interface components {
             mm3: number;
             /** Format: double */
             standard_error_mm3: number;
+            /**
+             * Format: double
+             * @description Part of the standard error that is the network's own: it cancels between both sides and between visits
+             */
+            bias_error_mm3: number;
             /** Format: double */
             percent_icv: number | null;
             /** Format: double */
@@ -1183,6 +1398,236 @@ export interface components {
             intercept: number;
             contributions: components["schemas"]["Contribution"][] | null;
             intended_use: string;
+            conformal: components["schemas"]["ConformalSet"] | null;
+            explanation: components["schemas"]["Explanation"];
+        };
+        /** @description Which of case and control a score can't exclude, at an error rate that holds within each class. */
+        ConformalSet: {
+            /** Format: double */
+            error_rate: number;
+            /** @enum {string} */
+            set: "case" | "control" | "both" | "neither";
+            /** @description Coverage was counted on volumes of this segmenter */
+            validated: boolean;
+            text: string;
+        };
+        /** @description A score in words. */
+        Explanation: {
+            /** @description What each feature did, strongest first, then all together */
+            reasons: string[] | null;
+            /** @description The smallest single change that would move the flag */
+            would_change: string[] | null;
+            /** @description What is missing, doubtful or out of sight */
+            uncertain: string[] | null;
+        };
+        NormCurve: {
+            structure: string;
+            sex: components["schemas"]["Sex"];
+            /** Format: double */
+            intracranial_volume_mm3: number;
+            settings_version: number;
+            /** @description False where the norm corrects for age and head size only */
+            adjusts_for_sex: boolean;
+            /** @description As in a result's software.norms */
+            norms: components["schemas"]["Asset"][];
+            points: components["schemas"]["NormPoint"][];
+        };
+        NormPoint: {
+            /** Format: double */
+            age_years: number;
+            /**
+             * Format: double
+             * @description The median
+             */
+            expected_mm3: number;
+            /** Format: double */
+            p5_mm3: number;
+            /** Format: double */
+            p95_mm3: number;
+        };
+        Site: {
+            name: string;
+            /** Format: date-time */
+            created_at: string;
+            /** @description 0 while none were stored */
+            settings_version: number;
+        };
+        SiteList: {
+            sites: components["schemas"]["Site"][];
+        };
+        /** @description Share of people who have the condition, from this age up to the next entry's; a prior of 0 ends the range. */
+        AgePrior: {
+            /** Format: double */
+            from_age: number;
+            /** Format: double */
+            prior: number;
+        };
+        /** @description What a site may change of the scores. A field that is left out takes its default; no priors at all are written as an empty list. */
+        ScoreSettings: {
+            /**
+             * Format: double
+             * @description Likelihood ratio from which it is `review`
+             */
+            alzheimers_review_lr?: number;
+            /**
+             * Format: double
+             * @description and `flagged`
+             */
+            alzheimers_flagged_lr?: number;
+            /** Format: double */
+            parkinsons_review_lr?: number;
+            /**
+             * Format: double
+             * @description SDs of hippocampal asymmetry
+             */
+            sclerosis_review_sd?: number;
+            /** Format: double */
+            sclerosis_flagged_sd?: number;
+            /**
+             * Format: double
+             * @description Of the smaller side, negative
+             */
+            sclerosis_flagged_z?: number;
+            alzheimers_priors?: components["schemas"]["AgePrior"][] | null;
+            parkinsons_priors?: components["schemas"]["AgePrior"][] | null;
+            /**
+             * Format: double
+             * @description 0.05, 0.1, 0.2 or 0.3
+             */
+            conformal_error_rate?: number;
+        };
+        /** @description Where healthy people measured at a site lie against the norm; written by `neuroscreen validate`. */
+        Shift: {
+            schema: string;
+            name: string;
+            version: string;
+            /** @enum {string} */
+            layer: "site";
+            segmenter: string;
+            /** @description Segmenter shift that it was measured on top of */
+            after?: string;
+            source: string;
+            structures: {
+                [key: string]: {
+                    n: number;
+                    n_sd?: number;
+                    /** Format: double */
+                    mean_z: number;
+                    /** Format: double */
+                    sd_z: number;
+                };
+            };
+        };
+        /** @description ln(likelihood ratio) becomes intercept + slope x ln(likelihood ratio), for one version of one model and one segmenter. */
+        Recalibration: {
+            model: string;
+            model_sha256: string;
+            segmenter: string;
+            /** Format: double */
+            intercept: number;
+            /** Format: double */
+            slope: number;
+            covariance: number[][];
+            cases: number;
+            controls: number;
+            source: string;
+        };
+        NewSettings: {
+            /** @description The version that was looked at; 0 before any was stored */
+            replaces: number;
+            /** @description Why, for the trail; no patient data */
+            note: string;
+            settings: components["schemas"]["ScoreSettings"];
+        };
+        NewCalibration: {
+            /** @description The version that was looked at; 0 before any was stored */
+            replaces: number;
+            /** @description Why, for the trail; no patient data */
+            note: string;
+            site_shift?: components["schemas"]["Shift"];
+            recalibrations?: components["schemas"]["Recalibration"][];
+        };
+        SettingsVersion: {
+            version: number;
+            /** Format: date-time */
+            at: string;
+            /** @description Id of a key, or system:<part> */
+            by: string;
+            note: string;
+        };
+        SettingsVersionList: {
+            versions: components["schemas"]["SettingsVersion"][];
+            next_cursor?: string;
+        };
+        SiteSettings: {
+            site: string;
+            /** @description 0 while none were stored */
+            version: number;
+            made?: components["schemas"]["SettingsVersion"];
+            settings: components["schemas"]["ScoreSettings"];
+            effective: components["schemas"]["ScoreSettings"];
+            site_shift?: components["schemas"]["Shift"];
+            recalibrations: components["schemas"]["Recalibration"][];
+        };
+        Timeline: {
+            subject_id: string;
+            visits: components["schemas"]["Visit"][];
+            /** @description From each visit to the next; with three or more also from the first to the last */
+            changes: components["schemas"]["VolumeChange"][];
+            /** @description What a reader must know of the comparison */
+            notes: components["schemas"]["Reason"][];
+        };
+        Visit: {
+            /** Format: uuid */
+            scan_id: string;
+            result_version: number;
+            scan_date?: string;
+            /** Format: double */
+            age_years?: number;
+            scanner?: string;
+            /** @enum {string} */
+            qc: "pass" | "review" | "refuse";
+            /** Format: double */
+            intracranial_volume_mm3: number | null;
+            volumes: components["schemas"]["Volume"][];
+        };
+        VolumeChange: {
+            structure: string;
+            /** Format: uuid */
+            from_scan_id: string;
+            /** Format: uuid */
+            to_scan_id: string;
+            /**
+             * Format: double
+             * @description Absent when neither dates nor ages tell
+             */
+            years?: number;
+            /** Format: double */
+            mm3: number;
+            /**
+             * Format: double
+             * @description Of the earlier volume
+             */
+            percent: number;
+            /**
+             * Format: double
+             * @description 1.96 standard errors of the difference; absent when the visits are not comparable
+             */
+            smallest_detectable_mm3?: number;
+            /** Format: double */
+            mm3_per_year?: number;
+            /** Format: double */
+            percent_per_year?: number;
+            /** Format: double */
+            smallest_detectable_mm3_per_year?: number;
+            /**
+             * Format: double
+             * @description Of healthy people of that age, sex and head size, from people of different ages
+             */
+            expected_mm3_per_year?: number;
+            /** @enum {string} */
+            verdict: "no-measurable-change" | "smaller" | "larger" | "not-comparable";
+            text: string;
         };
         Contribution: {
             feature: string;
@@ -1207,6 +1652,8 @@ export interface components {
     };
     parameters: {
         ScanID: string;
+        /** @description The name of the key's own site */
+        SiteName: string;
         /** @description Result version; the newest if not given */
         Version: number;
         Limit: number;
@@ -1744,6 +2191,194 @@ export interface operations {
             default: components["responses"]["Problem"];
         };
     };
+    getTimeline: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description As posted; for the role researcher the pseudonym */
+                subject: components["schemas"]["SubjectID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Visits and changes */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Timeline"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    getNormCurve: {
+        parameters: {
+            query: {
+                /** @example Left-Hippocampus */
+                structure: string;
+                sex: components["schemas"]["Sex"];
+                intracranial_volume_mm3: number;
+                from_age?: number;
+                to_age?: number;
+                /** @description Years between points */
+                step?: number;
+                /** @description Whose local-control shift applies; the site's current one if not given, none with 0 */
+                settings_version?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The curve */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NormCurve"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    listSites: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One site */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SiteList"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    getSiteSettings: {
+        parameters: {
+            query?: {
+                /** @description The newest if not given; 0 is what holds before any was stored */
+                version?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The name of the key's own site */
+                site: components["parameters"]["SiteName"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The settings */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SiteSettings"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    putSiteSettings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The name of the key's own site */
+                site: components["parameters"]["SiteName"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewSettings"];
+            };
+        };
+        responses: {
+            /** @description The new version */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SiteSettings"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    putSiteCalibration: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The name of the key's own site */
+                site: components["parameters"]["SiteName"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewCalibration"];
+            };
+        };
+        responses: {
+            /** @description The new version */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SiteSettings"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    listSiteSettings: {
+        parameters: {
+            query?: {
+                limit?: components["parameters"]["Limit"];
+                /** @description `next_cursor` of the page before */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path: {
+                /** @description The name of the key's own site */
+                site: components["parameters"]["SiteName"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page of versions */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SettingsVersionList"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
     searchCases: {
         parameters: {
             query?: never;
@@ -1808,6 +2443,29 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Case"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    getCaseTimeline: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                scan_id: components["parameters"]["ScanID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Visits and changes */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Timeline"];
                 };
             };
             default: components["responses"]["Problem"];
@@ -2119,6 +2777,52 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["AuditList"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    verifyAudit: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The chain is unbroken */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditVerification"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    eraseSubject: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewErasure"];
+            };
+        };
+        responses: {
+            /** @description Erased */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Erasure"];
                 };
             };
             default: components["responses"]["Problem"];

@@ -19,6 +19,7 @@ export type Score = Schemas['Score']
 export type ScoreInWords = Schemas['ScoreInWords']
 export type Session = Schemas['Session']
 export type Structure = Schemas['Structure']
+export type Timeline = Schemas['Timeline']
 export type Volume = Schemas['Volume']
 
 export class ProblemError extends Error {

@@ -1,6 +1,6 @@
 // One case: what the scores say and how far to believe them, the picture, and
 // every number behind them.
-import { asProblem, call, type Case, type Decision, type Hold, ProblemError, raw, type Reading, type Result, type Review, type Scan, type ScanEvent, type Score, type ScoreInWords, type Session, type Structure, type Volume } from './api'
+import { asProblem, call, type Case, type Decision, type Hold, ProblemError, raw, type Reading, type Result, type Review, type Scan, type ScanEvent, type Score, type ScoreInWords, type Session, type Structure, type Timeline, type Volume } from './api'
 import { drawCurve, strip } from './curve'
 import { correct, decide, history } from './decide'
 import { type Child, h, show, svg, tell } from './dom'
@@ -18,6 +18,7 @@ interface Loaded {
   result: Result | undefined
   reading: Reading | undefined
   reviews: Review[]
+  timeline: Timeline | undefined // with one visit or more
 }
 
 const final = new Set(['scored', 'refused', 'failed', 'cancelled'])
@@ -43,11 +44,12 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
       const [c, scan, reviews] = await Promise.all([call<Case>('GET', `/v1/cases/${id}`), call<Scan>('GET', `/v1/scans/${id}`), call<{ reviews: Review[] }>('GET', `/v1/cases/${id}/review`)])
       let result: Result | undefined
       let reading: Reading | undefined
+      let timeline: Timeline | undefined
       if (scan.state === 'scored') {
-        ;[result, reading] = await Promise.all([call<Result>('GET', `/v1/scans/${id}/result`), call<Reading>('GET', `/v1/scans/${id}/reading.json`).catch(noReading)])
+        ;[result, reading, timeline] = await Promise.all([call<Result>('GET', `/v1/scans/${id}/result`), call<Reading>('GET', `/v1/scans/${id}/reading.json`).catch(noReading), call<Timeline>('GET', `/v1/cases/${id}/timeline`)])
       }
       if (left) return
-      loaded = { c, scan, result, reading, reviews: reviews.reviews }
+      loaded = { c, scan, result, reading, reviews: reviews.reviews, timeline }
       if (mayDecide && final.has(scan.state)) await take()
       if (left) return
       draw(loaded)
@@ -229,7 +231,7 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
         ),
         viewBox,
       ),
-      h('div', { class: 'below' }, volumes(l, r, excluded), indices(r), history(l.reviews, l.scan, l.c, nameOf), origins(r, l)),
+      h('div', { class: 'below' }, volumes(l, r, excluded), indices(r), visits(l), history(l.reviews, l.scan, l.c, nameOf), origins(r, l)),
     )
   }
 
@@ -238,7 +240,8 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
   function verdict(s: Score, words: ScoreInWords | undefined, beside: { s: Score; words: ScoreInWords | undefined }[], excluded: ReadonlySet<string>): HTMLElement {
     const kind: Mark['kind'] = s.abstained !== null ? 'abstained' : s.flag === 'flagged' ? 'flagged' : s.flag === 'review' ? 'review' : 'none'
     const restsOn = (s.contributions ?? []).filter((c) => excluded.has(c.feature)).map((c) => nameOf(c.feature))
-    const list = (title: string, items: string[] | undefined): Child => items && items.length > 0 && [h('h4', {}, title), h('ul', {}, items.map((t) => h('li', {}, t)))]
+    const why = s.explanation
+    const list = (title: string, items: string[] | null): Child => items && items.length > 0 && [h('h4', {}, title), h('ul', {}, items.map((t) => h('li', {}, t)))]
     return h(
       'article',
       { class: `verdict ${kind}` },
@@ -254,7 +257,7 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
                 ? h('span', {}, h('small', {}, 'Prior, then posterior'), h('b', {}, `${percent(s.prior)} → ${percent(s.posterior)}`), h('small', {}, 'of people scanned like this'))
                 : h('span', {}, h('small', {}, 'Probability'), h('b', { class: 'dim' }, '–'), h('small', {}, 'no prior is known')),
             ),
-      kind !== 'none' && s.abstained === null && words && h('ul', { class: 'rests' }, words.reasons.slice(0, Math.min(2, words.reasons.length - 1)).map((t) => h('li', {}, t))),
+      kind !== 'none' && s.abstained === null && h('ul', { class: 'rests' }, (why.reasons ?? []).slice(0, -1).slice(0, 2).map((t) => h('li', {}, t))),
       restsOn.length > 0 && h('p', { class: 'note' }, `Rests on what was left out: ${restsOn.join(', ')}.`),
       h('p', { class: 'class' }, h('span', { class: 'chip' }, evidence[s.evidence] ?? s.evidence), words && h('button', { type: 'button', class: 'quiet', onclick: () => showCard(words.model) }, 'Model card')),
       words &&
@@ -263,9 +266,10 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
           {},
           h('summary', {}, s.abstained !== null ? 'Why' : 'Reasons and doubts'),
           s.abstained === null && h('p', {}, words.text),
-          list('What it rests on', words.reasons),
-          list('What would change it', words.would_change),
-          list('What is uncertain', words.uncertain),
+          list('What it rests on', why.reasons),
+          list('What would change it', why.would_change),
+          list('What is uncertain', why.uncertain),
+          s.conformal && h('p', {}, sentence(s.conformal.text)),
           h('p', { class: 'dim' }, words.cohort, ' ', words.performance, ' ', words.limits),
           beside.map((b) => b.words && h('p', { class: 'dim' }, h('b', {}, `${b.words.title}: `), b.words.text, ' ', h('button', { type: 'button', class: 'quiet', onclick: () => showCard(b.words!.model) }, 'Model card'))),
         ),
@@ -326,7 +330,7 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
       const row = rows.find((x) => x.name === chosen)
       const drawn = (row?.sides ?? []).map((v) => {
         const c = v && l.reading?.curves.find((x) => x.structure === v.structure)
-        return v && c && h('figure', {}, h('figcaption', {}, sideOf(v.structure), v.percentile !== null && h('span', {}, `percentile ${percentile(v.percentile)}`)), drawCurve(c, v, l.scan.metadata.age_years, nameOf(v.structure)))
+        return v && c && h('figure', {}, h('figcaption', {}, sideOf(v.structure), v.percentile !== null && h('span', {}, `percentile ${percentile(v.percentile)}`)), drawCurve(c, v, l.scan.metadata.age_years, nameOf(v.structure), others(l, v.structure)))
       })
       show(
         curves,
@@ -395,6 +399,59 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
       { class: 'volumes-and-curves' },
       h('div', { class: 'table' }, h('h2', {}, 'Volumes'), h('p', { class: 'dim' }, `Of ${tested.length} volumes with a reference, ${outside} lie outside of the 5th to 95th percentile; about ${Math.round(tested.length * 0.1)} would in a healthy person. Labels over the picture: `, all1, ' ', all0), h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Volumes' }, table)),
       curves,
+    )
+  }
+
+  /** Other measurements of the same person, for the curves. */
+  function others(l: Loaded, structure: string): { age: number; mm3: number }[] {
+    return (l.timeline?.visits ?? []).flatMap((v) => {
+      const found = v.volumes.find((x) => x.structure === structure)
+      return v.scan_id !== id && found && v.age_years !== undefined ? [{ age: v.age_years, mm3: found.mm3 }] : []
+    })
+  }
+
+  /** Earlier and later visits, each change beside the smallest that could be told from error. */
+  function visits(l: Loaded): HTMLElement | false {
+    const t = l.timeline
+    if (!t || t.visits.length < 2) return false
+    const label = (scan: string): string => {
+      const v = t.visits.find((x) => x.scan_id === scan)
+      return v?.scan_date ?? (v?.age_years === undefined ? 'a visit' : `at ${Number(v.age_years.toFixed(1))} years`)
+    }
+    const number = (v: number | undefined, digits = 0): string => (v === undefined ? '–' : signed(v, digits))
+    const telling = t.changes.filter((c) => c.verdict === 'smaller' || c.verdict === 'larger')
+    const shown = t.changes.filter((c) => telling.includes(c) || /Hippocampus|Lateral-Ventricle/.test(c.structure))
+    return h(
+      'section',
+      { class: 'visits' },
+      h('h2', {}, 'Over time'),
+      h('ul', {}, t.visits.map((v) => h('li', {}, v.scan_id === id ? h('b', {}, `${label(v.scan_id)}: this scan`) : h('a', { href: `#/case/${v.scan_id}` }, label(v.scan_id)), v.scanner && `, ${v.scanner}`, v.qc === 'review' && ', image quality: look twice'))),
+      t.notes.map((n) => h('p', { class: 'dim' }, sentence(n.text))),
+      h('p', { class: 'dim' }, `Of ${t.changes.length} changes compared, ${telling.length} are larger than the measurement’s own error (95 %); hippocampi and lateral ventricles are shown in any case.`),
+      h(
+        'table',
+        { class: 'indices' },
+        h('thead', {}, h('tr', {}, ['Structure', 'From', 'To', 'Change, mm³', '%', 'Smallest detectable, mm³', '% a year', 'Healthy, mm³ a year', 'What it says'].map((x, n) => h('th', { scope: 'col', class: n > 2 && n < 8 ? 'r' : '' }, x)))),
+        h(
+          'tbody',
+          {},
+          shown.map((c) =>
+            h(
+              'tr',
+              {},
+              h('th', { scope: 'row' }, nameOf(c.structure)),
+              h('td', {}, label(c.from_scan_id)),
+              h('td', {}, label(c.to_scan_id)),
+              h('td', { class: `r z ${c.verdict === 'smaller' ? 'low' : c.verdict === 'larger' ? 'high' : ''}` }, number(c.mm3)),
+              h('td', { class: 'r' }, number(c.percent, 1)),
+              h('td', { class: 'r' }, c.smallest_detectable_mm3 === undefined ? '–' : `± ${grouped(c.smallest_detectable_mm3)}`),
+              h('td', { class: 'r' }, number(c.percent_per_year, 1)),
+              h('td', { class: 'r' }, number(c.expected_mm3_per_year)),
+              h('td', {}, sentence(c.text)),
+            ),
+          ),
+        ),
+      ),
     )
   }
 
