@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"image"
+	"image/color"
 	"image/draw"
 	"image/png"
+	"maps"
 	"os"
+	"slices"
 	"testing"
 
 	"neuroscreen/internal/anatomy"
@@ -18,7 +21,8 @@ import (
 )
 
 // TestFailureSheet draws docs/img/failures.png: heads of a held-out map in which
-// something is wrong, as drawn above and as measured below.
+// something is wrong, as drawn and, in the row
+// below, as measured.
 //
 //	NEUROSCREEN_FAILURES=../../docs/img/failures.png go test -run FailureSheet ./internal/train
 func TestFailureSheet(t *testing.T) {
@@ -30,7 +34,7 @@ func TestFailureSheet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	maps, err := synth.LoadMaps(testdata.Shared(t, "labelmaps"), "04")
+	heads, err := synth.LoadMaps(testdata.Shared(t, "labelmaps"), "04")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +46,7 @@ func TestFailureSheet(t *testing.T) {
 		{VoxelMM: [3]float64{1, 1, 3}, RotationDeg: [3]float64{20, 12, 0}, NoiseSD: 6},
 	} {
 		o.Map, o.Seed, o.BendMM, o.BiasSD = "04", 7, 2, .1
-		v, truth, err := maps.Head(o)
+		v, truth, err := heads.Head(o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -63,20 +67,41 @@ func TestFailureSheet(t *testing.T) {
 			}
 			// The lower row of a preview shows the hippocampi.
 			b := picture.Bounds()
-			from := b.Min.Y + b.Dy()*6/10
-			w, h := b.Dx(), b.Dy()*3/10
+			from := b.Min.Y + b.Dy()*596/1000
+			w, h := b.Dx(), b.Dy()*31/100
 			if sheet == nil {
 				sheet = image.NewRGBA(image.Rect(0, 0, w, 6*h))
 			}
 			draw.Draw(sheet, image.Rect(0, (2*column+row)*h, w, (2*column+row+1)*h), picture, image.Pt(b.Min.X, from), draw.Src)
 		}
 	}
+	small := image.NewPaletted(sheet.Bounds(), colours(sheet))
+	draw.Draw(small, small.Bounds(), sheet, image.Point{}, draw.Src)
 	f, err := os.Create(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(f, sheet); err != nil {
+	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(f, small); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// colours are greys and the most frequent other colours of a picture, which
+// keep its file small.
+func colours(m *image.RGBA) (p color.Palette) {
+	count := map[color.RGBA]int{}
+	for i := 0; i < len(m.Pix); i += 4 {
+		c := color.RGBA{m.Pix[i] &^ 15, m.Pix[i+1] &^ 15, m.Pix[i+2] &^ 15, 255}
+		if c.R != c.G || c.G != c.B {
+			count[c]++
+		}
+	}
+	for v := 0; v < 256; v += 8 {
+		p = append(p, color.RGBA{uint8(v), uint8(v), uint8(v), 255})
+	}
+	for _, c := range slices.SortedFunc(maps.Keys(count), func(a, b color.RGBA) int { return count[b] - count[a] })[:min(24, len(count))] {
+		p = append(p, c)
+	}
+	return p
 }
