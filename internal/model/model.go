@@ -219,6 +219,16 @@ func (l logLR) sum() float64 {
 	return s
 }
 
+// scale multiplies all of it by k.
+func (l *logLR) scale(k float64) {
+	l.intercept *= k
+	for i := range l.contributions {
+		l.contributions[i].LogLR *= k
+	}
+	l.coefficientVar *= k * k
+	l.measureVar *= k * k
+}
+
 // interval returns the 95 % interval of the sum. The error of the coefficients
 // is left out with measured.
 func (l logLR) interval(measured bool) (lo, hi float64) {
@@ -246,11 +256,7 @@ func (h header) finish(l logLR, d decision, qc neuroscreen.Verdict) neuroscreen.
 	}
 	lo, hi := l.interval(false)
 	if raw := math.Abs(l.sum()); raw > h.LogLRCap {
-		k := h.LogLRCap / raw
-		l.intercept *= k
-		for i := range l.contributions {
-			l.contributions[i].LogLR *= k
-		}
+		l.scale(h.LogLRCap / raw)
 	}
 	s := h.blank()
 	sum := l.sum()

@@ -306,7 +306,7 @@ func TestMeasurementErrorWidens(t *testing.T) {
 
 // Asymmetry of badly measured volumes says less and less: the likelihood ratio
 // goes to 1, the flag, which follows the volumes, stays.
-func TestMeasurementErrorBlursSclerosis(t *testing.T) {
+func TestMeasurementErrorWeakensSclerosis(t *testing.T) {
 	f := healthy(t, 40, neuroscreen.Male, 1.5e6)
 	for _, share := range []float64{0.75, 1} {
 		before := math.Inf(1)
@@ -335,17 +335,16 @@ func TestMeasurementErrorBlursSclerosis(t *testing.T) {
 	}
 }
 
-// People drawn from both groups, measured with error: what the blurred model
-// says of them is what they are, and what the model says as it stands is too
-// bold.
-func TestBlurredIsCalibrated(t *testing.T) {
+// People drawn from both groups, measured with error: what is believed of their
+// likelihood ratios is what they are, and the model as it stands is too bold.
+func TestBelievedIsCalibrated(t *testing.T) {
 	const r = -0.25
 	w := [2]float64{1.4, -0.6}
 	delta := [2]float64{w[0] + r*w[1], r*w[0] + w[1]}
-	c := sideModel{Intercept: -(w[0]*delta[0] + w[1]*delta[1]) / 2, Asymmetry: w[0], SmallerZ: w[1], Covariance: [][]float64{{1, 0, 0}, {0, 1, 0}, {0, 0, 1}}}
-	e := [2][2]float64{{1.5, -0.4}, {0, 0.5}}
+	c := sideModel{Intercept: -(w[0]*delta[0] + w[1]*delta[1]) / 2}
+	e := [3]float64{1.5, -0.4, 0.5} // of asymmetry, of both, of z
+	noise := w[0]*w[0]*e[0] + 2*w[0]*w[1]*e[1] + w[1]*w[1]*e[2]
 	g := rand.New(rand.NewPCG(11, 12))
-	// Cholesky factors of R and of e.
 	draw := func(v11, v12, v22 float64) (float64, float64) {
 		l11 := math.Sqrt(v11)
 		l21 := v12 / l11
@@ -353,25 +352,25 @@ func TestBlurredIsCalibrated(t *testing.T) {
 		return l11 * x, l21*x + math.Sqrt(v22-l21*l21)*y
 	}
 	// Of calibrated probabilities the squared error is p (1 - p) on average.
-	excess := func(c sideModel) float64 {
+	excess := func(k float64) float64 {
 		sum, n := 0.0, 40000
 		for i := range n {
 			y := float64(i % 2)
 			a, z := draw(1, r, 1)
-			ea, ez := draw(e[0][0], e[0][1], e[1][1])
-			p := 1 / (1 + math.Exp(-(c.Intercept + c.Asymmetry*(a+ea+y*delta[0]) + c.SmallerZ*(z+ez+y*delta[1]))))
+			ea, ez := draw(e[0], e[1], e[2])
+			p := 1 / (1 + math.Exp(-k*(c.Intercept+w[0]*(a+ea+y*delta[0])+w[1]*(z+ez+y*delta[1]))))
 			sum += ((y-p)*(y-p) - p*(1-p)) / float64(n)
 		}
 		return sum
 	}
-	if x := excess(c.blurred(r, e)); math.Abs(x) > 0.004 {
-		t.Errorf("blurred: squared error beyond p (1 - p) by %.4f", x)
+	if x := excess(c.believed(noise)); math.Abs(x) > 0.004 {
+		t.Errorf("squared error beyond p (1 - p) by %.4f", x)
 	}
-	if x := excess(c); x < 0.02 {
+	if x := excess(1); x < 0.02 {
 		t.Errorf("as it stands: squared error beyond p (1 - p) by %.4f; the test sees nothing", x)
 	}
-	if same := c.blurred(r, [2][2]float64{}); same.Asymmetry != c.Asymmetry || same.Intercept != c.Intercept {
-		t.Errorf("no error changes %+v to %+v", c, same)
+	if k := c.believed(0); k != 1 {
+		t.Errorf("without error %.3f is believed", k)
 	}
 }
 

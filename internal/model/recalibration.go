@@ -70,10 +70,7 @@ func (s Settings) recalibration(m *linear, seg norm.Segmenter) (r *Recalibration
 // recalibrate applies r; the contributions still sum to ln(LR).
 func (l *logLR) recalibrate(r Recalibration) {
 	raw := l.sum()
-	l.coefficientVar = r.Slope*r.Slope*l.coefficientVar + r.Covariance[0][0] + 2*raw*r.Covariance[0][1] + raw*raw*r.Covariance[1][1]
-	l.measureVar *= r.Slope * r.Slope
-	l.intercept = r.Intercept + r.Slope*l.intercept
-	for i := range l.contributions {
-		l.contributions[i].LogLR *= r.Slope
-	}
+	l.scale(r.Slope)
+	l.intercept += r.Intercept
+	l.coefficientVar += r.Covariance[0][0] + 2*raw*r.Covariance[0][1] + raw*raw*r.Covariance[1][1]
 }

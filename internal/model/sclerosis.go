@@ -16,10 +16,9 @@ type asymmetry struct {
 		Under60 float64 `json:"under_60"`
 		From60  float64 `json:"from_60"`
 	} `json:"asymmetry_sd_percent"`
-	SiteSD      float64              `json:"asymmetry_between_site_sd_percent"` // of the sites' means
-	Correlation float64              `json:"correlation"`                       // of asymmetry and the smaller side's z within a group
-	Sides       map[string]sideModel `json:"sides"`                             // left_under_60, ...
-	Thresholds  []Threshold          `json:"thresholds"`
+	SiteSD     float64              `json:"asymmetry_between_site_sd_percent"` // of the sites' means
+	Sides      map[string]sideModel `json:"sides"`                             // left_under_60, ...
+	Thresholds []Threshold          `json:"thresholds"`
 }
 
 type sideModel struct {
@@ -33,13 +32,16 @@ func (m *asymmetry) valid() error {
 	if err := m.header.valid(); err != nil {
 		return err
 	}
-	if !(m.SD.Under60 > 0 && m.SD.From60 > 0 && m.SiteSD > 0 && m.Correlation > -1 && m.Correlation < 0) {
-		return fmt.Errorf("asymmetry_sd_percent %+v, between sites %g, correlation %g", m.SD, m.SiteSD, m.Correlation)
+	if !(m.SD.Under60 > 0 && m.SD.From60 > 0 && m.SiteSD > 0) {
+		return fmt.Errorf("asymmetry_sd_percent %+v, between sites %g", m.SD, m.SiteSD)
 	}
 	for _, k := range []string{"left_under_60", "left_from_60", "right_under_60", "right_from_60"} {
 		s, ok := m.Sides[k]
 		if !ok || len(s.Covariance) != 3 || len(s.Covariance[0]) != 3 {
 			return fmt.Errorf("sides: %s missing or without its covariance", k)
+		}
+		if !(s.Intercept < 0) {
+			return fmt.Errorf("sides: %s: intercept %g is no discriminant's", k, s.Intercept)
 		}
 	}
 	if intendedUse[m.Name] == "" {
@@ -51,47 +53,15 @@ func (m *asymmetry) valid() error {
 // pair is a gradient over ln(left) and ln(right).
 type pair struct{ left, right float64 }
 
-func (p pair) plus(q pair, times float64) pair {
-	return pair{p.left + times*q.left, p.right + times*q.right}
-}
-
-// blurred is the discriminant for features that are measured with errors of
-// their own, of covariance e (its upper triangle), beside the spread R within a
-// group, [[1, r], [r, 1]], that the published effects hold with FreeSurfer's
-// noise in it: healthy and ill people alike spread by R + e, so
-//
-//	w' = (R + e)^-1 R w, and the intercept is -w'Rw/2.
-//
-// Badly measured volumes so lead to a likelihood ratio near 1, and volumes
-// without error leave the model as it is. The coefficients' covariance goes
-// through the same matrix; the intercept's error shrinks as it does.
-func (c sideModel) blurred(r float64, e [2][2]float64) sideModel {
-	if e[0][0] == 0 && e[1][1] == 0 {
-		return c
-	}
-	a, b, d := 1+e[0][0], r+e[0][1], 1+e[1][1]
-	det := a*d - b*b
-	// m = (R + e)^-1 R
-	m := [2][2]float64{{(d - b*r) / det, (d*r - b) / det}, {(a*r - b) / det, (a - b*r) / det}}
-	w := [2]float64{c.Asymmetry, c.SmallerZ}
-	out := c
-	out.Asymmetry, out.SmallerZ = m[0][0]*w[0]+m[0][1]*w[1], m[1][0]*w[0]+m[1][1]*w[1]
-	delta := [2]float64{w[0] + r*w[1], r*w[0] + w[1]} // R w: the effect
-	out.Intercept = -(out.Asymmetry*delta[0] + out.SmallerZ*delta[1]) / 2
-	scale := out.Intercept / c.Intercept
-	j := [3][3]float64{{scale, 0, 0}, {0, m[0][0], m[0][1]}, {0, m[1][0], m[1][1]}}
-	out.Covariance = make([][]float64, 3)
-	for i := range 3 {
-		out.Covariance[i] = make([]float64, 3)
-		for k := range 3 {
-			for p := range 3 {
-				for q := range 3 {
-					out.Covariance[i][k] += j[i][p] * c.Covariance[p][q] * j[k][q]
-				}
-			}
-		}
-	}
-	return out
+// believed is the share of ln(LR) that is left when the volumes' own error gives
+// it a variance of noise. The discriminant's score spreads by D2 = w'Rw within
+// either group and lies at +-D2/2 (its intercept is -D2/2); measured with error
+// it spreads by D2 + noise, and its likelihood ratio is that share of what it
+// was. The effects hold FreeSurfer's noise already, so only a segmenter's own
+// error counts.
+func (c sideModel) believed(noise float64) float64 {
+	d2 := -2 * c.Intercept
+	return d2 / (d2 + noise)
 }
 
 // scoreSclerosis scores mesial temporal sclerosis on the side whose
@@ -132,11 +102,6 @@ func (m *Models) scoreSclerosis(f Features, s Settings) neuroscreen.Score {
 	if side == "left" {
 		ofZ = pair{z.PerLog, 0}
 	}
-	measured := func(g pair) float64 { return norm.MeasurementVariance(left, right, g.left, g.right) }
-	c = c.blurred(sm.Correlation, [2][2]float64{
-		{measured(ofA), (measured(ofA.plus(ofZ, 1)) - measured(ofA.plus(ofZ, -1))) / 4},
-		{0, measured(ofZ)},
-	})
 	healthyZ := (percent - norm.AsymmetryMean) / norm.AsymmetrySD
 	l := logLR{intercept: c.Intercept, contributions: []neuroscreen.Contribution{
 		{Feature: "hippocampal_asymmetry_percent", Value: percent, Z: &healthyZ, LogLR: c.Asymmetry * a},
@@ -148,10 +113,11 @@ func (m *Models) scoreSclerosis(f Features, s Settings) neuroscreen.Score {
 			l.coefficientVar += x[i] * c.Covariance[i][j] * x[j]
 		}
 	}
-	g := pair{c.Asymmetry * ofA.left, c.Asymmetry * ofA.right}.plus(ofZ, c.SmallerZ)
+	g := pair{c.Asymmetry*ofA.left + c.SmallerZ*ofZ.left, c.Asymmetry*ofA.right + c.SmallerZ*ofZ.right}
 	// A site moves both sides nearly alike: asymmetry by little, z by much.
 	siteZ, siteAsymmetry := c.SmallerZ*z.SiteSE, c.Asymmetry*sm.SiteSD/sd
 	l.measureVar = norm.PairVariance("Hippocampus", left, right, g.left, g.right) + siteZ*siteZ + siteAsymmetry*siteAsymmetry
+	l.scale(c.believed(norm.MeasurementVariance(left, right, g.left, g.right)))
 
 	flag := s.sclerosisFlag(percent, z.Value)
 	if f.QC == neuroscreen.VerdictReview {
