@@ -62,6 +62,7 @@ const (
 
 func TestAnalyze(t *testing.T) {
 	in := scanOf(t, atrophied, 74, neuroscreen.Female)
+	in.SettingsVersion, in.Settings.Model.ConformalErrorRate = 7, 0.2
 	var stages []neuroscreen.State
 	in.Stage = func(_ context.Context, s neuroscreen.State) error {
 		stages = append(stages, s)
@@ -75,6 +76,9 @@ func TestAnalyze(t *testing.T) {
 		t.Errorf("stages %v, want %v", stages, want)
 	}
 	checkResult(t, out.Result)
+	if r := out.Result; r.SettingsVersion != 7 || r.Scores[0].Conformal == nil || r.Scores[0].Conformal.ErrorRate != 0.2 || r.Scores[0].Conformal.Validated || len(r.Scores[0].Explanation.Reasons) == 0 {
+		t.Errorf("settings version %d, conformal %+v, explanation %+v", r.SettingsVersion, r.Scores[0].Conformal, r.Scores[0].Explanation)
+	}
 	checkGrid(t, scanOf(t, atrophied, 74, neuroscreen.Female), out)
 	// The head was made with hippocampi of 2,031 and 2,368 mm3 and wide
 	// ventricles: the case that a new user is shown as flagged.

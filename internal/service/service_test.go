@@ -470,3 +470,56 @@ func (f *flakyTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func ptr[T any](v T) *T { return &v }
+
+// A scan is analysed with the settings that hold when its work is taken up; a
+// change leaves the stored result alone, and analysing again makes another.
+func TestSettingsReachTheAnalysis(t *testing.T) {
+	t.Parallel()
+	cfg := settings(t)
+	r := start(t, cfg, func(ctx context.Context, in jobs.Input) (jobs.Output, error) {
+		out, err := fake(ctx, in)
+		if err == nil {
+			out.Result.SettingsVersion = in.Settings.Version
+			out.Result.Settings = in.Settings.Settings
+		}
+		return out, err
+	})
+	c := api(t, r, cfg.Data)
+	sites, err := c.ListSitesWithResponse(t.Context())
+	if err != nil || sites.JSON200 == nil {
+		t.Fatalf("%v %s", err, sites.Body)
+	}
+	site := sites.JSON200.Sites[0].Name
+	scan, _, err := c.Submit(t.Context(), upload(t, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Wait(t.Context(), scan.ID, nil); err != nil {
+		t.Fatal(err)
+	}
+	put, err := c.PutSiteSettingsWithResponse(t.Context(), site, client.NewSettings{Replaces: 0, Note: "a memory clinic", Settings: client.ScoreSettings{AlzheimersFlaggedLR: 9}})
+	if err != nil || put.JSON200 == nil {
+		t.Fatalf("%v %s", err, put.Body)
+	}
+	result := func(version int) []byte {
+		t.Helper()
+		res, err := c.GetResultWithResponse(t.Context(), scan.ID, &client.GetResultParams{Version: &version})
+		if err != nil || res.JSON200 == nil || res.JSON200.SettingsVersion != version-1 {
+			t.Fatalf("version %d: %v %s", version, err, res.Body)
+		}
+		return res.Body
+	}
+	before := result(1)
+	if again, err := c.RetryScanWithResponse(t.Context(), scan.ID); err != nil || again.JSON202 == nil {
+		t.Fatalf("%v %s", err, again.Body)
+	}
+	if _, err := c.Wait(t.Context(), scan.ID, nil); err != nil {
+		t.Fatal(err)
+	}
+	if after := result(2); !bytes.Contains(after, []byte(`"alzheimers_flagged_lr":9`)) {
+		t.Errorf("the new result was made with %s", after)
+	}
+	if !bytes.Equal(before, result(1)) {
+		t.Error("the stored result changed")
+	}
+}
