@@ -61,14 +61,14 @@ type CurvePoint struct {
 // ScoreInWords is a score's verdict, and what a reader must know of its
 // model before believing it.
 type ScoreInWords struct {
-	Model       string   `json:"model"`
-	Title       string   `json:"title"`
-	Headline    string   `json:"headline"`
-	Text        string   `json:"text"`
-	Evidence    string   `json:"evidence"`
-	Cohort      string   `json:"cohort"`      // on whom the model was fitted
-	Performance string   `json:"performance"` // how well it tells people apart that it never saw
-	Limits      string   `json:"limits"`      // when not to believe it
+	Model       string `json:"model"`
+	Title       string `json:"title"`
+	Headline    string `json:"headline"`
+	Text        string `json:"text"`
+	Evidence    string `json:"evidence"`
+	Cohort      string `json:"cohort"`      // on whom the model was fitted
+	Performance string `json:"performance"` // how well it tells people apart that it never saw
+	Limits      string `json:"limits"`      // when not to believe it
 }
 
 // InWords words the scores of a result; the first of a condition decides, the
