@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -41,19 +42,20 @@ func (s Storage) BlobDir() string { return filepath.Join(s.Data, "blobs") }
 type Server struct {
 	Storage
 
-	Role      string        `name:"role" env:"NEUROSCREEN_ROLE" enum:"api,worker,both" default:"both" help:"api answers requests, worker analyses scans, both does both."`
-	Listen    string        `name:"listen" env:"NEUROSCREEN_LISTEN" default:"127.0.0.1:8080" help:"Address to listen on. Beyond this machine, use TLS here or a proxy with TLS in front."`
-	TLSCert   string        `name:"tls-cert" env:"NEUROSCREEN_TLS_CERT" type:"path" help:"Certificate chain (PEM)."`
-	TLSKey    string        `name:"tls-key" env:"NEUROSCREEN_TLS_KEY" type:"path" help:"Its private key (PEM)."`
-	MaxUpload Bytes         `name:"max-upload" env:"NEUROSCREEN_MAX_UPLOAD" default:"1GiB" help:"Largest scan that is accepted, as received."`
-	MaxImage  Bytes         `name:"max-image" env:"NEUROSCREEN_MAX_IMAGE" default:"4GiB" help:"Largest scan that is accepted, after decompression."`
-	BodyIdle  time.Duration `name:"body-idle" env:"NEUROSCREEN_BODY_IDLE" default:"30s" help:"An upload that brings no bytes for so long is given up."`
-	Workers   int           `name:"workers" env:"NEUROSCREEN_WORKERS" default:"1" help:"Scans that this process analyses at once. One uses all cores."`
-	Lease     time.Duration `name:"lease" env:"NEUROSCREEN_LEASE" default:"30s" help:"A scan whose worker was killed is taken up by another after this time and up to 10 s more."`
-	StopAfter time.Duration `name:"stop-after" env:"NEUROSCREEN_STOP_AFTER" default:"20s" help:"Time for requests and analyses under way when the service stops; an analysis cut short is done again."`
-	KeepDays  int           `name:"keep-scan-days" env:"NEUROSCREEN_KEEP_SCAN_DAYS" default:"0" help:"Days after its end for which a scan's own bytes are kept; results, label maps and reports stay. 0 keeps them."`
-	LogFormat string        `name:"log-format" env:"NEUROSCREEN_LOG_FORMAT" enum:"text,json" default:"text" help:"Log lines as text or JSON."`
-	LogLevel  slog.Level    `name:"log-level" env:"NEUROSCREEN_LOG_LEVEL" default:"INFO" help:"DEBUG, INFO, WARN or ERROR."`
+	Role            string         `name:"role" env:"NEUROSCREEN_ROLE" enum:"api,worker,both" default:"both" help:"api answers requests, worker analyses scans, both does both."`
+	Listen          string         `name:"listen" env:"NEUROSCREEN_LISTEN" default:"127.0.0.1:8080" help:"Address to listen on. Beyond this machine, use TLS here or a proxy with TLS in front."`
+	TLSCert         string         `name:"tls-cert" env:"NEUROSCREEN_TLS_CERT" type:"path" help:"Certificate chain (PEM)."`
+	TLSKey          string         `name:"tls-key" env:"NEUROSCREEN_TLS_KEY" type:"path" help:"Its private key (PEM)."`
+	MaxUpload       Bytes          `name:"max-upload" env:"NEUROSCREEN_MAX_UPLOAD" default:"1GiB" help:"Largest scan that is accepted, as received."`
+	MaxImage        Bytes          `name:"max-image" env:"NEUROSCREEN_MAX_IMAGE" default:"4GiB" help:"Largest scan that is accepted, after decompression."`
+	BodyIdle        time.Duration  `name:"body-idle" env:"NEUROSCREEN_BODY_IDLE" default:"30s" help:"An upload that brings no bytes for so long is given up."`
+	Workers         int            `name:"workers" env:"NEUROSCREEN_WORKERS" default:"1" help:"Scans that this process analyses at once. One uses all cores."`
+	Lease           time.Duration  `name:"lease" env:"NEUROSCREEN_LEASE" default:"30s" help:"A scan whose worker was killed is taken up by another after this time and up to 10 s more."`
+	StopAfter       time.Duration  `name:"stop-after" env:"NEUROSCREEN_STOP_AFTER" default:"20s" help:"Time for requests and analyses under way when the service stops; an analysis cut short is done again."`
+	KeepDays        int            `name:"keep-scan-days" env:"NEUROSCREEN_KEEP_SCAN_DAYS" default:"0" help:"Days after its end for which a scan's own bytes are kept; results, label maps and reports stay. 0 keeps them."`
+	WebhookNetworks []netip.Prefix `name:"webhook-networks" env:"NEUROSCREEN_WEBHOOK_NETWORKS" help:"Private networks that webhooks may lead to, also without TLS, as 10.1.0.0/16,192.168.7.0/24. Without it: public addresses over https."`
+	LogFormat       string         `name:"log-format" env:"NEUROSCREEN_LOG_FORMAT" enum:"text,json" default:"text" help:"Log lines as text or JSON."`
+	LogLevel        slog.Level     `name:"log-level" env:"NEUROSCREEN_LOG_LEVEL" default:"INFO" help:"DEBUG, INFO, WARN or ERROR."`
 }
 
 // Validate is called by kong.

@@ -175,6 +175,7 @@ func killAtStage() func(context.Context, *rig, *post) error {
 }
 
 func (r *rig) killTarget(target string) error {
+	r.hits.Add(1)
 	switch target {
 	case "workers":
 		r.kill("worker1")
@@ -220,6 +221,7 @@ func noRoomForResult(ctx context.Context, r *rig, p *post) error {
 		case state == neuroscreen.Checked && free == nil:
 			free, err = r.fill("blobs")
 		case state == neuroscreen.Received && free != nil: // given back to wait
+			r.hits.Add(1)
 			return true, free()
 		}
 		return false, err

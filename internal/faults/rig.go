@@ -45,6 +45,7 @@ type rig struct {
 	head  []byte
 	mount []string // what was mounted
 
+	hits      atomic.Int32 // of faults that wait for a scan's state
 	disturbed atomic.Int32 // requests that had to be sent again
 
 	mu       sync.Mutex

@@ -102,6 +102,7 @@ func Run(ctx context.Context, dir string, opts Options) (Report, error) {
 func (r *rig) suffer(ctx context.Context, f fault) (Row, error) {
 	row := Row{Fault: f.name, What: f.what}
 	r.disturbed.Store(0)
+	r.hits.Store(0)
 	hurting, heal := context.WithCancel(ctx)
 	defer heal()
 	var times atomic.Int32
@@ -125,7 +126,7 @@ func (r *rig) suffer(ctx context.Context, f fault) (Row, error) {
 	posts, err := r.handOver(bounded, f, enough)
 	heal()
 	hurt.Wait()
-	row.Injected, row.Again = int(times.Load()), int(r.disturbed.Load())
+	row.Injected, row.Again = int(times.Load()+r.hits.Load()), int(r.disturbed.Load())
 	if errors.Is(hurtErr, errNoSmallDisk) {
 		row.Skipped = hurtErr.Error()
 		hurtErr = nil

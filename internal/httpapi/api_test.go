@@ -37,7 +37,7 @@ type things struct {
 func nothing() things { return things{uuid.New(), uuid.New(), "no-such-site", "no-such-subject"} }
 
 func (t things) fill(path string) string {
-	return strings.NewReplacer("{scan}", t.scan.String(), "{key}", t.key.String(), "{site}", t.site, "{subject}", t.subject).Replace(path)
+	return strings.NewReplacer("{scan}", t.scan.String(), "{key}", t.key.String(), "{site}", t.site, "{subject}", t.subject, "{webhook}", uuid.NewString()).Replace(path)
 }
 
 // calls has each operation of the contract, those that destroy last.
@@ -70,6 +70,8 @@ var calls = []call{
 	{"listKeys", "GET", "/v1/keys", ""},
 	{"createKey", "POST", "/v1/keys", `{"name":"pacs","role":"uploader"}`},
 	{"listAudit", "GET", "/v1/audit", ""},
+	{"listWebhooks", "GET", "/v1/webhooks", ""},
+	{"createWebhook", "POST", "/v1/webhooks", `{"url":"https://pacs.example/hook","events":["scan.refused"]}`},
 	{"verifyAudit", "GET", "/v1/audit/verification", ""},
 	{"listModels", "GET", "/v1/models", ""},
 	{"getTimeline", "GET", "/v1/subjects/{subject}/timeline", ""},
@@ -92,6 +94,7 @@ var calls = []call{
 	{"updateScan", "PATCH", "/v1/scans/{scan}", `{"age_years":70}`},
 	{"eraseSubject", "POST", "/v1/erasures", `{"subject_id":"SUBJ-99"}`},
 	{"deleteScan", "DELETE", "/v1/scans/{scan}", ""},
+	{"deleteWebhook", "DELETE", "/v1/webhooks/{webhook}", ""},
 	{"revokeKey", "DELETE", "/v1/keys/{key}", ""},
 }
 
@@ -878,4 +881,45 @@ func TestEraseSubject(t *testing.T) {
 		t.Errorf("trail %+v", trail.Entries)
 	}
 	e.do("GET", "/v1/audit/verification", e.a.keys[admin]).want(200, "")
+}
+
+func TestWebhooks(t *testing.T) {
+	e := setup(t)
+	key := e.a.keys[admin]
+	create := func(body string) *answer {
+		return e.do("POST", "/v1/webhooks", key, withBody("application/json", []byte(body)))
+	}
+	for body, typ := range map[string]string{
+		`{"url":"https://pacs.example/","events":[]}`:                  "invalid-value",
+		`{"url":"https://pacs.example/","events":["scan.seen"]}`:       "invalid-value",
+		`{"url":"gopher://pacs.example/","events":["scan.scored"]}`:    "invalid-value",
+		`{"url":"https://pacs.example/","event":["scan.scored"]}`:      "",
+		`{"url":"https://u:p@pacs.example/","events":["scan.scored"]}`: "invalid-value",
+	} {
+		create(body).want(400, typ)
+	}
+	var made CreatedWebhook
+	a := create(`{"url":"https://pacs.example/hook","events":["scan.scored","scan.refused","scan.scored"]}`)
+	a.want(201, "")
+	a.json(&made)
+	if !strings.HasPrefix(made.Secret, "whsec_") || len(made.Webhook.Events) != 2 {
+		t.Errorf("%+v", made)
+	}
+	list := e.do("GET", "/v1/webhooks", key)
+	list.want(200, "")
+	if body := string(list.body); strings.Contains(body, made.Secret) || !strings.Contains(body, made.Webhook.ID.String()) {
+		t.Errorf("list %s", body)
+	}
+	if other := e.do("GET", "/v1/webhooks", e.b.keys[admin]); strings.Contains(string(other.body), made.Webhook.ID.String()) {
+		t.Errorf("another site sees it: %s", other.body)
+	}
+	at := "/v1/webhooks/" + made.Webhook.ID.String()
+	e.do("DELETE", at, e.b.keys[admin]).want(404, "webhook-not-found")
+	e.do("DELETE", at, key).want(204, "")
+	e.do("DELETE", at, key).want(404, "webhook-not-found")
+	for n := range 21 {
+		if a := create(`{"url":"https://pacs.example/","events":["scan.scored"]}`); (a.status == 201) != (n < 20) {
+			t.Errorf("webhook %d: %d", n+1, a.status)
+		}
+	}
 }

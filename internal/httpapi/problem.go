@@ -92,6 +92,8 @@ var problemDocs = map[string]problemDoc{
 	"scan-final":             {"The analysis has ended", "A scan that has ended cannot be cancelled."},
 	"scan-running":           {"The analysis is under way", "Wait until it has ended, or cancel it first."},
 	"scan-bytes-removed":     {"The scan's bytes were removed", "This deployment keeps the bytes of a scan for a time only; its results stay. Post the same file again, then repeat the call."},
+	"webhook-not-found":      {"No such webhook", "There is no such webhook at your site."},
+	"too-many-webhooks":      {"Too many webhooks", "Delete one that is no longer needed first."},
 	"last-admin-key":         {"The last admin key", "Make another admin key first, otherwise nobody could administer the site any more."},
 	"identifiers-withheld":   {"Identifiers are withheld", "Keys with the role researcher work on pseudonyms and cannot search for identifiers."},
 	"wrong-secret":           {"Another deployment's database", "The database was made with another secret. Put back the secret that belongs to it."},
@@ -169,6 +171,10 @@ var problemDocs = map[string]problemDoc{
 	"time-from-ages":         {"Time from ages", "Scan dates are missing; the time between visits was taken from the ages."},
 	"sex-differs":            {"The sexes differ", "One person's scans were posted with different sexes: correct it with PATCH, or a scan is somebody else's."},
 	"head-size-differs":      {"The head sizes differ", "An adult's intracranial volume does not change: one scan may be cropped, stripped or somebody else's."},
+
+	// Why a result that was announced counts no longer.
+	"corrected": {"Corrected", "What was said of the scan was corrected; a new result follows."},
+	"erased":    {"Erased", "The scan was erased. Remove what was taken over from its result."},
 
 	// How an analysis can end without a result, or start again.
 	"worker-lost":      {"The worker ended without an answer", "Each attempt ended with its worker killed or out of memory. An administrator finds the cause in the workers' logs; POST .../retry starts again."},

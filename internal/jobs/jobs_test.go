@@ -87,7 +87,7 @@ func newStore(pool *pgxpool.Pool, blobs *blob.Files) *store.Store {
 	if err != nil {
 		panic(err)
 	}
-	return store.New(store.Config{Pool: pool, Keys: keys, Jobs: queue, Blobs: blobs})
+	return store.New(store.Config{Pool: pool, Keys: keys, Jobs: queue, Notices: queue, Blobs: blobs})
 }
 
 func setup(t *testing.T) *bundle {

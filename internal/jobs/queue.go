@@ -10,6 +10,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+
+	"neuroscreen/internal/store"
 )
 
 // scanArgs are ids only: the row says the rest, and says it as it is when the
@@ -41,6 +43,34 @@ func NewEnqueuer(pool *pgxpool.Pool) (*Enqueuer, error) {
 // Enqueue adds the job of a scan to the transaction.
 func (e *Enqueuer) Enqueue(ctx context.Context, tx pgx.Tx, siteID, scanID uuid.UUID) error {
 	_, err := e.client.InsertTx(ctx, tx, scanArgs{SiteID: siteID, ScanID: scanID}, nil)
+	return err
+}
+
+// noticeArgs hold the message itself: it says what was true when it was made,
+// and the scan may be gone by now.
+type noticeArgs struct {
+	SiteID    uuid.UUID    `json:"site_id"`
+	WebhookID uuid.UUID    `json:"webhook_id"`
+	ID        uuid.UUID    `json:"id"`
+	Notice    store.Notice `json:"notice"`
+}
+
+const noticeKind = "deliver-notice"
+
+func (noticeArgs) Kind() string { return noticeKind }
+
+// Notices have a queue of their own: they must not wait for analyses.
+const noticeQueue = "notices"
+
+// noticeAttempts: river waits the fourth power of the attempt in seconds, so
+// a receiver may be away for a day.
+const noticeAttempts = 14
+
+// Notify adds the delivery of a notice to the transaction. It implements
+// store.Notifier.
+func (e *Enqueuer) Notify(ctx context.Context, tx pgx.Tx, siteID, webhookID, id uuid.UUID, n store.Notice) error {
+	_, err := e.client.InsertTx(ctx, tx, noticeArgs{SiteID: siteID, WebhookID: webhookID, ID: id, Notice: n},
+		&river.InsertOpts{Queue: noticeQueue, MaxAttempts: noticeAttempts})
 	return err
 }
 

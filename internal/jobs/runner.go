@@ -23,6 +23,7 @@ import (
 	"neuroscreen"
 	"neuroscreen/internal/blob"
 	"neuroscreen/internal/store"
+	"neuroscreen/internal/webhook"
 )
 
 // Blobs is what background work asks of the blob store.
@@ -41,6 +42,8 @@ type Config struct {
 	Analyse Analyse
 	Logger  *slog.Logger
 
+	// Webhooks sends notices; the zero value to public addresses only.
+	Webhooks webhook.Sender
 	// Workers is how many scans are analysed at once; 1.
 	Workers int
 	// LeaseTTL is how long a scan waits for a worker that was killed; 30 s.
@@ -97,6 +100,9 @@ func (c *Config) defaults() {
 	}
 }
 
+// noticeWorkers mostly wait for answers.
+const noticeWorkers = 8
+
 // Runner works jobs off. Any number of processes may run one on the same
 // database.
 type Runner struct {
@@ -123,9 +129,13 @@ func NewRunner(cfg Config) (*Runner, error) {
 	r := &Runner{cfg: cfg, queue: queue, holder: fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text()[:6])}
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &worker{r: r})
+	river.AddWorker(workers, &noticeWorker{r: r})
 	r.client, err = river.NewClient(riverpgxv5.New(cfg.Pool), &river.Config{
-		Logger:  cfg.Logger,
-		Queues:  map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: cfg.Workers}},
+		Logger: cfg.Logger,
+		Queues: map[string]river.QueueConfig{
+			river.QueueDefault: {MaxWorkers: cfg.Workers},
+			noticeQueue:        {MaxWorkers: noticeWorkers},
+		},
 		Workers: workers,
 		// A newer server may already queue kinds that this one cannot do.
 		FetchOnlyKnownKinds: true,

@@ -21,6 +21,7 @@ import (
 	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/store"
 	"neuroscreen/internal/version"
+	"neuroscreen/internal/webhook"
 	"neuroscreen/web"
 )
 
@@ -63,7 +64,7 @@ func Run(ctx context.Context, cfg config.Server, parts Parts) (err error) {
 	if err != nil {
 		return err
 	}
-	st := store.New(store.Config{Pool: storage.Pool, Keys: storage.Keys, Jobs: queue, Blobs: storage.Blobs})
+	st := store.New(store.Config{Pool: storage.Pool, Keys: storage.Keys, Jobs: queue, Notices: queue, Blobs: storage.Blobs})
 	if err := st.CheckSecret(ctx); err != nil {
 		return err
 	}
@@ -83,7 +84,7 @@ func Run(ctx context.Context, cfg config.Server, parts Parts) (err error) {
 		}
 		runner, err := jobs.NewRunner(jobs.Config{
 			Pool: storage.Pool, Store: st, Blobs: storage.Blobs, Logger: log, Workers: cfg.Workers, Analyse: measured(metrics, analyse),
-			LeaseTTL:  cfg.Lease,
+			LeaseTTL: cfg.Lease, Webhooks: webhook.Sender{Allowed: cfg.WebhookNetworks},
 			KeepBytes: time.Duration(cfg.KeepDays) * 24 * time.Hour,
 		})
 		if err != nil {

@@ -257,6 +257,9 @@ func (t *tx) noteChange(ctx context.Context, c changedScan) error {
 	if err != nil {
 		return err
 	}
+	if err := t.notifyEnd(ctx, c.ScanRecord); err != nil {
+		return err
+	}
 	return t.noteCase(ctx, c.ScanRecord, nil)
 }
 
@@ -447,6 +450,10 @@ func (s *Store) PatchMetadata(ctx context.Context, siteID uuid.UUID, by Actor, s
 		if rec, err = t.runAgain(ctx, c, m); err != nil {
 			return err
 		}
+		why := neuroscreen.Reason{Code: "corrected", Text: "What was said of the scan was corrected; it is analysed again."}
+		if err := t.notifyWithdrawn(ctx, c.ScanRecord, why); err != nil {
+			return err
+		}
 		return t.audit(ctx, siteID, by, "scan.correct", scanObject(scanID), strings.Join(changed, " "))
 	})
 	return rec, err
@@ -553,7 +560,10 @@ func (t *tx) erase(ctx context.Context, siteID, scanID uuid.UUID) (blobKeys []st
 	if _, err := t.Exec(ctx, "DELETE FROM scans WHERE site_id = @site AND id = @scan", args); err != nil {
 		return nil, err
 	}
-	_, err = t.Exec(ctx, "SET LOCAL neuroscreen.erasing = 'off'")
+	if _, err := t.Exec(ctx, "SET LOCAL neuroscreen.erasing = 'off'"); err != nil {
+		return nil, err
+	}
+	err = t.notifyWithdrawn(ctx, c.ScanRecord, neuroscreen.Reason{Code: "erased", Text: "The scan was erased."})
 	slices.Sort(blobKeys)
 	return slices.Compact(blobKeys), err
 }

@@ -50,6 +50,8 @@ type Config struct {
 	Keys  *deid.Keys
 	Jobs  Enqueuer
 	Blobs Blobs
+	// Notices are for webhooks; nil sends none.
+	Notices Notifier
 	// Now replaces the database's clock in tests. The database's is the
 	// default because leases are compared between machines.
 	Now func() time.Time

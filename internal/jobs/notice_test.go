@@ -1,0 +1,180 @@
+package jobs
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"neuroscreen"
+	"neuroscreen/internal/store"
+	"neuroscreen/internal/webhook"
+)
+
+// receiver is an address of the site that is told everything.
+type receiver struct {
+	secret string
+	hook   store.Webhook
+	got    chan message
+	answer chan int // 200 when nothing waits here
+}
+
+type message struct {
+	id     string
+	notice store.Notice
+	body   string
+}
+
+func (b *bundle) receiver(t *testing.T) *receiver {
+	t.Helper()
+	r := &receiver{secret: webhook.NewSecret(), got: make(chan message, 10), answer: make(chan int, 10)}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		m := message{id: req.Header.Get("Webhook-Id"), body: string(body)}
+		at, err := strconv.ParseInt(req.Header.Get("Webhook-Timestamp"), 10, 64)
+		if err != nil {
+			t.Error(err)
+		}
+		if want, _ := webhook.Sign(r.secret, m.id, time.Unix(at, 0), body); req.Header.Get("Webhook-Signature") != want {
+			t.Errorf("signature %q, want %q", req.Header.Get("Webhook-Signature"), want)
+		}
+		if err := json.Unmarshal(body, &m.notice); err != nil {
+			t.Error(err)
+		}
+		select {
+		case status := <-r.answer:
+			w.WriteHeader(status)
+		default:
+		}
+		r.got <- m
+	}))
+	t.Cleanup(server.Close)
+	var err error
+	if r.hook, err = b.CreateWebhook(t.Context(), b.site, "key-1", server.URL, r.secret, store.NoticeKinds); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func (r *receiver) next(t *testing.T) message {
+	t.Helper()
+	select {
+	case m := <-r.got:
+		return m
+	case <-time.After(60 * time.Second):
+		t.Fatal("nothing was sent")
+		return message{}
+	}
+}
+
+// local lets notices go to this machine.
+func local(c *Config) {
+	c.Webhooks = webhook.Sender{Allowed: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
+}
+
+// TestNotices: a result, its withdrawals and a refusal are told, each once,
+// and without anything of the patient.
+func TestNotices(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := b.receiver(t)
+	refuse := b.post(t, "refuse me")
+	b.start(t, func(ctx context.Context, in Input) (Output, error) {
+		if in.ScanID == refuse.ID {
+			return Output{}, neuroscreen.Errorf(neuroscreen.CodeUnprocessable, "not-t1", "Not T1-weighted.")
+		}
+		return output(in), nil
+	}, local)
+	check := func(scan store.ScanRecord, kind string, version int, reason string) {
+		t.Helper()
+		m := r.next(t)
+		n := m.notice
+		got := ""
+		if len(n.Data.Reasons) > 0 {
+			got = n.Data.Reasons[0].Code
+		}
+		if n.Type != kind || n.Data.ScanID != scan.ID || n.Data.ResultVersion != version || got != reason || n.At.IsZero() {
+			t.Errorf("%s, want %s of %s, version %d, reason %q", m.body, kind, scan.ID, version, reason)
+		}
+		if strings.Contains(m.body, "MRN-1") || strings.Contains(m.body, scan.Pseudonym) {
+			t.Errorf("names the patient: %s", m.body)
+		}
+	}
+	check(refuse, store.NoticeRefused, 0, "not-t1")
+	scan := b.post(t, "bytes")
+	check(scan, store.NoticeScored, 1, "")
+	age := 70.0
+	if _, err := b.PatchMetadata(t.Context(), b.site, "key-1", scan.ID, store.MetadataPatch{AgeYears: &age}); err != nil {
+		t.Fatal(err)
+	}
+	check(scan, store.NoticeWithdrawn, 1, "corrected")
+	check(scan, store.NoticeScored, 2, "")
+	if _, err := b.Erase(t.Context(), b.site, "key-1", scan.ID); err != nil {
+		t.Fatal(err)
+	}
+	check(scan, store.NoticeWithdrawn, 2, "erased")
+	if n := b.count(t, "SELECT count(*) FROM river_job WHERE kind = '"+noticeKind+"'"); n != 5 {
+		t.Errorf("%d notices, want 5", n)
+	}
+}
+
+// TestNoticeIsSentAgain under its id until it is taken.
+func TestNoticeIsSentAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := b.receiver(t)
+	r.answer <- 500
+	b.post(t, "bytes")
+	b.start(t, good, local)
+	first, second := r.next(t), r.next(t)
+	if first.id != second.id || first.body != second.body || !strings.HasPrefix(first.id, "msg_") {
+		t.Errorf("%+v, then %+v", first, second)
+	}
+	for b.count(t, "SELECT count(*) FROM webhooks WHERE last_status = 200 AND last_error IS NULL") == 0 {
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// TestGoneReceiverIsDisabled and told nothing more.
+func TestGoneReceiverIsDisabled(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := b.receiver(t)
+	r.answer <- 410
+	b.post(t, "bytes")
+	b.start(t, good, local)
+	r.next(t)
+	for b.count(t, "SELECT count(*) FROM webhooks WHERE disabled_at IS NOT NULL AND last_status = 410") == 0 {
+		time.Sleep(10 * time.Millisecond)
+	}
+	b.await(t, b.post(t, "more bytes"), neuroscreen.Scored)
+	if n := b.count(t, "SELECT count(*) FROM river_job WHERE kind = '"+noticeKind+"'"); n != 1 {
+		t.Errorf("%d notices", n)
+	}
+}
+
+// TestPrivateReceiverIsNotCalled unless the deployment allows it.
+func TestPrivateReceiverIsNotCalled(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := b.receiver(t)
+	b.start(t, good)
+	b.await(t, b.post(t, "bytes"), neuroscreen.Scored)
+	for b.count(t, "SELECT count(*) FROM webhooks WHERE last_error LIKE '%no public address%' AND last_status IS NULL") == 0 {
+		time.Sleep(10 * time.Millisecond)
+	}
+	select {
+	case m := <-r.got:
+		t.Errorf("it was called: %s", m.body)
+	default:
+	}
+}
