@@ -19,6 +19,7 @@ const (
 	CodeUnprocessable   Code = "unprocessable"   // well formed, but not usable: a refused scan, a reused idempotency key
 	CodeUnsupported     Code = "unsupported"     // a media type or format that is not read
 	CodeUnavailable     Code = "unavailable"     // a dependency is down; try again
+	CodeBusy            Code = "busy"            // the client has too much under way; try again later
 	CodeInternal        Code = "internal"        // our fault
 )
 

@@ -29,6 +29,9 @@ type Storage struct {
 	Site        string `name:"site" env:"NEUROSCREEN_SITE" default:"default" help:"Name of the site that the first start makes."`
 }
 
+// UploadDir holds uploads that come in pieces, until they are whole.
+func (s Storage) UploadDir() string { return filepath.Join(s.Data, "uploads") }
+
 // SecretFile is where the secret is kept when none is given.
 func (s Storage) SecretFile() string { return filepath.Join(s.Data, "secret") }
 
@@ -48,6 +51,7 @@ type Server struct {
 	TLSKey          string         `name:"tls-key" env:"NEUROSCREEN_TLS_KEY" type:"path" help:"Its private key (PEM)."`
 	MaxUpload       Bytes          `name:"max-upload" env:"NEUROSCREEN_MAX_UPLOAD" default:"1GiB" help:"Largest scan that is accepted, as received."`
 	MaxImage        Bytes          `name:"max-image" env:"NEUROSCREEN_MAX_IMAGE" default:"4GiB" help:"Largest scan that is accepted, after decompression."`
+	MaxUploads      int            `name:"max-uploads" env:"NEUROSCREEN_MAX_UPLOADS" default:"64" help:"Uploads that are read at the same time, each with some 2 MB of memory; more are answered 429."`
 	BodyIdle        time.Duration  `name:"body-idle" env:"NEUROSCREEN_BODY_IDLE" default:"30s" help:"An upload that brings no bytes for so long is given up."`
 	Workers         int            `name:"workers" env:"NEUROSCREEN_WORKERS" default:"1" help:"Scans that this process analyses at once. One uses all cores."`
 	Lease           time.Duration  `name:"lease" env:"NEUROSCREEN_LEASE" default:"30s" help:"A scan whose worker was killed is taken up by another after this time and up to 10 s more."`

@@ -37,12 +37,18 @@ type things struct {
 func nothing() things { return things{uuid.New(), uuid.New(), "no-such-site", "no-such-subject"} }
 
 func (t things) fill(path string) string {
-	return strings.NewReplacer("{scan}", t.scan.String(), "{key}", t.key.String(), "{site}", t.site, "{subject}", t.subject, "{webhook}", uuid.NewString()).Replace(path)
+	return strings.NewReplacer("{scan}", t.scan.String(), "{key}", t.key.String(), "{site}", t.site, "{subject}", t.subject, "{webhook}", uuid.NewString(),
+		"{upload}", strings.Repeat("0f", 16)).Replace(path)
 }
 
 // calls has each operation of the contract, those that destroy last.
 var calls = []call{
 	{"createScan", "POST", "/v1/scans", ""},
+	{"createUpload", "POST", "/v1/uploads", ""},
+	{"getUpload", "HEAD", "/v1/uploads/{upload}", ""},
+	{"appendUpload", "PATCH", "/v1/uploads/{upload}", ""},
+	{"finishUpload", "POST", "/v1/uploads/{upload}/scan", `{"subject_id":"SUBJ-17","age_years":71,"sex":"F","modality":"T1w"}`},
+	{"deleteUpload", "DELETE", "/v1/uploads/{upload}", ""},
 	{"findScans", "GET", "/v1/scans?subject_id=SUBJ-17", ""},
 	{"getScan", "GET", "/v1/scans/{scan}", ""},
 	{"streamScanEvents", "GET", "/v1/scans/{scan}/events", ""},
@@ -110,6 +116,13 @@ func (e *env) call(c call, key string, t things) *answer {
 	}
 	if c.operation == "endProviderSignIn" {
 		edit = append(edit, header("Cookie", attemptOf(Attempt{State: "S", Nonce: "N", Verifier: "V"})))
+	}
+	if strings.HasPrefix(c.path, "/v1/uploads") {
+		edit = append(edit, header("Tus-Resumable", "1.0.0"), header("Upload-Length", "10"), header("Upload-Offset", "0"),
+			header("Content-Digest", digestOf(nil)))
+	}
+	if c.operation == "appendUpload" {
+		edit = append(edit, withBody("application/offset+octet-stream", []byte("piece")))
 	}
 	return e.do(c.method, path, key, edit...)
 }

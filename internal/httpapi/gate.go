@@ -140,6 +140,17 @@ func (s *Server) gate(next http.Handler) http.Handler {
 			s.writeProblem(w, r, err)
 			return
 		}
+		if operations[x.operation].stream {
+			// Each takes some memory and a connection for as long as its client
+			// likes.
+			select {
+			case s.streams <- struct{}{}:
+				defer func() { <-s.streams }()
+			default:
+				s.writeProblem(w, r, neuroscreen.Errorf(neuroscreen.CodeBusy, "too-many-uploads", "%d uploads are under way; send it again later", cap(s.streams)))
+				return
+			}
+		}
 		next.ServeHTTP(w, r)
 	})
 }
@@ -162,8 +173,8 @@ func (s *Server) admit(r *http.Request, x *exchange, route *routers.Route, pathP
 	if err := s.checkParameters(r, route, pathParams); err != nil {
 		return err
 	}
-	if x.operation == "createScan" {
-		return nil // streams its body and checks it on the way
+	if a.stream {
+		return nil // checks its body on the way
 	}
 	return s.checkBody(r, route.Operation)
 }
@@ -270,6 +281,9 @@ func (s *Server) checkBody(r *http.Request, op *openapi3.Operation) error {
 		return neuroscreen.FieldErrorf(neuroscreen.CodeUnsupported, "unsupported-media-type", "Content-Type", "send application/json")
 	}
 	limit := s.cfg.Limits.MaxJSON
+	if op.OperationID == "finishUpload" {
+		limit = maxMetadata
+	}
 	data, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, limit))
 	if err != nil {
 		return bodyError(err, limit)

@@ -164,6 +164,21 @@ func (e WebhookEvent) Valid() bool {
 	}
 }
 
+// Defines values for TusResumable.
+const (
+	TusResumableN100 TusResumable = "1.0.0"
+)
+
+// Valid indicates whether the value is a known member of the TusResumable enum.
+func (e TusResumable) Valid() bool {
+	switch e {
+	case TusResumableN100:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ListCasesParamsReview.
 const (
 	Decided ListCasesParamsReview = "decided"
@@ -227,6 +242,21 @@ func (e ListCasesParamsSort) Valid() bool {
 	case Oldest:
 		return true
 	case Worst:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CreateUploadParamsTusResumable.
+const (
+	CreateUploadParamsTusResumableN100 CreateUploadParamsTusResumable = "1.0.0"
+)
+
+// Valid indicates whether the value is a known member of the CreateUploadParamsTusResumable enum.
+func (e CreateUploadParamsTusResumable) Valid() bool {
+	switch e {
+	case CreateUploadParamsTusResumableN100:
 		return true
 	default:
 		return false
@@ -898,6 +928,12 @@ type ScanID = openapi_types.UUID
 // SiteName defines model for SiteName.
 type SiteName = string
 
+// TusResumable defines model for TusResumable.
+type TusResumable string
+
+// UploadID defines model for UploadID.
+type UploadID = string
+
 // Version defines model for Version.
 type Version = int
 
@@ -1069,6 +1105,43 @@ type ListSiteSettingsParams struct {
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
+// CreateUploadParams defines parameters for CreateUpload.
+type CreateUploadParams struct {
+	TusResumable CreateUploadParamsTusResumable `json:"Tus-Resumable"`
+
+	// UploadLength Bytes of the whole file
+	UploadLength int64 `json:"Upload-Length"`
+}
+
+// CreateUploadParamsTusResumable defines parameters for CreateUpload.
+type CreateUploadParamsTusResumable string
+
+// DeleteUploadParams defines parameters for DeleteUpload.
+type DeleteUploadParams struct {
+	TusResumable TusResumable `json:"Tus-Resumable"`
+}
+
+// GetUploadParams defines parameters for GetUpload.
+type GetUploadParams struct {
+	TusResumable TusResumable `json:"Tus-Resumable"`
+}
+
+// AppendUploadParams defines parameters for AppendUpload.
+type AppendUploadParams struct {
+	// UploadOffset Where the piece begins; what has come already
+	UploadOffset int64        `json:"Upload-Offset"`
+	TusResumable TusResumable `json:"Tus-Resumable"`
+}
+
+// FinishUploadParams defines parameters for FinishUpload.
+type FinishUploadParams struct {
+	// IdempotencyKey As for POST /v1/scans
+	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
+
+	// ContentDigest SHA-256 of the whole file, as sha-256=:BASE64: (RFC 9530). Pieces are put together by it.
+	ContentDigest string `json:"Content-Digest"`
+}
+
 // SignInJSONRequestBody defines body for SignIn for application/json ContentType.
 type SignInJSONRequestBody = SignIn
 
@@ -1095,6 +1168,9 @@ type PutSiteCalibrationJSONRequestBody = NewCalibration
 
 // PutSiteSettingsJSONRequestBody defines body for PutSiteSettings for application/json ContentType.
 type PutSiteSettingsJSONRequestBody = NewSettings
+
+// FinishUploadJSONRequestBody defines body for FinishUpload for application/json ContentType.
+type FinishUploadJSONRequestBody = Metadata
 
 // CreateWebhookJSONRequestBody defines body for CreateWebhook for application/json ContentType.
 type CreateWebhookJSONRequestBody = NewWebhook
@@ -1254,6 +1330,21 @@ type ServerInterface interface {
 	// GetTimeline One person over time
 	// (GET /v1/subjects/{subject}/timeline)
 	GetTimeline(w http.ResponseWriter, r *http.Request, subject SubjectID)
+	// CreateUpload Begin an upload that comes in pieces
+	// (POST /v1/uploads)
+	CreateUpload(w http.ResponseWriter, r *http.Request, params CreateUploadParams)
+	// DeleteUpload Give an upload up
+	// (DELETE /v1/uploads/{upload_id})
+	DeleteUpload(w http.ResponseWriter, r *http.Request, uploadID UploadID, params DeleteUploadParams)
+	// GetUpload How much of an upload has come
+	// (HEAD /v1/uploads/{upload_id})
+	GetUpload(w http.ResponseWriter, r *http.Request, uploadID UploadID, params GetUploadParams)
+	// AppendUpload Send the next piece of an upload
+	// (PATCH /v1/uploads/{upload_id})
+	AppendUpload(w http.ResponseWriter, r *http.Request, uploadID UploadID, params AppendUploadParams)
+	// FinishUpload Make a whole upload a scan
+	// (POST /v1/uploads/{upload_id}/scan)
+	FinishUpload(w http.ResponseWriter, r *http.Request, uploadID UploadID, params FinishUploadParams)
 	// ListWebhooks Where the site wants to be told of its scans
 	// (GET /v1/webhooks)
 	ListWebhooks(w http.ResponseWriter, r *http.Request)
@@ -1572,6 +1663,36 @@ func (_ Unimplemented) ListSiteSettings(w http.ResponseWriter, r *http.Request, 
 // GetTimeline One person over time
 // (GET /v1/subjects/{subject}/timeline)
 func (_ Unimplemented) GetTimeline(w http.ResponseWriter, r *http.Request, subject SubjectID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// CreateUpload Begin an upload that comes in pieces
+// (POST /v1/uploads)
+func (_ Unimplemented) CreateUpload(w http.ResponseWriter, r *http.Request, params CreateUploadParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// DeleteUpload Give an upload up
+// (DELETE /v1/uploads/{upload_id})
+func (_ Unimplemented) DeleteUpload(w http.ResponseWriter, r *http.Request, uploadID UploadID, params DeleteUploadParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetUpload How much of an upload has come
+// (HEAD /v1/uploads/{upload_id})
+func (_ Unimplemented) GetUpload(w http.ResponseWriter, r *http.Request, uploadID UploadID, params GetUploadParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// AppendUpload Send the next piece of an upload
+// (PATCH /v1/uploads/{upload_id})
+func (_ Unimplemented) AppendUpload(w http.ResponseWriter, r *http.Request, uploadID UploadID, params AppendUploadParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// FinishUpload Make a whole upload a scan
+// (POST /v1/uploads/{upload_id}/scan)
+func (_ Unimplemented) FinishUpload(w http.ResponseWriter, r *http.Request, uploadID UploadID, params FinishUploadParams) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -3531,6 +3652,332 @@ func (siw *ServerInterfaceWrapper) GetTimeline(w http.ResponseWriter, r *http.Re
 	handler.ServeHTTP(w, r)
 }
 
+// CreateUpload operation middleware
+func (siw *ServerInterfaceWrapper) CreateUpload(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateUploadParams
+
+	headers := r.Header
+
+	// ------------- Required header parameter "Tus-Resumable" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Tus-Resumable")]; found {
+		var TusResumable CreateUploadParamsTusResumable
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Tus-Resumable", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Tus-Resumable", valueList[0], &TusResumable, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Tus-Resumable", Err: err})
+			return
+		}
+
+		params.TusResumable = TusResumable
+
+	} else {
+		err := fmt.Errorf("Header parameter Tus-Resumable is required, but not found")
+		siw.ErrorHandlerFunc(w, r, &RequiredHeaderError{ParamName: "Tus-Resumable", Err: err})
+		return
+	}
+
+	// ------------- Required header parameter "Upload-Length" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Upload-Length")]; found {
+		var UploadLength int64
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Upload-Length", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Upload-Length", valueList[0], &UploadLength, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Upload-Length", Err: err})
+			return
+		}
+
+		params.UploadLength = UploadLength
+
+	} else {
+		err := fmt.Errorf("Header parameter Upload-Length is required, but not found")
+		siw.ErrorHandlerFunc(w, r, &RequiredHeaderError{ParamName: "Upload-Length", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateUpload(w, r, params)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeleteUpload operation middleware
+func (siw *ServerInterfaceWrapper) DeleteUpload(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "upload_id" -------------
+	var uploadID UploadID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "upload_id", chi.URLParam(r, "upload_id"), &uploadID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "upload_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DeleteUploadParams
+
+	headers := r.Header
+
+	// ------------- Required header parameter "Tus-Resumable" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Tus-Resumable")]; found {
+		var TusResumable TusResumable
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Tus-Resumable", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Tus-Resumable", valueList[0], &TusResumable, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Tus-Resumable", Err: err})
+			return
+		}
+
+		params.TusResumable = TusResumable
+
+	} else {
+		err := fmt.Errorf("Header parameter Tus-Resumable is required, but not found")
+		siw.ErrorHandlerFunc(w, r, &RequiredHeaderError{ParamName: "Tus-Resumable", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeleteUpload(w, r, uploadID, params)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetUpload operation middleware
+func (siw *ServerInterfaceWrapper) GetUpload(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "upload_id" -------------
+	var uploadID UploadID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "upload_id", chi.URLParam(r, "upload_id"), &uploadID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "upload_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetUploadParams
+
+	headers := r.Header
+
+	// ------------- Required header parameter "Tus-Resumable" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Tus-Resumable")]; found {
+		var TusResumable TusResumable
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Tus-Resumable", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Tus-Resumable", valueList[0], &TusResumable, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Tus-Resumable", Err: err})
+			return
+		}
+
+		params.TusResumable = TusResumable
+
+	} else {
+		err := fmt.Errorf("Header parameter Tus-Resumable is required, but not found")
+		siw.ErrorHandlerFunc(w, r, &RequiredHeaderError{ParamName: "Tus-Resumable", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetUpload(w, r, uploadID, params)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// AppendUpload operation middleware
+func (siw *ServerInterfaceWrapper) AppendUpload(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "upload_id" -------------
+	var uploadID UploadID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "upload_id", chi.URLParam(r, "upload_id"), &uploadID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "upload_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params AppendUploadParams
+
+	headers := r.Header
+
+	// ------------- Required header parameter "Upload-Offset" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Upload-Offset")]; found {
+		var UploadOffset int64
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Upload-Offset", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Upload-Offset", valueList[0], &UploadOffset, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Upload-Offset", Err: err})
+			return
+		}
+
+		params.UploadOffset = UploadOffset
+
+	} else {
+		err := fmt.Errorf("Header parameter Upload-Offset is required, but not found")
+		siw.ErrorHandlerFunc(w, r, &RequiredHeaderError{ParamName: "Upload-Offset", Err: err})
+		return
+	}
+
+	// ------------- Required header parameter "Tus-Resumable" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Tus-Resumable")]; found {
+		var TusResumable TusResumable
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Tus-Resumable", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Tus-Resumable", valueList[0], &TusResumable, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Tus-Resumable", Err: err})
+			return
+		}
+
+		params.TusResumable = TusResumable
+
+	} else {
+		err := fmt.Errorf("Header parameter Tus-Resumable is required, but not found")
+		siw.ErrorHandlerFunc(w, r, &RequiredHeaderError{ParamName: "Tus-Resumable", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.AppendUpload(w, r, uploadID, params)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// FinishUpload operation middleware
+func (siw *ServerInterfaceWrapper) FinishUpload(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "upload_id" -------------
+	var uploadID UploadID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "upload_id", chi.URLParam(r, "upload_id"), &uploadID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "upload_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params FinishUploadParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey string
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Required header parameter "Content-Digest" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Content-Digest")]; found {
+		var ContentDigest string
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Content-Digest", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Content-Digest", valueList[0], &ContentDigest, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Content-Digest", Err: err})
+			return
+		}
+
+		params.ContentDigest = ContentDigest
+
+	} else {
+		err := fmt.Errorf("Header parameter Content-Digest is required, but not found")
+		siw.ErrorHandlerFunc(w, r, &RequiredHeaderError{ParamName: "Content-Digest", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.FinishUpload(w, r, uploadID, params)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListWebhooks operation middleware
 func (siw *ServerInterfaceWrapper) ListWebhooks(w http.ResponseWriter, r *http.Request) {
 
@@ -3850,6 +4297,21 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/v1/subjects/{subject}/timeline", wrapper.GetTimeline)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/v1/uploads", wrapper.CreateUpload)
+	})
+	r.Group(func(r chi.Router) {
+		r.Delete(options.BaseURL+"/v1/uploads/{upload_id}", wrapper.DeleteUpload)
+	})
+	r.Group(func(r chi.Router) {
+		r.Head(options.BaseURL+"/v1/uploads/{upload_id}", wrapper.GetUpload)
+	})
+	r.Group(func(r chi.Router) {
+		r.Patch(options.BaseURL+"/v1/uploads/{upload_id}", wrapper.AppendUpload)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/v1/uploads/{upload_id}/scan", wrapper.FinishUpload)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/v1/webhooks", wrapper.ListWebhooks)
@@ -6174,6 +6636,245 @@ func (response GetTimelinedefaultApplicationProblemPlusJSONResponse) VisitGetTim
 	return err
 }
 
+type CreateUploadRequestObject struct {
+	Params CreateUploadParams
+}
+
+type CreateUploadResponseObject interface {
+	VisitCreateUploadResponse(w http.ResponseWriter) error
+}
+
+type CreateUpload201ResponseHeaders struct {
+	Location     string
+	TusResumable string
+}
+
+type CreateUpload201Response struct {
+	Headers CreateUpload201ResponseHeaders
+}
+
+func (response CreateUpload201Response) VisitCreateUploadResponse(w http.ResponseWriter) error {
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Tus-Resumable", fmt.Sprint(response.Headers.TusResumable))
+	w.WriteHeader(201)
+	return nil
+}
+
+type CreateUploaddefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateUploaddefaultApplicationProblemPlusJSONResponse) VisitCreateUploadResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteUploadRequestObject struct {
+	UploadID UploadID `json:"upload_id"`
+	Params   DeleteUploadParams
+}
+
+type DeleteUploadResponseObject interface {
+	VisitDeleteUploadResponse(w http.ResponseWriter) error
+}
+
+type DeleteUpload204ResponseHeaders struct {
+	TusResumable string
+}
+
+type DeleteUpload204Response struct {
+	Headers DeleteUpload204ResponseHeaders
+}
+
+func (response DeleteUpload204Response) VisitDeleteUploadResponse(w http.ResponseWriter) error {
+	w.Header().Set("Tus-Resumable", fmt.Sprint(response.Headers.TusResumable))
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeleteUploaddefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeleteUploaddefaultApplicationProblemPlusJSONResponse) VisitDeleteUploadResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUploadRequestObject struct {
+	UploadID UploadID `json:"upload_id"`
+	Params   GetUploadParams
+}
+
+type GetUploadResponseObject interface {
+	VisitGetUploadResponse(w http.ResponseWriter) error
+}
+
+type GetUpload200ResponseHeaders struct {
+	TusResumable string
+	UploadLength int64
+	UploadOffset int64
+}
+
+type GetUpload200Response struct {
+	Headers GetUpload200ResponseHeaders
+}
+
+func (response GetUpload200Response) VisitGetUploadResponse(w http.ResponseWriter) error {
+	w.Header().Set("Tus-Resumable", fmt.Sprint(response.Headers.TusResumable))
+	w.Header().Set("Upload-Length", fmt.Sprint(response.Headers.UploadLength))
+	w.Header().Set("Upload-Offset", fmt.Sprint(response.Headers.UploadOffset))
+	w.WriteHeader(200)
+	return nil
+}
+
+type GetUploaddefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetUploaddefaultApplicationProblemPlusJSONResponse) VisitGetUploadResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AppendUploadRequestObject struct {
+	UploadID UploadID `json:"upload_id"`
+	Params   AppendUploadParams
+	Body     io.Reader
+}
+
+type AppendUploadResponseObject interface {
+	VisitAppendUploadResponse(w http.ResponseWriter) error
+}
+
+type AppendUpload204ResponseHeaders struct {
+	TusResumable string
+	UploadOffset int64
+}
+
+type AppendUpload204Response struct {
+	Headers AppendUpload204ResponseHeaders
+}
+
+func (response AppendUpload204Response) VisitAppendUploadResponse(w http.ResponseWriter) error {
+	w.Header().Set("Tus-Resumable", fmt.Sprint(response.Headers.TusResumable))
+	w.Header().Set("Upload-Offset", fmt.Sprint(response.Headers.UploadOffset))
+	w.WriteHeader(204)
+	return nil
+}
+
+type AppendUploaddefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response AppendUploaddefaultApplicationProblemPlusJSONResponse) VisitAppendUploadResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type FinishUploadRequestObject struct {
+	UploadID UploadID `json:"upload_id"`
+	Params   FinishUploadParams
+	Body     *FinishUploadJSONRequestBody
+}
+
+type FinishUploadResponseObject interface {
+	VisitFinishUploadResponse(w http.ResponseWriter) error
+}
+
+type FinishUpload200ResponseHeaders struct {
+	Location string
+}
+
+type FinishUpload200JSONResponse struct {
+	Body    Scan
+	Headers FinishUpload200ResponseHeaders
+}
+
+func (response FinishUpload200JSONResponse) VisitFinishUploadResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type FinishUpload202ResponseHeaders struct {
+	Location string
+}
+
+type FinishUpload202JSONResponse struct {
+	Body    Scan
+	Headers FinishUpload202ResponseHeaders
+}
+
+func (response FinishUpload202JSONResponse) VisitFinishUploadResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type FinishUploaddefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response FinishUploaddefaultApplicationProblemPlusJSONResponse) VisitFinishUploadResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListWebhooksRequestObject struct {
 }
 
@@ -6439,6 +7140,21 @@ type StrictServerInterface interface {
 	// GetTimeline One person over time
 	// (GET /v1/subjects/{subject}/timeline)
 	GetTimeline(ctx context.Context, request GetTimelineRequestObject) (GetTimelineResponseObject, error)
+	// CreateUpload Begin an upload that comes in pieces
+	// (POST /v1/uploads)
+	CreateUpload(ctx context.Context, request CreateUploadRequestObject) (CreateUploadResponseObject, error)
+	// DeleteUpload Give an upload up
+	// (DELETE /v1/uploads/{upload_id})
+	DeleteUpload(ctx context.Context, request DeleteUploadRequestObject) (DeleteUploadResponseObject, error)
+	// GetUpload How much of an upload has come
+	// (HEAD /v1/uploads/{upload_id})
+	GetUpload(ctx context.Context, request GetUploadRequestObject) (GetUploadResponseObject, error)
+	// AppendUpload Send the next piece of an upload
+	// (PATCH /v1/uploads/{upload_id})
+	AppendUpload(ctx context.Context, request AppendUploadRequestObject) (AppendUploadResponseObject, error)
+	// FinishUpload Make a whole upload a scan
+	// (POST /v1/uploads/{upload_id}/scan)
+	FinishUpload(ctx context.Context, request FinishUploadRequestObject) (FinishUploadResponseObject, error)
 	// ListWebhooks Where the site wants to be told of its scans
 	// (GET /v1/webhooks)
 	ListWebhooks(ctx context.Context, request ListWebhooksRequestObject) (ListWebhooksResponseObject, error)
@@ -7844,6 +8560,149 @@ func (sh *strictHandler) GetTimeline(w http.ResponseWriter, r *http.Request, sub
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetTimelineResponseObject); ok {
 		if err := validResponse.VisitGetTimelineResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateUpload operation middleware
+func (sh *strictHandler) CreateUpload(w http.ResponseWriter, r *http.Request, params CreateUploadParams) {
+	var request CreateUploadRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateUpload(ctx, request.(CreateUploadRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateUpload")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateUploadResponseObject); ok {
+		if err := validResponse.VisitCreateUploadResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteUpload operation middleware
+func (sh *strictHandler) DeleteUpload(w http.ResponseWriter, r *http.Request, uploadID UploadID, params DeleteUploadParams) {
+	var request DeleteUploadRequestObject
+
+	request.UploadID = uploadID
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteUpload(ctx, request.(DeleteUploadRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteUpload")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeleteUploadResponseObject); ok {
+		if err := validResponse.VisitDeleteUploadResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetUpload operation middleware
+func (sh *strictHandler) GetUpload(w http.ResponseWriter, r *http.Request, uploadID UploadID, params GetUploadParams) {
+	var request GetUploadRequestObject
+
+	request.UploadID = uploadID
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetUpload(ctx, request.(GetUploadRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetUpload")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetUploadResponseObject); ok {
+		if err := validResponse.VisitGetUploadResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// AppendUpload operation middleware
+func (sh *strictHandler) AppendUpload(w http.ResponseWriter, r *http.Request, uploadID UploadID, params AppendUploadParams) {
+	var request AppendUploadRequestObject
+
+	request.UploadID = uploadID
+	request.Params = params
+
+	request.Body = r.Body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.AppendUpload(ctx, request.(AppendUploadRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "AppendUpload")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(AppendUploadResponseObject); ok {
+		if err := validResponse.VisitAppendUploadResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// FinishUpload operation middleware
+func (sh *strictHandler) FinishUpload(w http.ResponseWriter, r *http.Request, uploadID UploadID, params FinishUploadParams) {
+	var request FinishUploadRequestObject
+
+	request.UploadID = uploadID
+	request.Params = params
+
+	var body FinishUploadJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.FinishUpload(ctx, request.(FinishUploadRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "FinishUpload")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(FinishUploadResponseObject); ok {
+		if err := validResponse.VisitFinishUploadResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -25,6 +25,7 @@ var statusOf = map[neuroscreen.Code]int{
 	neuroscreen.CodeUnprocessable:   http.StatusUnprocessableEntity,
 	neuroscreen.CodeUnsupported:     http.StatusUnsupportedMediaType,
 	neuroscreen.CodeUnavailable:     http.StatusServiceUnavailable,
+	neuroscreen.CodeBusy:            http.StatusTooManyRequests,
 	neuroscreen.CodeInternal:        http.StatusInternalServerError,
 	codeMethod:                      http.StatusMethodNotAllowed,
 	codeTimeout:                     http.StatusRequestTimeout,
@@ -92,6 +93,12 @@ var problemDocs = map[string]problemDoc{
 	"scan-final":             {"The analysis has ended", "A scan that has ended cannot be cancelled."},
 	"scan-running":           {"The analysis is under way", "Wait until it has ended, or cancel it first."},
 	"scan-bytes-removed":     {"The scan's bytes were removed", "This deployment keeps the bytes of a scan for a time only; its results stay. Post the same file again, then repeat the call."},
+	"tus-version":            {"Version of the protocol", "Uploads in pieces follow tus 1.0.0: send Tus-Resumable: 1.0.0."},
+	"upload-not-found":       {"No such upload", "There is no such upload at your site: it became a scan, was deleted, or was not written to for a day."},
+	"upload-offset":          {"The upload stands elsewhere", "Ask with HEAD how much has come, and go on from there."},
+	"upload-incomplete":      {"The upload is not whole", "Send the rest first; HEAD tells how much has come."},
+	"upload-busy":            {"Another request is at this upload", "Try again in a few seconds."},
+	"too-many-uploads":       {"Too many uploads", "Too many uploads are under way or unfinished. Finish or delete some, and try again later."},
 	"webhook-not-found":      {"No such webhook", "There is no such webhook at your site."},
 	"too-many-webhooks":      {"Too many webhooks", "Delete one that is no longer needed first."},
 	"last-admin-key":         {"The last admin key", "Make another admin key first, otherwise nobody could administer the site any more."},
@@ -282,7 +289,7 @@ func (s *Server) writeProblem(w http.ResponseWriter, r *http.Request, err error)
 	switch p.Status {
 	case http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", `Bearer realm="neuroscreen"`)
-	case http.StatusServiceUnavailable:
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		h.Set("Retry-After", "5")
 	}
 	w.WriteHeader(p.Status)

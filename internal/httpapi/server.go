@@ -24,6 +24,7 @@ import (
 	"neuroscreen/api"
 	"neuroscreen/internal/blob"
 	"neuroscreen/internal/nifti"
+	"neuroscreen/internal/resumable"
 	"neuroscreen/internal/store"
 )
 
@@ -31,6 +32,7 @@ import (
 type Limits struct {
 	MaxUpload int64         // bytes of a scan as received
 	MaxJSON   int64         // bytes of any other body
+	Uploads   int           // that are read at the same time; more are told to come later
 	BodyIdle  time.Duration // a client that sends nothing for so long is given up
 	WriteIdle time.Duration // time for an answer; downloads and event streams get it anew for each piece
 	Image     nifti.Limits  // of a scan once decompressed
@@ -40,6 +42,7 @@ type Limits struct {
 var DefaultLimits = Limits{
 	MaxUpload: 1 << 30,
 	MaxJSON:   64 << 10,
+	Uploads:   64,
 	BodyIdle:  30 * time.Second,
 	WriteIdle: 60 * time.Second,
 	Image:     nifti.Limits{MaxBytes: 4 << 30},
@@ -52,6 +55,9 @@ func (l Limits) orDefault() Limits {
 	}
 	if l.MaxJSON > 0 {
 		d.MaxJSON = l.MaxJSON
+	}
+	if l.Uploads > 0 {
+		d.Uploads = l.Uploads
 	}
 	if l.BodyIdle > 0 {
 		d.BodyIdle = l.BodyIdle
@@ -75,6 +81,7 @@ type Check struct {
 type Config struct {
 	Store   *store.Store
 	Blobs   *blob.Files
+	Uploads *resumable.Uploads // in pieces; without it, there are none
 	Models  func() []ModelCard // cards of what is in use; none if nil
 	Checks  []Check            // asked by /readyz, besides the database
 	Metrics *prometheus.Registry
@@ -102,6 +109,7 @@ type Server struct {
 	docs     []byte
 	pages    *pages
 	showing  chan struct{} // held while a scan is made ready for the viewer, which takes memory
+	streams  chan struct{}
 	closed   chan struct{}
 	close    sync.Once
 }
@@ -145,8 +153,8 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("httpapi: contract: %w", err)
 	}
-	s := &Server{cfg: cfg, contract: contract, router: router, metrics: newMetrics(cfg.Metrics), closed: make(chan struct{})}
-	s.showing = make(chan struct{}, 1)
+	s := &Server{cfg: cfg, contract: contract, router: router, metrics: newMetrics(cfg.Metrics), closed: make(chan struct{}),
+		streams: make(chan struct{}, cfg.Limits.Uploads), showing: make(chan struct{}, 1)}
 	if s.docs, err = renderDocs(contract); err != nil {
 		return nil, err
 	}

@@ -94,35 +94,46 @@ func (s *Server) CreateScan(ctx context.Context, req CreateScanRequestObject) (r
 	if err != nil {
 		return nil, err
 	}
-	s.metrics.uploadBytes.Add(float64(u.scan.size))
+	scan, known, err := u.create(val(req.Params.IdempotencyKey))
+	if err != nil {
+		return nil, err
+	}
+	location := "/v1/scans/" + scan.ID.String()
+	if known {
+		return CreateScan200JSONResponse{Body: scan, Headers: CreateScan200ResponseHeaders{Location: location}}, nil
+	}
+	return CreateScan202JSONResponse{Body: scan, Headers: CreateScan202ResponseHeaders{Location: location}}, nil
+}
 
+// create makes row and job for what was stored; known says that the scan was
+// here already.
+func (u *upload) create(idempotencyKey string) (scan Scan, known bool, err error) {
+	s, ctx := u.s, u.ctx
+	s.metrics.uploadBytes.Add(float64(u.scan.size))
 	n := store.NewScan{Metadata: u.metadata, SHA256: hex.EncodeToString(u.scan.sha256), Size: u.scan.size, BlobKey: u.scan.key,
-		IdempotencyKey: val(req.Params.IdempotencyKey)}
+		IdempotencyKey: idempotencyKey}
 	if u.header != nil {
 		info, err := u.put(&u.copied)
 		if err != nil {
-			return nil, err
+			return Scan{}, false, err
 		}
 		sum := sha256.Sum256(u.header)
 		n.HeaderSHA256, n.HeaderSize, n.HeaderBlobKey = hex.EncodeToString(sum[:]), int64(len(u.header)), info.Key
 	}
 	created, err := s.cfg.Store.CreateScan(ctx, siteID(ctx), actor(ctx), n)
 	if err != nil {
-		return nil, err
+		return Scan{}, false, err
 	}
-	scan, err := s.scan(ctx, created.Scan)
-	if err != nil {
-		return nil, err
+	if scan, err = s.scan(ctx, created.Scan); err != nil {
+		return Scan{}, false, err
 	}
-	location := "/v1/scans/" + scan.ID.String()
 	if created.Duplicate {
 		if created.MetadataDiffers {
 			scan.MetadataDiffers = metadataDiff(u.metadata, scan.Metadata)
 		}
 		u.discard() // bytes that came under another header or compression, if any
-		return CreateScan200JSONResponse{Body: scan, Headers: CreateScan200ResponseHeaders{Location: location}}, nil
 	}
-	return CreateScan202JSONResponse{Body: scan, Headers: CreateScan202ResponseHeaders{Location: location}}, nil
+	return scan, created.Duplicate, nil
 }
 
 func mediaType(r *http.Request) (string, map[string]string, error) {

@@ -19,6 +19,7 @@ import (
 	"neuroscreen/internal/httpapi"
 	"neuroscreen/internal/jobs"
 	"neuroscreen/internal/nifti"
+	"neuroscreen/internal/resumable"
 	"neuroscreen/internal/store"
 	"neuroscreen/internal/version"
 	"neuroscreen/internal/webhook"
@@ -102,11 +103,16 @@ func Run(ctx context.Context, cfg config.Server, parts Parts) (err error) {
 	if serves {
 		cards, err := modelCards()
 		if err != nil {
-			return err
+			return errors.Join(err, stopAndWait(stop, group))
 		}
+		uploads, err := resumable.Open(resumable.Config{Dir: cfg.UploadDir(), Path: "/v1/uploads/", MaxSize: int64(cfg.MaxUpload), Idle: cfg.BodyIdle})
+		if err != nil {
+			return errors.Join(err, stopAndWait(stop, group))
+		}
+		group.Go(func() error { expire(running, uploads, log); return nil })
 		api, err := httpapi.New(httpapi.Config{
-			Store: st, Blobs: storage.Blobs, Models: func() []httpapi.ModelCard { return cards }, Metrics: metrics, Log: log, Version: version.String(),
-			Limits: httpapi.Limits{MaxUpload: int64(cfg.MaxUpload), BodyIdle: cfg.BodyIdle, Image: limits},
+			Store: st, Blobs: storage.Blobs, Uploads: uploads, Models: func() []httpapi.ModelCard { return cards }, Metrics: metrics, Log: log, Version: version.String(),
+			Limits: httpapi.Limits{MaxUpload: int64(cfg.MaxUpload), Uploads: cfg.MaxUploads, BodyIdle: cfg.BodyIdle, Image: limits},
 			Pages:  web.Pages(),
 			Checks: []httpapi.Check{{Name: "storage", Do: storage.checkFiles}},
 		})
@@ -157,6 +163,27 @@ func Run(ctx context.Context, cfg config.Server, parts Parts) (err error) {
 		}
 	})
 	return group.Wait()
+}
+
+// uploadsExpire is how long an unfinished upload may rest.
+const uploadsExpire = 24 * time.Hour
+
+// expire gives up old uploads until ctx ends.
+func expire(ctx context.Context, uploads *resumable.Uploads, log *slog.Logger) {
+	tick := time.NewTicker(time.Hour)
+	defer tick.Stop()
+	for {
+		if n, err := uploads.Expire(time.Now().Add(-uploadsExpire)); err != nil {
+			log.Error("old uploads stay", "error", err)
+		} else if n > 0 {
+			log.Info("unfinished uploads given up", "files", n)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 func stopAndWait(stop func(), group *errgroup.Group) error {
