@@ -16,16 +16,31 @@ help: ## Show the targets
 run: ## Install what is missing, start the service, analyse a sample, keep serving (SCAN=file.nii.gz AGE=71 SEX=F for another scan)
 	@scripts/run.sh "$(SCAN)" "$(AGE)" "$(SEX)"
 
+# The pages are embedded into the server; what is not built yet, or older than
+# its sources, is built first.
+WEB_SOURCES := $(wildcard web/src/*) web/build.mjs web/tsconfig.json
+
+web/node_modules/.package-lock.json: web/package-lock.json web/package.json
+	@scripts/setup.sh node
+	cd web && npm ci --no-fund --no-audit --silent
+	@touch $@
+
+web/dist/index.html: web/node_modules/.package-lock.json $(WEB_SOURCES)
+	cd web && npm run --silent check && npm run --silent build
+
+.PHONY: web
+web: web/dist/index.html ## Build the clinicians' pages into web/dist
+
 .PHONY: build
-build: ## Build the programs into bin/
+build: web ## Build the programs into bin/
 	@mkdir -p bin
 	go build -o bin/neuroscreen ./cmd/neuroscreen
 	go build -o bin/neuroscreen-server ./cmd/api
 	go build -o bin/train ./cmd/train
 
 .PHONY: test
-test: ## Install what the tests need and run them all
-	@scripts/setup.sh postgres
+test: web ## Install what the tests need and run them all
+	@scripts/setup.sh postgres browser pdf
 	@scripts/check.sh
 	go test ./...
 
@@ -51,5 +66,6 @@ fit: ## Fit the coefficients of norms and models again from the cohort tables
 	$(MAKE) -C fit
 
 .PHONY: generate
-generate: ## Write all generated files again (assembly, API types)
+generate: web/node_modules/.package-lock.json ## Write all generated files again (assembly, API types)
 	go generate ./...
+	cd web && npm run --silent generate

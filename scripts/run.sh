@@ -72,8 +72,8 @@ fi
 
 cat <<END
 
-NeuroScreen serves at   http://$listen      (contract: http://$listen/docs)
-The worklist            curl -H "Authorization: Bearer \$(cat $data/admin.key)" http://$listen/v1/cases
+The worklist            http://$listen      (sign in with the admin key; the contract: http://$listen/docs)
+The same as JSON        curl -H "Authorization: Bearer \$(cat $data/admin.key)" http://$listen/v1/cases
 The admin key           $(cat "$data/admin.key")
 Data folder             $data
 Log                     $log

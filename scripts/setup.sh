@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the machine lacks: Go stays the user's business, PostgreSQL's
 # server comes from the distribution, the sample scan from Debian's package
-# mricron-data. Usage: scripts/setup.sh [postgres] [sample]
+# mricron-data; Node builds the pages, Chromium and poppler test pages and
+# reports. Usage: scripts/setup.sh [postgres] [sample] [node] [browser] [pdf]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -51,9 +52,22 @@ install_sample() {
 	[ -e /usr/share/mricron/templates/ch2.nii.gz ] || apt mricron-data
 }
 
+install_node() {
+	# The distribution's, unless a newer one is there already.
+	command -v npm >/dev/null && command -v node >/dev/null || apt nodejs npm
+}
+
+install_browser() {
+	command -v chromium >/dev/null || command -v google-chrome >/dev/null || apt chromium fonts-dejavu-core
+}
+
+install_pdf() {
+	command -v pdftotext >/dev/null || apt poppler-utils
+}
+
 for part in "${@:-postgres}"; do
 	case $part in
-	postgres | sample) "install_$part" ;;
+	postgres | sample | node | browser | pdf) "install_$part" ;;
 	*) die "unknown part $part" ;;
 	esac
 done

@@ -7,6 +7,7 @@ import (
 	"image"
 	"image/png"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,8 +19,12 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+	"github.com/google/uuid"
 
+	"neuroscreen"
+	"neuroscreen/internal/client"
 	"neuroscreen/internal/config"
+	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/pgtest"
 	"neuroscreen/internal/service"
 	"neuroscreen/web"
@@ -81,6 +86,58 @@ func (l *lockedBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
+}
+
+// api speaks to the service as an imaging system does.
+type api struct{ *client.API }
+
+func newAPI(t *testing.T, url, key string) api {
+	t.Helper()
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
+	c, err := client.New(url, key, &http.Client{Transport: transport})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return api{c}
+}
+
+// submit hands a scan over and waits for its end.
+func (a api) submit(t *testing.T, subject string, file []byte) client.Scan {
+	t.Helper()
+	age := 60.0
+	scan, _, err := a.Submit(t.Context(), client.Upload{Scan: bytes.NewReader(file), Name: "scan.nii.gz",
+		Metadata: neuroscreen.Metadata{SubjectID: subject, AgeYears: &age, Sex: neuroscreen.Female, Modality: neuroscreen.T1w}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done, err := a.Wait(t.Context(), scan.ID, func(client.ScanEvent) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return done
+}
+
+func (a api) revoke(t *testing.T, id uuid.UUID) {
+	t.Helper()
+	if res, err := a.RevokeKeyWithResponse(t.Context(), id); err != nil || res.StatusCode() != http.StatusNoContent {
+		t.Fatalf("%v %s", err, res.Body)
+	}
+}
+
+// cutHead is an image too small for a head.
+func cutHead(t *testing.T) []byte {
+	t.Helper()
+	data := make([]int16, 40*40*40)
+	for n := range data {
+		data[n] = int16(n % 700)
+	}
+	var buf bytes.Buffer
+	g := nifti.Geometry{Shape: []int{40, 40, 40}, Affine: nifti.Affine{{1, 0, 0, -20}, {0, 1, 0, -20}, {0, 0, 1, -20}, {0, 0, 0, 1}}}
+	if err := nifti.Write(&buf, g, data); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
 }
 
 // browser is one window of a headless Chromium.
@@ -226,6 +283,17 @@ func (b *browser) shot(name string) {
 	}
 }
 
+// shotAt does so in a window of another width, scrolled to a part of the page.
+func (b *browser) shotAt(width int64, name, part string) {
+	b.Helper()
+	if os.Getenv("NEUROSCREEN_SHOTS") == "" {
+		return // the software renderer needs seconds for a large picture
+	}
+	b.do(chromedp.EmulateViewport(width, width*9/16+140), chromedp.Evaluate[chromedp.Void](fmt.Sprintf("document.querySelector(%q).scrollIntoView()", part)))
+	b.shot(fmt.Sprintf("%s-%d", name, width))
+	b.do(chromedp.EmulateViewport(1280, 860))
+}
+
 // axe fails on what axe-core finds serious or critical.
 func (b *browser) axe(where string) {
 	b.Helper()
@@ -301,14 +369,11 @@ func TestUploadToReport(t *testing.T) {
 	b.checkPicture()
 	b.waitText(".where", "Left hippocampus") // where the viewer begins
 	b.axe("case")
-	b.shot("4-case-1280")
-	b.do(chromedp.EmulateViewport(1920, 1080))
-	b.shot("5-case-1920")
-	b.do(chromedp.Evaluate[chromedp.Void]("document.querySelector('.volumes').scrollIntoView()"))
-	b.shot("6-volumes-1920")
-	b.do(chromedp.EmulateViewport(1280, 860))
-	b.do(chromedp.Evaluate[chromedp.Void]("document.querySelector('.volumes').scrollIntoView()"))
-	b.shot("7-volumes-1280")
+	for _, width := range []int64{1280, 1920} {
+		b.shotAt(width, "4-case", "#main")
+		b.shotAt(width, "5-volumes", ".volumes-and-curves")
+		b.shotAt(width, "6-rest", ".history")
+	}
 	b.click(`tr[data-name="Hippocampus"] td:nth-of-type(7) .go`)
 	b.waitText(".where", "Right hippocampus")
 	b.waitText(".curves", "Right, percentile")
@@ -338,6 +403,73 @@ func TestUploadToReport(t *testing.T) {
 	if s := eval[int](b, "fetch('/session').then(r => r.status)"); s != 401 {
 		t.Errorf("after signing out the session answers %d", s)
 	}
+}
+
+// TestTwoReaders: a case that one has open is not decided on by another
+// unknowingly; and a scan that cannot be analysed says what to do.
+func TestTwoReaders(t *testing.T) {
+	url, key := startService(t)
+	api := newAPI(t, url, key)
+	small := api.submit(t, "S-SMALL", cutHead(t))
+	if small.State != neuroscreen.Refused {
+		t.Fatalf("the cut head ended as %s", small.State)
+	}
+	other, err := api.CreateKeyWithResponse(t.Context(), client.NewKey{Name: "Dr. Other", Role: neuroscreen.Clinician})
+	if err != nil || other.JSON201 == nil {
+		t.Fatalf("%v %s", err, other.Body)
+	}
+
+	one := newBrowser(t, url)
+	one.signIn(key)
+	one.waitText(".cases tbody", "Refused")
+	one.keys("j", kb.Enter)
+	one.waitText(".verdicts", "What to do")
+	one.wait("the picture", "document.querySelector('#viewer')?.dataset.ready === 'true'")
+	one.axe("a refused case")
+	one.shot("9-refused-1280")
+
+	two := openWindow(t, one.ctx, url, chromedp.WithNewBrowserContext())
+	two.signIn(other.JSON201.Secret)
+	two.waitText(".cases tbody", "first admin key")
+	two.shot("10-held-1280")
+	two.keys("j", "a")
+	two.waitText(".case-head", "first admin key has had this case open since")
+	two.axe("a case that somebody else has")
+	two.shot("11-held-case-1280")
+	if two.text("dialog") != "" {
+		t.Error("the second reader is asked for a decision")
+	}
+	two.click(".held.other button")
+	two.wait("it is taken over", "document.querySelector('.held.other') === null && document.querySelector('.decisions') !== null")
+
+	// The first one's decision is refused now, with the reason.
+	one.keys("a")
+	one.wait("the question", "document.querySelector('dialog[open] #comment') !== null")
+	one.keys(kb.Tab, kb.Enter)
+	one.waitText("dialog [role=alert]", "Dr. Other has had this case open since")
+	one.keys(kb.Escape)
+
+	two.keys("a")
+	two.wait("the question", "document.querySelector('dialog[open] #comment') !== null")
+	two.keys(kb.Tab, kb.Enter)
+	two.waitText(".case-head", "Accepted")
+	two.keys(kb.Escape)
+	two.waitText(".empty", "Nothing waits for a decision")
+	two.axe("an empty worklist")
+	two.shot("12-empty-1280")
+	two.keys("/")
+	two.keys("S-NOBODY", kb.Enter)
+	two.waitText(".empty", "No case of")
+	two.do(chromedp.SetValue(chromedp.CSS("#search"), "S-SMALL"))
+	two.keys(kb.Enter)
+	two.waitText(".cases tbody", "S-SMALL")
+	two.checkNothingKept()
+
+	// Failures are shown with a way on, and end where the cause does.
+	api.revoke(t, other.JSON201.Key.ID)
+	two.click(".bar + .tallies button")
+	two.wait("the sign-in", "document.activeElement?.id === 'key'")
+	two.waitText("main", "Your session has ended")
 }
 
 // checkWeight: what is loaded until the first page can be used.

@@ -7,7 +7,7 @@ import { type Child, h, show, svg, tell } from './dom'
 import { showCard } from './cards'
 import { age, bound, conditions, decided, fixed, grouped, percent, percentile, ratio, sentence, signed, upperFirst, when } from './format'
 import type { Page } from './main'
-import { marked, markOf, type Mark, sign } from './marks'
+import { markOf, type Mark, sign } from './marks'
 import { problemBox } from './problem'
 import { NoWebGL, openViewer, type Viewer } from './viewer'
 import { cameFrom } from './worklist'
@@ -162,7 +162,7 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
       last && h('span', { class: `decision ${last.decision}` }, decided[last.decision], h('small', {}, `${last.mine ? 'you' : last.by}, ${when(last.at)}`)),
       !last && hold && mayDecide && h('span', { class: 'dim' }, 'open with you'),
       heldBy && h('span', { class: 'held other', role: 'status' }, heldBy, ' ', h('button', { type: 'button', onclick: () => void take(true).then(() => load(), (e) => tell(asProblem(e).title)) }, 'Take over')),
-      mayDecide && final.has(scan.state) && h('span', { class: 'decisions' }, l.result ? [button('accept', 'a', 'Accept'), button('amend', 'e', 'Amend'), button('reject', 'r', 'Reject')] : button('accept', 'a', 'Note and close')),
+      mayDecide && !heldBy && final.has(scan.state) && h('span', { class: 'decisions' }, l.result ? [button('accept', 'a', 'Accept'), button('amend', 'e', 'Amend'), button('reject', 'r', 'Reject')] : button('accept', 'a', 'Note and close')),
     )
   }
 
@@ -193,9 +193,9 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
     return h(
       'section',
       { class: 'verdicts' },
-      h('h2', {}, marked(markOf(c)), ' ', title),
+      h('h2', { class: 'mark ended' }, sign(markOf(c).kind), title),
       h('p', {}, text),
-      h('ul', { class: 'reasons' }, scan.reasons.map((r) => h('li', {}, h('p', {}, sentence(r.text), r.value !== undefined && r.limit !== undefined && !r.text.includes(String(r.limit)) ? ` Found ${Number(r.value.toPrecision(3))}, limit ${Number(r.limit.toPrecision(3))}.` : ''), h('p', {}, h('a', { href: `/problems/${r.code}`, target: '_blank', rel: 'noopener' }, 'What to do'))))),
+      h('ul', { class: 'reasons' }, scan.reasons.map((r, n) => h('li', {}, sentence(r.text), scan.reasons.findLastIndex((x) => x.code === r.code) === n && [' ', h('a', { href: `/problems/${r.code}`, target: '_blank', rel: 'noopener' }, 'What to do')]))),
       session.role !== 'researcher' && h('p', { class: 'ends' }, again, h('button', { type: 'button', onclick: () => correct({ scan, done: () => void load() }) }, 'Correct age or sex')),
       scan.state === 'refused' && h('p', { class: 'help' }, 'A better acquisition or another series of the same patient is handed over as a new scan.'),
     )
