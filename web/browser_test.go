@@ -155,7 +155,7 @@ func newBrowser(t *testing.T, url string) *browser {
 	opts := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.NoSandbox, // a test machine's root has none
 		chromedp.Flag("enable-unsafe-swiftshader", true),
-		chromedp.WindowSize(1280, 860),
+		chromedp.WindowSize(1280, 720),
 	)
 	ctx, stop := chromedp.NewExecAllocator(context.WithoutCancel(t.Context()), opts...)
 	t.Cleanup(stop)
@@ -188,7 +188,7 @@ func openWindow(t *testing.T, parent context.Context, url string, opts ...chrome
 		}
 	})
 	if err == nil {
-		err = chromedp.Do(ctx, chromedp.EmulateViewport(1280, 860))
+		err = chromedp.Do(ctx, chromedp.EmulateViewport(1280, 720))
 	}
 	if err != nil {
 		t.Fatalf("%v: scripts/setup.sh browser installs Chromium, and make test does it first of all", err)
@@ -291,7 +291,7 @@ func (b *browser) shotAt(width int64, name, part string) {
 	}
 	b.do(chromedp.EmulateViewport(width, width*9/16+140), chromedp.Evaluate[chromedp.Void](fmt.Sprintf("document.querySelector(%q).scrollIntoView()", part)))
 	b.shot(fmt.Sprintf("%s-%d", name, width))
-	b.do(chromedp.EmulateViewport(1280, 860))
+	b.do(chromedp.EmulateViewport(1280, 720))
 }
 
 // axe fails on what axe-core finds serious or critical.

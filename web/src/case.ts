@@ -166,17 +166,23 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
     )
   }
 
+  // The picture of one run stays as it is while what is said of it changes.
+  const viewBox = h('section', { class: 'viewer', 'aria-label': 'Picture' })
+  let pictured = ''
+
   function draw(l: Loaded): void {
-    viewer?.leave()
-    viewer = undefined
     drawHead(l)
-    const viewBox = h('section', { class: 'viewer', 'aria-label': 'Picture' })
-    if (l.result) drawResult(l, l.result, viewBox)
+    if (l.result) drawResult(l, l.result)
     else if (final.has(l.scan.state)) show(into, head, h('div', { class: 'first-screen' }, ended(l), viewBox), h('div', { class: 'below' }, history(l.reviews, l.scan, l.c, nameOf)))
     else {
       stage(l.scan.state)
       show(into, head, h('div', { class: 'first-screen' }, h('section', { class: 'verdicts' }, h('h2', {}, 'Being analysed'), running, h('p', { class: 'dim' }, 'Seconds, as a rule. This page shows the result by itself.')), viewBox))
     }
+    const run = `${l.scan.run} ${l.scan.state}`
+    if (pictured === run) return
+    pictured = run
+    viewer?.leave()
+    viewer = undefined
     void picture(l, viewBox)
   }
 
@@ -210,7 +216,7 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
     }
   }
 
-  function drawResult(l: Loaded, r: Result, viewBox: HTMLElement): void {
+  function drawResult(l: Loaded, r: Result): void {
     const last = current(l).at(-1)
     const excluded = new Set(last?.excluded ?? [])
     const scores = (r.scores ?? []).map((s, n) => ({ s, words: l.reading?.scores[n] }))
