@@ -18,6 +18,7 @@ import (
 	"neuroscreen/internal/config"
 	"neuroscreen/internal/httpapi"
 	"neuroscreen/internal/jobs"
+	"neuroscreen/internal/login"
 	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/resumable"
 	"neuroscreen/internal/store"
@@ -110,10 +111,15 @@ func Run(ctx context.Context, cfg config.Server, parts Parts) (err error) {
 			return errors.Join(err, stopAndWait(stop, group))
 		}
 		group.Go(func() error { expire(running, uploads, log); return nil })
+		people, err := signIn(ctx, st, cfg)
+		if err != nil {
+			return errors.Join(err, stopAndWait(stop, group))
+		}
 		api, err := httpapi.New(httpapi.Config{
 			Store: st, Blobs: storage.Blobs, Uploads: uploads, Models: func() []httpapi.ModelCard { return cards }, Metrics: metrics, Log: log, Version: version.String(),
 			Limits: httpapi.Limits{MaxUpload: int64(cfg.MaxUpload), Uploads: cfg.MaxUploads, BodyIdle: cfg.BodyIdle, Image: limits},
 			Pages:  web.Pages(),
+			Login:  people, Sessions: store.SessionLimits{Idle: cfg.SessionIdle},
 			Checks: []httpapi.Check{{Name: "storage", Do: storage.checkFiles}},
 		})
 		if err != nil {
@@ -184,6 +190,20 @@ func expire(ctx context.Context, uploads *resumable.Uploads, log *slog.Logger) {
 		case <-tick.C:
 		}
 	}
+}
+
+// signIn is the identity provider of the settings' site, nil for none.
+func signIn(ctx context.Context, st *store.Store, cfg config.Server) (*httpapi.Login, error) {
+	if cfg.OIDCIssuer == "" {
+		return nil, nil
+	}
+	site, _, err := st.EnsureSite(ctx, cfg.Site)
+	if err != nil {
+		return nil, err
+	}
+	return &httpapi.Login{Site: site.ID, Provider: login.New(login.Config{
+		Issuer: cfg.OIDCIssuer, ClientID: cfg.OIDCClient, Secret: cfg.OIDCSecret.Reveal(), PublicURL: cfg.PublicURL, RoleClaim: cfg.OIDCRoleClaim,
+	})}, nil
 }
 
 func stopAndWait(stop func(), group *errgroup.Group) error {
