@@ -40,7 +40,7 @@ build: web ## Build the programs into bin/
 
 .PHONY: test
 test: web ## Install what the tests need and run them all
-	@scripts/setup.sh postgres browser pdf
+	@scripts/setup.sh postgres browser pdf orthanc
 	@scripts/check.sh
 	go test ./...
 

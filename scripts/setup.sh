@@ -2,7 +2,8 @@
 # Installs what the machine lacks: Go stays the user's business, PostgreSQL's
 # server comes from the distribution, the sample scan from Debian's package
 # mricron-data; Node builds the pages, Chromium and poppler test pages and
-# reports. Usage: scripts/setup.sh [postgres] [sample] [node] [browser] [pdf]
+# reports; Orthanc with its plug-in and dcm2niix take DICOM in.
+# Usage: scripts/setup.sh [postgres] [sample] [node] [browser] [pdf] [orthanc]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -65,9 +66,22 @@ install_pdf() {
 	command -v pdftotext >/dev/null || apt poppler-utils
 }
 
+install_orthanc() {
+	if [ -x /usr/sbin/Orthanc ] && [ -e /usr/share/orthanc/plugins/libOrthancPython.so ] && command -v dcm2niix >/dev/null; then
+		return
+	fi
+	local there=
+	[ ! -x /usr/sbin/Orthanc ] || there=1
+	apt orthanc orthanc-python dcm2niix
+	# Debian starts it with an open configuration of its own.
+	if [ -z "$there" ] && [ -d /run/systemd/system ]; then
+		as_root systemctl disable --now orthanc >&2
+	fi
+}
+
 for part in "${@:-postgres}"; do
 	case $part in
-	postgres | sample | node | browser | pdf) "install_$part" ;;
+	postgres | sample | node | browser | pdf | orthanc) "install_$part" ;;
 	*) die "unknown part $part" ;;
 	esac
 done

@@ -1,0 +1,267 @@
+"""Orthanc hands stable T1 series to NeuroScreen by itself.
+
+A series is stable when nothing came for StableAge seconds. Each one is decided
+once: posted, left alone, or impossible, with the reason. The decision stands
+in the series' metadata NeuroScreen (GET /series/ID/metadata/NeuroScreen) and
+in Orthanc's log. While the service does not answer, the series waits and is
+tried again; after a restart, series without a decision are looked at again.
+
+Settings, in Orthanc's environment:
+  NEUROSCREEN_SERVER    address of the service, http://127.0.0.1:8080
+  NEUROSCREEN_KEY_FILE  file that holds a key with the role uploader
+
+The conversion is dcm2niix's. Whether the image is what its tags say is for the
+service to find out: what it refuses is in its worklist, with the reason.
+"""
+
+import gzip
+import hashlib
+import json
+import os
+import queue
+import re
+import subprocess
+import tempfile
+import threading
+import urllib.error
+import urllib.request
+import uuid
+
+SERVER = os.environ.get("NEUROSCREEN_SERVER", "http://127.0.0.1:8080").rstrip("/")
+KEY_FILE = os.environ.get("NEUROSCREEN_KEY_FILE", "/etc/orthanc/neuroscreen.key")
+DECISION = "NeuroScreen"
+RETRY_SECONDS = float(os.environ.get("NEUROSCREEN_RETRY_SECONDS", "30"))
+FEWEST_SLICES = 60  # a whole head in slices of at most 3 mm
+MR_IMAGE_STORAGE = ("1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1")  # and enhanced
+
+
+class LeftAlone(Exception):
+    """The series is not for NeuroScreen."""
+
+
+class Impossible(Exception):
+    """The series is a T1, but cannot be posted."""
+
+
+# Words of a series' description, between anything that is no letter or digit.
+NOT_T1 = r"localizer|localiser|scout|survey|loc|flair|t2w?|t2star|pd|swi|dwi|dti|adc|trace|fa|tof|mra|angio|perf\w*|asl|bold|fmri|rest\w*|phase|field ?map|b0|spectro\w*|mip|mpr|vessels?|calibration|asset"
+IS_T1 = r"t1w?|mprage|mp2rage|rage|spgr|fspgr|bravo|tfe|vibe|flash|fl3d|ffe|tfl3d\w*"
+CONTRAST = r"gd|gado\w*|contrast|post|ce|\+c|km|kontrast"
+
+
+def words(pattern, text):
+    return re.search(r"(?<![a-z0-9])(?:" + pattern + r")(?![a-z0-9])", text.lower()) is not None
+
+
+def number(tags, name):
+    try:
+        return float(str(tags.get(name, "")).split("\\")[0])
+    except ValueError:
+        return None
+
+
+def is_t1(tags, slices):
+    """Raises LeftAlone unless tags are those of a T1-weighted volume of a head.
+
+    Where tags tell neither way the series passes: the service looks at the
+    image itself."""
+    if tags.get("Modality") != "MR" or tags.get("SOPClassUID", MR_IMAGE_STORAGE[0]) not in MR_IMAGE_STORAGE:
+        raise LeftAlone("not an MR image")
+    kind = str(tags.get("ImageType", "")).upper().split("\\")
+    if "DERIVED" in kind or "SECONDARY" in kind:
+        raise LeftAlone("derived from other images")
+    if any(k in kind for k in ("LOCALIZER", "PROJECTION IMAGE", "MIP", "MPR", "P", "PHASE", "PHASE MAP")):
+        raise LeftAlone("image type " + "/".join(kind))
+    part = str(tags.get("BodyPartExamined", "")).upper()
+    if part and not any(p in part for p in ("HEAD", "BRAIN", "SKULL", "NEURO")):
+        raise LeftAlone("body part " + part)
+    description = " ".join(str(tags.get(n, "")) for n in ("SeriesDescription", "ProtocolName", "SequenceName"))
+    description = re.sub(r"[_\-./*]", " ", description)
+    t1 = words(IS_T1, description)
+    # "t1 flair" and "t1 mprage mpr" are not what is wanted either.
+    if words(NOT_T1, description):
+        raise LeftAlone("described as another series: " + description.strip()[:60])
+    if str(tags.get("MRAcquisitionType", "3D")).upper() == "2D":
+        raise LeftAlone("two-dimensional acquisition")
+    if slices < FEWEST_SLICES and "NumberOfFrames" not in tags:
+        raise LeftAlone("%d slices, a head in 3-D has %d and more" % (slices, FEWEST_SLICES))
+    if not t1:
+        echo, repetition, inversion = number(tags, "EchoTime"), number(tags, "RepetitionTime"), number(tags, "InversionTime")
+        if echo is not None and echo > 15:
+            raise LeftAlone("echo time %g ms is not that of a T1" % echo)
+        # An inversion much longer than white matter's is that of FLAIR.
+        if inversion is not None and inversion > 1500:
+            raise LeftAlone("inversion time %g ms is not that of a T1" % inversion)
+        if repetition is not None and repetition > 3500:
+            raise LeftAlone("repetition time %g ms is not that of a T1" % repetition)
+
+
+def date(value):
+    m = re.fullmatch(r"(\d{4})[.-]?(\d{2})[.-]?(\d{2})", str(value or "").strip())
+    return "-".join(m.groups()) if m else None
+
+
+def metadata(tags, instances):
+    """What the service is told: only what it asks for, no name and no text."""
+    m = {"modality": "T1w"}
+    subject = str(tags.get("PatientID", "")).strip()
+    if not subject:
+        raise Impossible("no PatientID (0010,0020)")
+    m["subject_id"] = subject
+    sex = str(tags.get("PatientSex", "")).strip().upper()
+    if sex not in ("F", "M"):
+        raise Impossible("PatientSex (0010,0040) is neither F nor M; norms need it")
+    m["sex"] = sex
+    scan_date = next(filter(None, (date(tags.get(n)) for n in ("AcquisitionDate", "SeriesDate", "StudyDate"))), None)
+    if scan_date:
+        m["scan_date"] = scan_date
+    birth_date = date(tags.get("PatientBirthDate"))
+    age = re.fullmatch(r"(\d{3})Y", str(tags.get("PatientAge", "")).strip())
+    if birth_date and scan_date:
+        m["birth_date"] = birth_date  # the service keeps the age only
+    elif age:
+        m["age_years"] = float(age.group(1))
+    else:
+        raise Impossible("neither PatientBirthDate with a date of the scan nor PatientAge; norms need the age")
+    field = number(tags, "MagneticFieldStrength")
+    if field:
+        field = field / 10000 if field > 100 else field  # some write gauss
+        if 0.05 <= field <= 12:
+            m["field_strength_t"] = field
+    for name, tag, most in (("manufacturer", "Manufacturer", 100), ("scanner", "ManufacturerModelName", 100), ("accession_number", "AccessionNumber", 200)):
+        value = "".join(c for c in str(tags.get(tag, "")) if c.isprintable()).strip()[:most]
+        if value:
+            m[name] = value
+    description = str(tags.get("SeriesDescription", "")) + " " + str(tags.get("ProtocolName", ""))
+    agent = str(tags.get("ContrastBolusAgent", "")).strip().upper()
+    if agent and agent not in ("NO", "NONE") or words(CONTRAST, description.replace("_", " ")):
+        m["contrast_agent"] = True
+    for name, tag in (("study_instance_uid", "StudyInstanceUID"), ("series_instance_uid", "SeriesInstanceUID"), ("frame_of_reference_uid", "FrameOfReferenceUID")):
+        if tags.get(tag):
+            m[name] = tags[tag]
+    m["sop_instance_uids"] = instances
+    return m
+
+
+def convert(folder):
+    """One NIfTI file of the DICOM files in folder, and its bytes."""
+    out = os.path.join(folder, "out")
+    os.mkdir(out)
+    # No compression: gzip's bytes would differ each time, and with them the
+    # identity of the scan.
+    run = subprocess.run(["dcm2niix", "-b", "n", "-z", "n", "-i", "n", "-m", "y", "-f", "image", "-o", out, folder],
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600, check=False)
+    files = sorted(f for f in os.listdir(out) if f.endswith(".nii"))
+    # With slices at uneven distances or a tilted gantry, the resampled image
+    # is the one whose geometry a NIfTI header can tell.
+    files = [f for f in files if f.endswith(("_Eq.nii", "_Tilt.nii"))] or files
+    if run.returncode != 0 or not files:
+        raise Impossible("dcm2niix made no image of it: exit %d" % run.returncode)
+    if len(files) > 1:
+        raise LeftAlone("the series holds %d images; which one is meant is not clear" % len(files))
+    with open(os.path.join(out, files[0]), "rb") as f:
+        return f.read()
+
+
+def post(image, m):
+    """Posts the image; returns the scan's id. Raises OSError while the
+    service cannot take it."""
+    with open(KEY_FILE) as f:
+        key = f.read().strip()
+    packed = gzip.compress(image, 1, mtime=0)
+    boundary = uuid.uuid4().hex
+    body = b"".join((
+        ("--%s\r\nContent-Disposition: form-data; name=\"metadata\"\r\nContent-Type: application/json\r\n\r\n" % boundary).encode(),
+        json.dumps(m).encode(),
+        ("\r\n--%s\r\nContent-Disposition: form-data; name=\"scan\"; filename=\"scan.nii.gz\"\r\nContent-Type: application/gzip\r\n\r\n" % boundary).encode(),
+        packed, ("\r\n--%s--\r\n" % boundary).encode()))
+    request = urllib.request.Request(SERVER + "/v1/scans", data=body, headers={
+        "Authorization": "Bearer " + key,
+        "Content-Type": "multipart/form-data; boundary=" + boundary,
+        "Idempotency-Key": "orthanc-" + hashlib.sha256(packed + json.dumps(m, sort_keys=True).encode()).hexdigest()})
+    try:
+        with urllib.request.urlopen(request, timeout=300) as answer:
+            return json.load(answer)["id"]
+    except urllib.error.HTTPError as e:
+        try:
+            problem = json.load(e)
+        except ValueError:
+            problem = {}
+        says = "%s: %s" % (problem.get("type", "/problems/?").rsplit("/", 1)[-1], problem.get("detail", e.reason))
+        # A key that is wrong, a full disk and a service that is busy or away
+        # can be cured; a file or metadata that are refused cannot.
+        if e.code in (400, 413, 415, 422):
+            raise Impossible("refused: " + says) from None
+        raise OSError("the service answers %d, %s" % (e.code, says)) from None
+
+
+def handle(series):
+    """Decides on one series of Orthanc's and returns the decision."""
+    info = json.loads(orthanc.RestApiGet("/series/" + series))
+    first = info["Instances"][0]
+    tags = json.loads(orthanc.RestApiGet("/instances/%s/simplified-tags" % first))
+    try:
+        is_t1(tags, len(info["Instances"]))
+        ordered = [i.split("/")[-1] if i.startswith("/") else i for i in info["Instances"]]
+        uids = [json.loads(orthanc.RestApiGet("/instances/" + i))["MainDicomTags"]["SOPInstanceUID"] for i in ordered]
+        m = metadata(tags, sorted(uids, key=lambda u: [int(p) for p in u.split(".")]))
+        with tempfile.TemporaryDirectory(prefix="neuroscreen-") as folder:  # mode 0700
+            for n, i in enumerate(ordered):
+                with open(os.path.join(folder, "%06d.dcm" % n), "wb") as f:
+                    f.write(orthanc.RestApiGet("/instances/%s/file" % i))
+            image = convert(folder)
+        return "posted: " + post(image, m)
+    except LeftAlone as e:
+        return "left alone: %s" % e
+    except Impossible as e:
+        return "impossible: %s" % e
+
+
+waiting = queue.Queue()
+
+
+def work():
+    while True:
+        series = waiting.get()
+        if series is None:
+            return
+        try:
+            decision = handle(series)
+            orthanc.RestApiPut("/series/%s/metadata/%s" % (series, DECISION), decision.encode())
+            say = orthanc.LogError if decision.startswith("impossible") else orthanc.LogWarning
+            say("NeuroScreen: series %s %s" % (series, decision))
+        except Exception as e:  # one series must not keep the others waiting
+            orthanc.LogError("NeuroScreen: series %s waits: %s" % (series, e))
+            again = threading.Timer(RETRY_SECONDS, waiting.put, [series])
+            again.daemon = True
+            again.start()
+
+
+def decided(series):
+    try:
+        orthanc.RestApiGet("/series/%s/metadata/%s" % (series, DECISION))
+        return True
+    except orthanc.OrthancException:
+        return False
+
+
+def on_change(change, level, resource):
+    if change == orthanc.ChangeType.ORTHANC_STARTED:
+        threading.Thread(target=work, daemon=True).start()
+        for series in json.loads(orthanc.RestApiGet("/series")):
+            if not decided(series) and json.loads(orthanc.RestApiGet("/series/" + series))["IsStable"]:
+                waiting.put(series)
+    elif change == orthanc.ChangeType.STABLE_SERIES:
+        # Also for one that was decided on when only a part had come: the
+        # service knows the same image again.
+        waiting.put(resource)
+    elif change == orthanc.ChangeType.ORTHANC_STOPPED:
+        waiting.put(None)
+
+
+try:
+    import orthanc  # given by the plug-in
+
+    orthanc.RegisterOnChangeCallback(on_change)
+except ModuleNotFoundError:
+    pass  # read by a test

@@ -1,0 +1,384 @@
+// Package orthanc has no code of its own; its test starts Debian's Orthanc with
+// the files that others deploy.
+package orthanc
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"neuroscreen"
+	"neuroscreen/internal/client"
+	"neuroscreen/internal/config"
+	"neuroscreen/internal/jobs"
+	"neuroscreen/internal/nifti"
+	"neuroscreen/internal/pgtest"
+	"neuroscreen/internal/service"
+)
+
+// archive is a running Orthanc.
+type archive struct {
+	t   *testing.T
+	url string
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// start runs Orthanc with the deployed configuration, but for places, ports,
+// users and the time to wait.
+func start(t *testing.T, server, keyFile string) *archive {
+	t.Helper()
+	const orthanc = "/usr/sbin/Orthanc" // not on everybody's path
+	if _, err := os.Stat(orthanc); err != nil {
+		t.Skip("Orthanc is not here; scripts/setup.sh orthanc installs it")
+	}
+	b, err := os.ReadFile("orthanc.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var settings map[string]any
+	if err := json.Unmarshal(b, &settings); err != nil {
+		t.Fatal(err)
+	}
+	script, err := filepath.Abs("neuroscreen.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, port := t.TempDir(), freePort(t)
+	for name, value := range map[string]any{
+		"StorageDirectory": dir, "IndexDirectory": dir, "PythonScript": script, "HttpPort": port, "DicomServerEnabled": false,
+		"AuthenticationEnabled": false, "StableAge": 1,
+	} {
+		if _, ok := settings[name]; !ok {
+			t.Errorf("orthanc.json does not set %s", name)
+		}
+		settings[name] = value
+	}
+	if b, err = json.Marshal(settings); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "orthanc.json")
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	cmd := exec.Command(orthanc, file)
+	cmd.Env = append(os.Environ(), "NEUROSCREEN_SERVER="+server, "NEUROSCREEN_KEY_FILE="+keyFile, "NEUROSCREEN_RETRY_SECONDS=1", "PYTHONDONTWRITEBYTECODE=1")
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		cmd.Wait()
+		if t.Failed() {
+			t.Logf("Orthanc says:\n%s", &log)
+		}
+	})
+	a := &archive{t: t, url: fmt.Sprintf("http://127.0.0.1:%d", port)}
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		res, err := http.Get(a.url + "/system")
+		if err == nil {
+			res.Body.Close()
+			return a
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("Orthanc does not answer: %v\n%s", err, &log)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// store hands over a series and returns Orthanc's name of it.
+func (a *archive) store(files [][]byte) string {
+	a.t.Helper()
+	series := ""
+	for _, f := range files {
+		res, err := http.Post(a.url+"/instances", "application/dicom", bytes.NewReader(f))
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		var stored struct{ ParentSeries string }
+		err = json.NewDecoder(res.Body).Decode(&stored)
+		res.Body.Close()
+		if err != nil || res.StatusCode != http.StatusOK {
+			a.t.Fatalf("Orthanc does not take it: %s %v", res.Status, err)
+		}
+		series = stored.ParentSeries
+	}
+	return series
+}
+
+// decision waits for what became of a series.
+func (a *archive) decision(series string) string {
+	a.t.Helper()
+	deadline := time.Now().Add(90 * time.Second)
+	for {
+		res, err := http.Get(a.url + "/series/" + series + "/metadata/NeuroScreen")
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		b, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		if res.StatusCode == http.StatusOK {
+			return string(b)
+		}
+		if time.Now().After(deadline) {
+			a.t.Fatalf("nothing was decided on series %s", series)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// received is what the analysis was given.
+type received struct {
+	image    *nifti.Image
+	metadata neuroscreen.Metadata
+}
+
+// TestSeriesArrivesByItself: a T1 that a scanner stores comes out of the
+// service with orientation, sides and tags right, also when the service was
+// away; what is no T1 stays.
+func TestSeriesArrivesByItself(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts Orthanc")
+	}
+	head, err := nifti.ReadFile("../../testdata/heads/healthy_45M.nii.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	head.Affine = tilt(head.Affine, 12)
+	data := t.TempDir()
+	keyFile := filepath.Join(data, "admin.key")
+	address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	orthanc := start(t, "http://"+address, keyFile)
+
+	t1 := series(head, nil)
+	waits := orthanc.store(t1)
+
+	small := &nifti.Image{Header: nifti.Header{Shape: []int{64, 12, 10}, Affine: tilt(nifti.Affine{{1, 0, 0, -30}, {0, 1, 0, 0}, {0, 0, 1, 0}, {0, 0, 0, 1}}, 0)}, Data: make([]float32, 64*12*10)}
+	for n := range small.Data {
+		small.Data[n] = float32(n % 4000)
+	}
+	others := map[string]string{}
+	for _, c := range []struct {
+		name, want string
+		change     map[tag]string
+		slices     int
+	}{
+		{"echo time of a T2", "left alone: echo time 90", map[tag]string{echoTime: "90", description: "SPACE SAG", sequence: ""}, 64},
+		{"described as FLAIR", "left alone: described as another", map[tag]string{description: "3D T1 FLAIR SAG"}, 64},
+		{"derived", "left alone: derived", map[tag]string{imageType: `DERIVED\SECONDARY\MPR`}, 64},
+		{"a localizer", "left alone: ", map[tag]string{description: "Localizer"}, 64},
+		{"few slices", "left alone: 20 slices", nil, 20},
+		{"a knee", "left alone: body part KNEE", map[tag]string{bodyPart: "KNEE"}, 64},
+		{"CT", "left alone: not an MR", map[tag]string{modality: "CT"}, 64},
+		{"no sex", "impossible: PatientSex", map[tag]string{patientSex: "O"}, 64},
+		{"contrast agent", "posted: ", map[tag]string{agent: "Gadobutrol"}, 64},
+	} {
+		others[c.name] = orthanc.store(series(small, c.change)[:c.slices]) + " " + c.want
+	}
+
+	seen := make(chan received, 10)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan error, 1)
+	serving := make(chan net.Addr, 1)
+	go func() {
+		ended <- service.Run(ctx, config.Server{
+			Storage: config.Storage{Data: data, DatabaseURL: config.Secret(pgtest.ConnString(t)), Site: "default"},
+			Role:    "both", Listen: address, MaxUpload: 1 << 28, MaxImage: 1 << 28, BodyIdle: 30 * time.Second, Workers: 1, StopAfter: 10 * time.Second,
+		}, service.Parts{Serving: func(a net.Addr) { serving <- a }, Analyse: func(ctx context.Context, in jobs.Input) (jobs.Output, error) {
+			r, err := in.Image(ctx)
+			if err != nil {
+				return jobs.Output{}, err
+			}
+			defer r.Close()
+			image, err := nifti.Decode(r, nifti.Limits{})
+			if err != nil {
+				return jobs.Output{}, err
+			}
+			seen <- received{image, in.Metadata}
+			return jobs.Output{}, neuroscreen.Errorf(neuroscreen.CodeUnprocessable, "refused", "seen")
+		}})
+	}()
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	select {
+	case <-serving:
+	case err := <-ended:
+		ended <- nil
+		t.Fatal(err)
+	}
+
+	id, ok := strings.CutPrefix(orthanc.decision(waits), "posted: ")
+	if !ok {
+		t.Fatalf("the T1: %s", orthanc.decision(waits))
+	}
+	var whole, contrast *received
+	for range 2 {
+		select {
+		case r := <-seen:
+			if r.metadata.ContrastAgent != nil {
+				contrast = &r
+			} else {
+				whole = &r
+			}
+		case <-time.After(2 * time.Minute):
+			t.Fatal("the analysis was given nothing")
+		}
+	}
+	if whole == nil || contrast == nil || !*contrast.metadata.ContrastAgent {
+		t.Fatalf("with contrast agent %v, without %v", contrast, whole)
+	}
+	same(t, whole.image, head)
+	m := whole.metadata
+	if m.AgeYears == nil || math.Abs(*m.AgeYears-45.5) > 0.06 || m.Sex != neuroscreen.Male || m.FieldStrengthT == nil || *m.FieldStrengthT != 3 ||
+		m.Manufacturer != "ACME" || m.Scanner != "Magnet 3" || m.ScanDate != "2024-07-01" || m.BirthDate != "" || m.SubjectID == "MRN 7" {
+		t.Errorf("the analysis is told %+v", m)
+	}
+
+	key, err := os.ReadFile(keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	api, err := client.New("http://"+address, strings.TrimSpace(string(key)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	subject := "MRN 7"
+	found, err := api.FindScansWithResponse(t.Context(), &client.FindScansParams{SubjectID: &subject})
+	if err != nil || found.JSON200 == nil {
+		t.Fatalf("%v %s", err, found.Body)
+	}
+	posted := slices.IndexFunc(found.JSON200.Scans, func(s client.Scan) bool { return s.ID.String() == id })
+	if posted < 0 {
+		t.Fatalf("scan %s is not among those of its subject", id)
+	}
+	// What leads back to the series is there for the site.
+	if m := found.JSON200.Scans[posted].Metadata; m.AccessionNumber != "ACC-9" || m.SeriesInstanceUID != seriesUID || m.StudyInstanceUID != studyUID ||
+		m.FrameOfReferenceUID != frameUID || len(m.SOPInstanceUIDs) != head.Shape[0] || m.SOPInstanceUIDs[1] != seriesUID+".2" {
+		t.Errorf("references %+v", m)
+	}
+
+	for name, what := range others {
+		series, want, _ := strings.Cut(what, " ")
+		if got := orthanc.decision(series); !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	// Stored again, and so stable again: the service knows it.
+	var scans int
+	orthanc.store(t1)
+	time.Sleep(3 * time.Second)
+	found, err = api.FindScansWithResponse(t.Context(), &client.FindScansParams{SubjectID: &subject})
+	if err != nil || found.JSON200 == nil {
+		t.Fatal(err)
+	}
+	if scans = len(found.JSON200.Scans); scans != 2 {
+		t.Errorf("%d scans of two series", scans)
+	}
+}
+
+// same holds each voxel of want against the one of got at the same place in
+// the patient.
+func same(t *testing.T, got, want *nifti.Image) {
+	t.Helper()
+	back := inverse(got.Affine)
+	s := want.Shape
+	checked := 0
+	for k := 3; k < s[2]; k += 7 {
+		for j := 2; j < s[1]; j += 7 {
+			for i := 1; i < s[0]; i += 5 {
+				v := want.Data[i+s[0]*(j+s[1]*k)]
+				p := apply(back, apply(want.Affine, [3]float64{float64(i), float64(j), float64(k)}))
+				var at [3]int
+				for n := range at {
+					at[n] = int(math.Round(p[n]))
+					if math.Abs(p[n]-float64(at[n])) > 0.05 || at[n] < 0 || at[n] >= got.Shape[n] {
+						t.Fatalf("voxel %d %d %d lies at %v of the received image of %v", i, j, k, p, got.Shape)
+					}
+				}
+				g := got.Data[at[0]+got.Shape[0]*(at[1]+got.Shape[1]*at[2])]
+				if math.Abs(float64(g)-math.Round(float64(v))) > 0.5 {
+					t.Fatalf("voxel %d %d %d is %v, was %v: the image was turned or mirrored", i, j, k, g, v)
+				}
+				if v > 0 {
+					checked++
+				}
+			}
+		}
+	}
+	if checked < 1000 {
+		t.Errorf("only %d voxels compared", checked)
+	}
+}
+
+// tilt turns an affine about the patient's long axis and then the left-right
+// one, by degrees.
+func tilt(a nifti.Affine, degrees float64) nifti.Affine {
+	s, c := math.Sincos(degrees * math.Pi / 180)
+	rz := nifti.Affine{{c, -s, 0, 3}, {s, c, 0, -5}, {0, 0, 1, 7}, {0, 0, 0, 1}}
+	rx := nifti.Affine{{1, 0, 0, 0}, {0, c, -s, 0}, {0, s, c, 0}, {0, 0, 0, 1}}
+	return multiply(rx, multiply(rz, a))
+}
+
+func multiply(a, b nifti.Affine) (m nifti.Affine) {
+	for i := range 4 {
+		for j := range 4 {
+			for k := range 4 {
+				m[i][j] += a[i][k] * b[k][j]
+			}
+		}
+	}
+	return m
+}
+
+func apply(a nifti.Affine, v [3]float64) (w [3]float64) {
+	for i := range w {
+		w[i] = a[i][0]*v[0] + a[i][1]*v[1] + a[i][2]*v[2] + a[i][3]
+	}
+	return w
+}
+
+// inverse by the adjugate of the 3x3 part.
+func inverse(a nifti.Affine) (m nifti.Affine) {
+	cof := func(i, j int) float64 {
+		r, c := [2]int{(i + 1) % 3, (i + 2) % 3}, [2]int{(j + 1) % 3, (j + 2) % 3}
+		return a[r[0]][c[0]]*a[r[1]][c[1]] - a[r[0]][c[1]]*a[r[1]][c[0]]
+	}
+	det := a[0][0]*cof(0, 0) + a[0][1]*cof(0, 1) + a[0][2]*cof(0, 2)
+	for i := range 3 {
+		for j := range 3 {
+			m[i][j] = cof(j, i) / det
+		}
+	}
+	t := apply(m, [3]float64{a[0][3], a[1][3], a[2][3]})
+	m[0][3], m[1][3], m[2][3], m[3][3] = -t[0], -t[1], -t[2], 1
+	return m
+}
