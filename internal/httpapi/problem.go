@@ -181,6 +181,7 @@ var problemDocs = map[string]problemDoc{
 
 	// Why a result that was announced counts no longer.
 	"corrected": {"Corrected", "What was said of the scan was corrected; a new result follows."},
+	"rejected":  {"Rejected", "A reader rejected the result. Remove what was taken over from it."},
 	"erased":    {"Erased", "The scan was erased. Remove what was taken over from its result."},
 
 	// How an analysis can end without a result, or start again.

@@ -118,12 +118,20 @@ func TestNotices(t *testing.T) {
 	}
 	check(scan, store.NoticeWithdrawn, 1, "corrected")
 	check(scan, store.NoticeScored, 2, "")
+	_, key, err := b.CreateKey(t.Context(), b.site, "key-1", neuroscreen.Clinician, "reader")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Review(t.Context(), b.site, key.ID, scan.ID, store.NewReview{Run: 2, Decision: store.Reject, Comment: "motion"}); err != nil {
+		t.Fatal(err)
+	}
+	check(scan, store.NoticeWithdrawn, 2, "rejected")
 	if _, err := b.Erase(t.Context(), b.site, "key-1", scan.ID); err != nil {
 		t.Fatal(err)
 	}
 	check(scan, store.NoticeWithdrawn, 2, "erased")
-	if n := b.count(t, "SELECT count(*) FROM river_job WHERE kind = '"+noticeKind+"'"); n != 5 {
-		t.Errorf("%d notices, want 5", n)
+	if n := b.count(t, "SELECT count(*) FROM river_job WHERE kind = '"+noticeKind+"'"); n != 6 {
+		t.Errorf("%d notices, want 6", n)
 	}
 }
 

@@ -66,6 +66,12 @@ func (s *Store) Review(ctx context.Context, siteID uuid.UUID, keyID uuid.UUID, s
 		if err := t.QueryRow(ctx, "SELECT label FROM keys WHERE site_id = @site AND id = @key", args).Scan(&rec.By); err != nil {
 			return err
 		}
+		if n.Decision == Reject {
+			why := neuroscreen.Reason{Code: "rejected", Text: "A reader rejected the result."}
+			if err := t.notifyWithdrawn(ctx, c.ScanRecord, why); err != nil {
+				return err
+			}
+		}
 		return t.audit(ctx, siteID, Actor(keyID.String()), "case."+string(n.Decision), scanObject(scanID),
 			fmt.Sprintf("run %d version %d", c.Run, c.ResultVersion))
 	})

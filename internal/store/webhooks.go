@@ -18,8 +18,9 @@ const (
 	NoticeRefused   = "scan.refused"
 	NoticeFailed    = "scan.failed"
 	NoticeCancelled = "scan.cancelled"
-	// NoticeWithdrawn: a result that was announced counts no longer, because
-	// what it was computed with was corrected, or the scan was erased.
+	// NoticeWithdrawn: a result that was announced counts no longer, because a
+	// reader rejected it, what it was computed with was corrected, or the scan
+	// was erased.
 	NoticeWithdrawn = "result.withdrawn"
 )
 
