@@ -216,18 +216,23 @@ func killAlways(ctx context.Context, r *rig, p *post) error {
 
 func noRoomForResult(ctx context.Context, r *rig, p *post) error {
 	var free func() error
+	waited := false
 	err := r.follow(ctx, p, func(state neuroscreen.State) (done bool, err error) {
 		switch {
 		case state == neuroscreen.Checked && free == nil:
 			free, err = r.fill("blobs")
 		case state == neuroscreen.Received && free != nil: // given back to wait
+			waited = true
 			r.hits.Add(1)
 			return true, free()
 		}
 		return false, err
 	})
-	if errors.Is(err, errNoSmallDisk) {
+	switch {
+	case errors.Is(err, errNoSmallDisk):
 		return nil
+	case free != nil && !waited:
+		return errors.Join(err, free(), errors.New("the result found room"))
 	}
 	return err
 }

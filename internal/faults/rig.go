@@ -344,15 +344,15 @@ func (r *rig) fill(part string) (free func() error, err error) {
 		return nil, err
 	}
 	defer f.Close()
-	var st syscall.Statfs_t
-	if err := syscall.Statfs(dir, &st); err != nil {
-		return nil, errors.Join(err, os.Remove(ballast))
-	}
-	// Others write meanwhile: nearly all at once, then in steps to the end.
-	const step = 128 << 10
-	size := max(step, int64(st.Bavail)*st.Bsize-16<<20)
-	for err = nil; err == nil; size += step {
-		err = syscall.Fallocate(int(f.Fd()), 0, 0, size)
+	// Others write meanwhile: piece by piece, smaller towards the end.
+	var size int64
+	for _, piece := range []int64{8 << 20, 128 << 10, 4 << 10} {
+		for {
+			if err = syscall.Fallocate(int(f.Fd()), 0, size, piece); err != nil {
+				break
+			}
+			size += piece
+		}
 	}
 	if !errors.Is(err, syscall.ENOSPC) {
 		return nil, errors.Join(err, os.Remove(ballast))
