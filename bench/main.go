@@ -2,6 +2,8 @@
 //
 //	analyze   the command line from a cold start: seconds by stage, peak memory
 //	post      posted bytes to scored on a running service: seconds, peak memory
+//	uploads   50 clients hand over 10 MB each at the same time, again and again,
+//	          while the worklist is read: seconds until a scan is durable
 //
 // Usage: bench [-n runs] [scan.nii.gz]; `make bench` builds what it needs.
 package main
@@ -61,6 +63,9 @@ func main() {
 	if err := post(*bin, scan, base); err != nil {
 		log.Fatalf("post: %v", err)
 	}
+	if err := uploads(*bin, base.Processors); err != nil {
+		log.Fatalf("uploads: %v", err)
+	}
 }
 
 func emit(l line, seconds []float64) {
@@ -102,44 +107,61 @@ func analyze(bin, scan string, l line) error {
 	return nil
 }
 
-func post(bin, scan string, l line) (err error) {
-	l.Name = "post"
+// serve starts a server on a folder of its own until stop is called.
+func serve(ctx context.Context, bin string, args ...string) (api *client.API, pid int, stop func() error, err error) {
 	// Not below a folder that only root may enter: the database runs as
 	// another user.
 	dir, err := os.MkdirTemp("/var/tmp", "neuroscreen-bench-")
 	if err != nil {
-		return err
+		return nil, 0, nil, err
 	}
-	defer os.RemoveAll(dir)
+	var server *exec.Cmd
+	stop = func() (err error) {
+		if server != nil {
+			server.Process.Signal(syscall.SIGTERM)
+			err = server.Wait()
+		}
+		return errors.Join(err, os.RemoveAll(dir))
+	}
+	defer func() {
+		if err != nil {
+			stop()
+		}
+	}()
 	if err := os.Chmod(dir, 0o755); err != nil {
-		return err
+		return nil, 0, nil, err
 	}
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return err
+		return nil, 0, nil, err
 	}
 	address := free.Addr().String()
 	free.Close()
-	server := exec.Command(filepath.Join(bin, "neuroscreen-server"), "--data", filepath.Join(dir, "data"), "--listen", address)
+	data := filepath.Join(dir, "data")
+	cmd := exec.Command(filepath.Join(bin, "neuroscreen-server"), append([]string{"--data", data, "--listen", address}, args...)...)
 	logFile, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
-		return err
+		return nil, 0, nil, err
 	}
-	server.Stdout, server.Stderr = logFile, logFile
-	if err := server.Start(); err != nil {
-		return err
+	defer logFile.Close()
+	cmd.Stdout, cmd.Stderr = logFile, logFile
+	if err := cmd.Start(); err != nil {
+		return nil, 0, nil, err
 	}
-	defer func() {
-		server.Process.Signal(syscall.SIGTERM)
-		err = errors.Join(err, server.Wait())
-	}()
+	server = cmd
+	api, err = connect(ctx, "http://"+address, filepath.Join(data, "admin.key"))
+	return api, cmd.Process.Pid, stop, err
+}
 
+func post(bin, scan string, l line) (err error) {
+	l.Name = "post"
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
-	api, err := connect(ctx, "http://"+address, filepath.Join(dir, "data", "admin.key"))
+	api, pid, stop, err := serve(ctx, bin)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, stop()) }()
 	f, err := os.Open(scan)
 	if err != nil {
 		return err
@@ -164,7 +186,7 @@ func post(bin, scan string, l line) (err error) {
 		}
 		seconds = append(seconds, time.Since(start).Seconds())
 	}
-	l.PeakMB = peakMB(server.Process.Pid)
+	l.PeakMB = peakMB(pid)
 	emit(l, seconds)
 	return nil
 }

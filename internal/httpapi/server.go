@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"runtime"
 	"sync"
 	"time"
 
@@ -109,7 +110,8 @@ type Server struct {
 	docs     []byte
 	pages    *pages
 	showing  chan struct{} // held while a scan is made ready for the viewer, which takes memory
-	streams  chan struct{}
+	streams  chan struct{} // uploads under way
+	turns    chan struct{} // those that work on what has come
 	closed   chan struct{}
 	close    sync.Once
 }
@@ -154,7 +156,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("httpapi: contract: %w", err)
 	}
 	s := &Server{cfg: cfg, contract: contract, router: router, metrics: newMetrics(cfg.Metrics), closed: make(chan struct{}),
-		streams: make(chan struct{}, cfg.Limits.Uploads), showing: make(chan struct{}, 1)}
+		streams: make(chan struct{}, cfg.Limits.Uploads), turns: make(chan struct{}, runtime.GOMAXPROCS(0)), showing: make(chan struct{}, 1)}
 	if s.docs, err = renderDocs(contract); err != nil {
 		return nil, err
 	}

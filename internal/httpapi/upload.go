@@ -245,8 +245,13 @@ func isImg(fileName string) bool {
 	return strings.HasSuffix(n, ".img")
 }
 
-// received is the scan as it comes in.
+// received is the scan as it comes in. While its bytes are worked on it holds
+// one of the server's turns, and none while it waits for the client: uploads
+// that are all busy would keep every other request waiting behind them.
 type received struct {
+	turns   chan struct{}
+	working bool
+
 	r    io.Reader
 	sum  hash.Hash
 	size int64
@@ -254,20 +259,31 @@ type received struct {
 }
 
 func (u *upload) received(body io.Reader) *received {
-	return &received{r: bodyReader{body, u.s.cfg.Limits.MaxUpload}, sum: sha256.New()}
+	return &received{turns: u.s.turns, r: bodyReader{body, u.s.cfg.Limits.MaxUpload}, sum: sha256.New()}
 }
 
 func (in *received) Read(p []byte) (int, error) {
 	if in.err != nil {
 		return 0, in.err
 	}
+	in.rest()
 	n, err := in.r.Read(p)
+	in.turns <- struct{}{}
+	in.working = true
 	in.sum.Write(p[:n])
 	in.size += int64(n)
 	if err != io.EOF {
 		in.err = err
 	}
 	return n, err
+}
+
+// rest gives the turn to another.
+func (in *received) rest() {
+	if in.working {
+		<-in.turns
+		in.working = false
+	}
 }
 
 // finish reads what is left of in, and compares the whole with the digest.
@@ -285,6 +301,7 @@ func (u *upload) finish(in *received, digest []byte) error {
 // storeScan moves the scan's scrubbed copy into the blob store.
 func (u *upload) storeScan(in *received, digest []byte) error {
 	return u.storeCopy(func(w io.Writer) error {
+		defer in.rest() // before the disk is waited for
 		bad := u.scrub(w, in)
 		if in.err != nil {
 			return in.err // the connection's fault, not the file's
@@ -303,6 +320,7 @@ func (u *upload) storeScan(in *received, digest []byte) error {
 // spoolScan keeps an .img until its header has come: where its data lie, and
 // so what of it may be stored, is not known before.
 func (u *upload) spoolScan(in *received, digest []byte) (err error) {
+	defer in.rest()
 	if u.waiting, err = u.s.cfg.Blobs.Spool(u.ctx, in); err != nil {
 		return err
 	}
