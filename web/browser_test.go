@@ -3,6 +3,7 @@ package web_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"fmt"
 	"image"
 	"image/png"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -168,7 +170,7 @@ func openWindow(t *testing.T, parent context.Context, url string, opts ...chrome
 	t.Helper()
 	ctx, stop := chromedp.NewContext(parent, opts...)
 	t.Cleanup(stop)
-	ctx, stop = context.WithTimeout(ctx, 3*time.Minute)
+	ctx, stop = context.WithTimeout(ctx, 5*time.Minute) // the software renderer is slow on a busy machine
 	t.Cleanup(stop)
 	b := &browser{T: t, ctx: ctx, url: url}
 	err := chromedp.Listen(ctx, func(ev any) {
@@ -225,7 +227,7 @@ func eval[T any](b *browser, script string) T {
 // compile it, which the page's policy forbids.
 func (b *browser) wait(what, script string) {
 	b.Helper()
-	for until := time.Now().Add(20 * time.Second); ; {
+	for until := time.Now().Add(90 * time.Second); ; {
 		ok, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool](script))
 		if err == nil && ok {
 			return
@@ -394,6 +396,7 @@ func TestUploadToReport(t *testing.T) {
 			t.Errorf("%s has %d bytes", kind, n)
 		}
 	}
+	b.checkPrint(eval[string](b, "document.querySelector('a[href$=\"report.html\"]').href"))
 	b.keys(kb.Escape)
 	b.waitText(".empty", "Nothing waits for a decision")
 	b.checkNothingKept()
@@ -470,6 +473,38 @@ func TestTwoReaders(t *testing.T) {
 	two.click(".bar + .tallies button")
 	two.wait("the sign-in", "document.activeElement?.id === 'key'")
 	two.waitText("main", "Your session has ended")
+}
+
+var sheet = regexp.MustCompile(`/Type\s*/Page\b`)
+
+// checkPrint: the report page prints as two sheets of A4, and nothing in it is
+// against its policy.
+func (b *browser) checkPrint(url string) {
+	b.Helper()
+	w := openWindow(b.T, b.ctx, url)
+	w.do(chromedp.Navigate(url))
+	w.waitText("body", "must not be used") // it was rejected
+	w.axe("report")
+	printed, err := chromedp.Run(w.ctx, chromedp.PrintToPDF(chromedp.PDFPreferCSSPageSize(), chromedp.PDFPrintBackground()))
+	if err != nil {
+		b.Fatal(err)
+	}
+	if n := len(sheet.FindAll(printed, -1)); n != 2 {
+		b.Errorf("the report prints on %d sheets", n)
+	}
+	if dir := os.Getenv("NEUROSCREEN_SHOTS"); dir != "" {
+		if err := os.WriteFile(filepath.Join(dir, "printed.pdf"), printed, 0o644); err != nil {
+			b.Error(err)
+		}
+		made := eval[string](b, "fetch(document.querySelector('a[href$=\"report.pdf\"]').href).then(r => r.bytes()).then(a => a.toBase64())")
+		doc, err := base64.StdEncoding.DecodeString(made)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, "made.pdf"), doc, 0o644)
+		}
+		if err != nil {
+			b.Error(err)
+		}
+	}
 }
 
 // checkWeight: what is loaded until the first page can be used.

@@ -50,10 +50,7 @@ func (s *Server) report(ctx context.Context, scanID uuid.UUID, version *int, wri
 	}
 	sum := sha256.Sum256(body.Bytes())
 	tag := etag(hex.EncodeToString(sum[:]), false)
-	if notModified(ctx, tag) {
-		return notModifiedResponse{tag}, nil
-	}
-	return reportResponse{tag, body.Bytes()}, nil
+	return reportResponse{tag, body.Bytes(), notModified(ctx, tag)}, nil
 }
 
 func (s *Server) reportPage(ctx context.Context, scanID uuid.UUID, version *int) (p report.Page, number int, err error) {
@@ -120,9 +117,12 @@ func (s *Server) derivedBytes(ctx context.Context, scanID uuid.UUID, version int
 	return io.ReadAll(blob)
 }
 
+// reportResponse sends the same policy with and without the body: a browser
+// takes the headers of "not modified" for the page that it has.
 type reportResponse struct {
-	tag  string
-	body []byte
+	tag   string
+	body  []byte
+	known bool
 }
 
 func (r reportResponse) VisitGetReportResponse(w http.ResponseWriter) error {
@@ -137,9 +137,13 @@ func (r reportResponse) VisitGetReportPDFResponse(w http.ResponseWriter) error {
 
 func (r reportResponse) visit(w http.ResponseWriter, mediaType string) error {
 	h := w.Header()
+	setCaching(h, r.tag)
+	if r.known {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
 	h.Set("Content-Type", mediaType)
 	h.Set("Content-Length", fmt.Sprint(len(r.body)))
-	setCaching(h, r.tag)
 	w.WriteHeader(http.StatusOK)
 	_, err := w.Write(r.body)
 	return err

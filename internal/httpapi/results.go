@@ -136,12 +136,8 @@ func (n notModifiedResponse) VisitGetSegmentationResponse(w http.ResponseWriter)
 }
 func (n notModifiedResponse) VisitGetPreviewResponse(w http.ResponseWriter) error { return n.visit(w) }
 func (n notModifiedResponse) VisitGetReadingResponse(w http.ResponseWriter) error { return n.visit(w) }
-func (n notModifiedResponse) VisitGetReportResponse(w http.ResponseWriter) error  { return n.visit(w) }
-func (n notModifiedResponse) VisitGetReportPDFResponse(w http.ResponseWriter) error {
-	return n.visit(w)
-}
-func (n notModifiedResponse) VisitGetImageResponse(w http.ResponseWriter) error { return n.visit(w) }
-func (n notModifiedResponse) VisitGetAssetResponse(w http.ResponseWriter) error { return n.visit(w) }
+func (n notModifiedResponse) VisitGetImageResponse(w http.ResponseWriter) error   { return n.visit(w) }
+func (n notModifiedResponse) VisitGetAssetResponse(w http.ResponseWriter) error   { return n.visit(w) }
 
 // setCaching: only the client itself may keep patient data, and must ask
 // again, because a correction makes another version current.

@@ -52,6 +52,7 @@ var page = template.Must(template.New("report").Funcs(template.FuncMap{
 	"outlying":   func(v *neuroscreen.Volume) string { return Outlying(*v) },
 	"name":       words.Structure,
 	"ratio":      func(v any) string { return ratio(number(v)) },
+	"bound":      bound,
 	"percent":    func(v any) string { return percent(number(v)) },
 }).Parse(pageHTML))
 
@@ -337,7 +338,7 @@ func intervalWords(ci *[2]float64) string {
 	if ci == nil {
 		return ""
 	}
-	text := fmt.Sprintf(" The 95 %% interval of this likelihood ratio runs from %s to %s", ratio(ci[0]), ratio(ci[1]))
+	text := fmt.Sprintf(" The 95 %% interval of this likelihood ratio runs from %s to %s", bound(ci[0]), bound(ci[1]))
 	if ci[0] < 1 && ci[1] > 1 {
 		text += " and includes 1, which would say nothing either way"
 	}
@@ -495,6 +496,18 @@ func ratio(v float64) string {
 		return grouped(v, 0)
 	}
 	return strconv.FormatFloat(v, 'g', 2, 64)
+}
+
+// bound is an end of a likelihood ratio's interval: what lies beyond a
+// hundredth and a thousand says no more.
+func bound(v float64) string {
+	switch {
+	case v < 0.01:
+		return "less than 0.01"
+	case v > 1000:
+		return "more than " + ratio(1000)
+	}
+	return ratio(v)
 }
 
 // percentile in whole numbers; none is 0 or 100.

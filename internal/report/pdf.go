@@ -298,11 +298,9 @@ func (d *sheets) picture(data []byte) {
 
 func (d *sheets) curves(v pageView) {
 	var plots []plot
-	for _, c := range v.Page.Reading.Curves {
-		for _, name := range firstCurves {
-			if p, ok := plotOf(c, v.Result.Volumes, v.Metadata.AgeYears); ok && c.Structure == name {
-				plots = append(plots, p)
-			}
+	for _, c := range v.curves() {
+		if p, ok := plotOf(c, v.Result.Volumes, v.Metadata.AgeYears); ok {
+			plots = append(plots, p)
 		}
 	}
 	if len(plots) == 0 {
@@ -444,7 +442,7 @@ func (d *sheets) method(v pageView) bool {
 		if s.Abstained == nil && s.LikelihoodRatio != nil {
 			text = fmt.Sprintf("%s: likelihood ratio %s", name, ratio(*s.LikelihoodRatio))
 			if s.CI95 != nil {
-				text += fmt.Sprintf(" (95 %% %s to %s)", ratio(s.CI95[0]), ratio(s.CI95[1]))
+				text += fmt.Sprintf(" (95 %% %s to %s)", bound(s.CI95[0]), bound(s.CI95[1]))
 			}
 			if s.Prior != nil && s.Posterior != nil {
 				text += fmt.Sprintf(", prior %s, posterior %s", percent(*s.Prior), percent(*s.Posterior))
