@@ -37,6 +37,73 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/uploads": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Begin an upload that comes in pieces
+         * @description For large files and weak connections: tus 1.0.0, core, creation and termination. Create the upload, PATCH its bytes to it in any number of
+         *     pieces, ask with HEAD how much has come after a break, and make it a scan with POST .../scan. Metadata come with that last call only;
+         *     `Upload-Metadata` is ignored. An upload that nothing is written to for a day is given up.
+         */
+        post: operations["createUpload"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/uploads/{upload_id}": {
+        parameters: {
+            query?: never;
+            header: {
+                "Tus-Resumable": components["parameters"]["TusResumable"];
+            };
+            path: {
+                upload_id: components["parameters"]["UploadID"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Give an upload up */
+        delete: operations["deleteUpload"];
+        options?: never;
+        /** How much of an upload has come */
+        head: operations["getUpload"];
+        /** Send the next piece of an upload */
+        patch: operations["appendUpload"];
+        trace?: never;
+    };
+    "/v1/uploads/{upload_id}/scan": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                upload_id: components["parameters"]["UploadID"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make a whole upload a scan
+         * @description As POST /v1/scans with a raw body. The upload is gone afterwards; it stays after an error that is not the file's, so that the call may be repeated.
+         */
+        post: operations["finishUpload"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/scans/{scan_id}": {
         parameters: {
             query?: never;
@@ -738,6 +805,49 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/webhooks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Where the site wants to be told of its scans */
+        get: operations["listWebhooks"];
+        put?: never;
+        /**
+         * Be told what becomes of scans
+         * @description For each event a JSON message (`type`, `timestamp`, `data` with the scan's id, state, run, result version and reasons; nothing of the
+         *     patient) is posted to the address, signed as Standard Webhooks says (headers `webhook-id`, `webhook-timestamp`, `webhook-signature`).
+         *     Any 2xx answer ends it; otherwise it is sent again under the same id, at growing distances for about a day. 410 disables the webhook.
+         *     Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
+         */
+        post: operations["createWebhook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/webhooks/{webhook_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                webhook_id: string;
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Send nothing more to a webhook */
+        delete: operations["deleteWebhook"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/models": {
         parameters: {
             query?: never;
@@ -1260,6 +1370,43 @@ export interface components {
             /** @description How many were erased; 0 when there was none */
             scans: number;
         };
+        /** @enum {string} */
+        WebhookEvent: "scan.scored" | "scan.refused" | "scan.failed" | "scan.cancelled" | "result.withdrawn";
+        NewWebhook: {
+            /** @example https://pacs.example/neuroscreen */
+            url: string;
+            events: components["schemas"]["WebhookEvent"][];
+        };
+        Webhook: {
+            /** Format: uuid */
+            id: string;
+            url: string;
+            events: components["schemas"]["WebhookEvent"][];
+            /** Format: date-time */
+            created_at: string;
+            /**
+             * Format: date-time
+             * @description When the receiver answered that it is gone
+             */
+            disabled_at?: string;
+            /**
+             * Format: date-time
+             * @description Of the last attempt
+             */
+            last_at?: string;
+            /** @description The receiver's answer; absent when there was none */
+            last_status?: number;
+            /** @description Why the last attempt failed */
+            last_error?: string;
+        };
+        CreatedWebhook: {
+            webhook: components["schemas"]["Webhook"];
+            /** @description whsec_ and the key in base64 */
+            secret: string;
+        };
+        WebhookList: {
+            webhooks: components["schemas"]["Webhook"][];
+        };
         ModelCard: {
             name: string;
             sha256: string;
@@ -1374,6 +1521,7 @@ export interface components {
             name: string;
             /** Format: double */
             value: number;
+            ci95: components["schemas"]["Interval"];
             reference: components["schemas"]["Interval"];
         };
         Score: {
@@ -1656,6 +1804,8 @@ export interface components {
         SiteName: string;
         /** @description Result version; the newest if not given */
         Version: number;
+        TusResumable: "1.0.0";
+        UploadID: string;
         Limit: number;
         /** @description `next_cursor` of the page before */
         Cursor: string;
@@ -1734,6 +1884,158 @@ export interface operations {
                 };
                 "application/octet-stream": string;
                 "application/gzip": string;
+            };
+        };
+        responses: {
+            /** @description These bytes are already here for this subject; the same scan */
+            200: {
+                headers: {
+                    /** @description Address of the scan */
+                    Location: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Scan"];
+                };
+            };
+            /** @description Accepted and durable; it will be analysed */
+            202: {
+                headers: {
+                    /** @description Address of the scan */
+                    Location: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Scan"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    createUpload: {
+        parameters: {
+            query?: never;
+            header: {
+                "Tus-Resumable": components["parameters"]["TusResumable"];
+                /** @description Bytes of the whole file */
+                "Upload-Length": number;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    /** @description Where the pieces go */
+                    Location: string;
+                    "Tus-Resumable": string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    deleteUpload: {
+        parameters: {
+            query?: never;
+            header: {
+                "Tus-Resumable": components["parameters"]["TusResumable"];
+            };
+            path: {
+                upload_id: components["parameters"]["UploadID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Gone */
+            204: {
+                headers: {
+                    "Tus-Resumable": string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    getUpload: {
+        parameters: {
+            query?: never;
+            header: {
+                "Tus-Resumable": components["parameters"]["TusResumable"];
+            };
+            path: {
+                upload_id: components["parameters"]["UploadID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description So much */
+            200: {
+                headers: {
+                    "Upload-Offset": number;
+                    "Upload-Length": number;
+                    "Tus-Resumable": string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    appendUpload: {
+        parameters: {
+            query?: never;
+            header: {
+                "Tus-Resumable": components["parameters"]["TusResumable"];
+                /** @description Where the piece begins; what has come already */
+                "Upload-Offset": number;
+            };
+            path: {
+                upload_id: components["parameters"]["UploadID"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/offset+octet-stream": string;
+            };
+        };
+        responses: {
+            /** @description Taken */
+            204: {
+                headers: {
+                    "Upload-Offset": number;
+                    "Tus-Resumable": string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    finishUpload: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description As for POST /v1/scans */
+                "Idempotency-Key"?: string;
+                /** @description SHA-256 of the whole file, as sha-256=:BASE64: (RFC 9530). Pieces are put together by it. */
+                "Content-Digest": string;
+            };
+            path: {
+                upload_id: components["parameters"]["UploadID"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Metadata"];
             };
         };
         responses: {
@@ -2824,6 +3126,73 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Erasure"];
                 };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    listWebhooks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description All webhooks, without their secrets, each with what came of its last message */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookList"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    createWebhook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewWebhook"];
+            };
+        };
+        responses: {
+            /** @description The webhook; `secret` is shown this once */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CreatedWebhook"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    deleteWebhook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                webhook_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Deleted */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: components["responses"]["Problem"];
         };
