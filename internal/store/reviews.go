@@ -14,7 +14,8 @@ import (
 // reviewContext ties a sealed comment to its row.
 func reviewContext(scanID uuid.UUID, seq int) string { return fmt.Sprintf("review/%s/%d", scanID, seq) }
 
-// Review stores a decision on a case and lets go of it. Errors: CodeNotFound;
+// Review stores a decision on a case and lets go of it; whoever was told of a
+// result is told that it was rejected. Errors: CodeNotFound;
 // CodeConflict "scan-running" while the scan is being analysed,
 // "result-changed" when it was analysed again since the reader looked,
 // "reviewed-meanwhile" when somebody else decided since, "case-held" while
@@ -67,7 +68,7 @@ func (s *Store) Review(ctx context.Context, siteID uuid.UUID, keyID uuid.UUID, s
 			return err
 		}
 		if n.Decision == Reject {
-			why := neuroscreen.Reason{Code: "rejected", Text: "A reader rejected the result."}
+			why := neuroscreen.Reason{Code: "rejected", Text: "A reviewer rejected the result."} // the comment may name the patient
 			if err := t.notifyWithdrawn(ctx, c.ScanRecord, why); err != nil {
 				return err
 			}
