@@ -87,7 +87,7 @@ func setup(t *testing.T, change ...func(*Config)) *env {
 	cfg := Config{
 		Store: s.store, Blobs: s.blobs, Version: "test", Poll: time.Millisecond, StreamFor: 50 * time.Millisecond,
 		Uploads: uploads,
-		Pages:   fstest.MapFS{"index.html": {Data: []byte("<!doctype html><title>pages</title>")}, "main-1.js": {Data: []byte("1")}},
+		Pages:   fstest.MapFS{"index.html": {Data: []byte("<!doctype html><title>pages</title><body>")}, "main-1.js": {Data: []byte("1")}},
 		Login:   &Login{Provider: fakeProvider{}, Site: s.a.id},
 		Log:     slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Models:  func() []ModelCard { return []ModelCard{{Name: "network", Sha256: "00", Card: "# Card"}} },

@@ -25,6 +25,9 @@ func (s *Server) GetImage(ctx context.Context, req GetImageRequestObject) (GetIm
 	if err != nil {
 		return nil, err
 	}
+	if rec.BytesRemoved != nil {
+		return nil, s.explain(ctx, req.ScanID, neuroscreen.Errorf(neuroscreen.CodeConflict, "scan-bytes-removed", "the scan's bytes are kept for a time only and are gone; the picture of the labels is left"))
+	}
 	if err := s.audit(ctx, scanObject(req.ScanID), ""); err != nil {
 		return nil, err
 	}

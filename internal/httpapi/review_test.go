@@ -242,6 +242,17 @@ func TestImage(t *testing.T) {
 	e.do("GET", "/v1/scans/"+scan.ID.String()+"/image.nii.gz", e.a.keys[clinician], header("If-None-Match", a.header.Get("ETag"))).want(304, "")
 }
 
+func TestImageOfAScanWhoseBytesAreGone(t *testing.T) {
+	e := setup(t)
+	scan := e.upload(&e.a, "S", 7)
+	e.finish(scan.ID, scoredOutcome(neuroscreen.FlagNone))
+	if n, _, err := e.store.ForgetBytes(t.Context(), time.Now().Add(time.Hour)); n != 1 || err != nil {
+		t.Fatalf("%d forgotten, %v", n, err)
+	}
+	e.do("GET", "/v1/scans/"+scan.ID.String()+"/image.nii.gz", e.a.keys[clinician]).want(409, "scan-bytes-removed")
+	e.do("GET", "/v1/scans/"+scan.ID.String()+"/report.html", e.a.keys[clinician]).want(200, "")
+}
+
 func TestSixteenBits(t *testing.T) {
 	nan := float32(math.NaN())
 	for _, tt := range []struct {

@@ -97,7 +97,7 @@ func TestForgedChanges(t *testing.T) {
 	scan := e.upload(&e.a, "SUBJ-17", 1)
 	cookie, csrf := e.signIn(e.a.keys[admin])
 	for _, c := range calls {
-		if c.method == "GET" || operations[c.operation].public {
+		if c.method == "GET" || c.method == "HEAD" || operations[c.operation].public { // changes nothing, or needs no session
 			continue
 		}
 		for name, edit := range map[string]func(*http.Request){
@@ -157,6 +157,9 @@ func TestSessionsEnd(t *testing.T) {
 
 func TestProviderSignIn(t *testing.T) {
 	e := setup(t)
+	if !strings.Contains(string(e.do("GET", "/", "").body), "<body data-provider>") {
+		t.Error("the page is not told that there is a provider")
+	}
 	a := e.do("GET", "/session/provider", "")
 	a.want(303, "")
 	to, err := url.Parse(a.header.Get("Location"))
@@ -211,4 +214,7 @@ func TestProviderSignIn(t *testing.T) {
 func TestWithoutProvider(t *testing.T) {
 	e := setup(t, func(c *Config) { c.Login = nil })
 	e.do("GET", "/session/provider", "").want(404, "no-provider")
+	if strings.Contains(string(e.do("GET", "/", "").body), "data-provider") {
+		t.Error("the page offers a provider that is not there")
+	}
 }

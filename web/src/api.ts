@@ -72,7 +72,7 @@ export async function raw(method: string, path: string, o: Options = {}): Promis
   }
   if (res.ok) return res
   const problem = await problemOf(res)
-  if (res.status === 401 && path !== '/session') signedOut()
+  if (res.status === 401) signedOut()
   throw new ProblemError(problem)
 }
 

@@ -72,7 +72,7 @@ export function uploadForm(): { el: HTMLElement; busy(): boolean; leave(): void 
     }
     const metadata = { subject_id: subject.value.trim(), age_years: Number(age.value), sex: sex.value, modality: 'T1w', ...(scanner.value.trim() && { scanner: scanner.value.trim() }) }
     const label = JSON.stringify([metadata, file.name, file.size, file.lastModified])
-    if (!attempt.endsWith(label)) attempt = crypto.randomUUID() + label
+    if (!attempt.endsWith(label)) attempt = randomName() + label
     const body = new FormData()
     body.append('metadata', new Blob([JSON.stringify(metadata)], { type: 'application/json' }))
     body.append('scan', file)
@@ -80,7 +80,7 @@ export function uploadForm(): { el: HTMLElement; busy(): boolean; leave(): void 
     going = x
     x.open('POST', '/v1/scans')
     for (const [k, v] of Object.entries(changing())) x.setRequestHeader(k, v)
-    x.setRequestHeader('Idempotency-Key', attempt.slice(0, 36))
+    x.setRequestHeader('Idempotency-Key', attempt.slice(0, nameLength))
     x.responseType = 'json'
     x.upload.addEventListener('progress', (p) => {
       if (p.lengthComputable) {
@@ -147,6 +147,10 @@ export function uploadForm(): { el: HTMLElement; busy(): boolean; leave(): void 
   }
 }
 
+// crypto.randomUUID is there over TLS only; a clinic's network may have none.
+const nameLength = 32
+const randomName = (): string => [...crypto.getRandomValues(new Uint8Array(nameLength / 2))].map((b) => b.toString(16).padStart(2, '0')).join('')
+
 export const field = (id: string, label: string, input: HTMLElement): HTMLElement => h('div', { class: 'field' }, h('label', { for: id }, label), input)
 
 /** How the first scan gets here: the page of a site that has none. */
@@ -155,6 +159,15 @@ export function firstScan(mayUpload: boolean): { el: HTMLElement; busy(): boolea
   -F 'metadata={"subject_id":"S1","age_years":71,"sex":"F","modality":"T1w"};type=application/json' \\
   -F scan=@scan.nii.gz ${location.origin}/v1/scans`
   const copied = h('span', { role: 'status' })
+  const copy = async (): Promise<void> => {
+    try {
+      await navigator.clipboard.writeText(command) // not there without TLS
+      copied.textContent = 'Copied.'
+    } catch {
+      getSelection()?.selectAllChildren(el.querySelector('#command')!)
+      copied.textContent = 'Copying is not allowed here; the text is marked, press Ctrl and C.'
+    }
+  }
   const form = mayUpload ? uploadForm() : undefined
   const el = h(
     'section',
@@ -167,7 +180,7 @@ export function firstScan(mayUpload: boolean): { el: HTMLElement; busy(): boolea
     h(
       'p',
       { class: 'ends' },
-      h('button', { type: 'button', onclick: () => void navigator.clipboard.writeText(command).then(() => (copied.textContent = 'Copied.'), () => (copied.textContent = 'Copying is not allowed here; mark the text and copy it.')) }, 'Copy'),
+      h('button', { type: 'button', onclick: () => void copy() }, 'Copy'),
       copied,
       h('a', { href: '/docs#createScan' }, 'All of what can be said of a scan'),
     ),
