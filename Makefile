@@ -42,7 +42,7 @@ build: web ## Build the programs into bin/
 test: web ## Install what the tests need and run them all
 	@scripts/setup.sh postgres browser pdf orthanc
 	@scripts/check.sh
-	go test ./...
+	go test -timeout 30m ./...
 
 .PHONY: soak
 soak: build ## Kill, cut, fill and restart the running programs for a long time; writes docs/reliability.md
