@@ -66,9 +66,8 @@ type post struct {
 	end     neuroscreen.State
 	reason  string
 
-	id       uuid.UUID
-	ids      map[uuid.UUID]bool
-	accepted time.Time
+	id  uuid.UUID
+	ids map[uuid.UUID]bool
 }
 
 // Run breaks things in dir, which is empty.
@@ -108,7 +107,7 @@ func (r *rig) suffer(ctx context.Context, f fault) (Row, error) {
 	var times atomic.Int32
 	var hurt sync.WaitGroup
 	var hurtErr error
-	enough := make(chan struct{})
+	enough := make(chan struct{}, 1)
 	if f.hurt != nil {
 		hurt.Go(func() {
 			defer close(enough)
@@ -234,7 +233,6 @@ func (r *rig) deliver(ctx context.Context, p *post) error {
 		})
 	}
 	all.Wait()
-	p.accepted = time.Now()
 	return last
 }
 
