@@ -116,7 +116,7 @@ func renderDocs(doc *openapi3.T) ([]byte, error) {
 		sec := docSection{Name: tag.Name, Description: tag.Description}
 		for _, path := range doc.Paths.InMatchingOrder() {
 			item := doc.Paths.Value(path)
-			for _, method := range []string{"POST", "GET", "PUT", "PATCH", "DELETE"} {
+			for _, method := range []string{"POST", "GET", "PUT", "PATCH", "DELETE", "HEAD"} {
 				if op := item.GetOperation(method); op != nil && slices.Contains(op.Tags, tag.Name) {
 					sec.Operations = append(sec.Operations, describe(path, method, item, op))
 				}
