@@ -108,8 +108,8 @@ func write(ctx context.Context, out io.Writer, src Source) (m Manifest, err erro
 			m.Damaged = append(m.Damaged, key)
 		}
 	}
-	if conn.Ping(ctx) != nil {
-		return m, errors.New("the connection that held the blobs was lost; run it again")
+	if err := store.LetGoOfBlobs(ctx, conn); err != nil {
+		return m, fmt.Errorf("files may have been removed meanwhile; run it again: %w", err)
 	}
 	m.Digest, m.Bytes = w.sum(), w.bytes
 	if err := w.json(manifestName, m); err != nil {

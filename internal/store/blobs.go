@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -19,12 +20,24 @@ const blobReferences = `
 // holdKey names the lock under which blobs stay that nothing refers to.
 const holdKey = "hashtextextended('neuroscreen hold blobs', 0)"
 
-// HoldBlobs keeps ReleaseBlobs from removing anything until the connection
-// ends its session: a backup copies what a snapshot refers to, and an erasure
-// meanwhile leaves its files to the next sweep.
+// HoldBlobs keeps ReleaseBlobs from removing anything until LetGoOfBlobs, or
+// until the connection ends: a backup copies what a snapshot refers to, and an
+// erasure meanwhile leaves its files to the next sweep.
 func HoldBlobs(ctx context.Context, conn *pgx.Conn) error {
 	_, err := conn.Exec(ctx, "SELECT pg_advisory_lock("+holdKey+")")
 	return classify(err)
+}
+
+// LetGoOfBlobs ends HoldBlobs; without an error they were held all the time.
+func LetGoOfBlobs(ctx context.Context, conn *pgx.Conn) error {
+	var held bool
+	if err := conn.QueryRow(ctx, "SELECT pg_advisory_unlock("+holdKey+")").Scan(&held); err != nil {
+		return classify(err)
+	}
+	if !held {
+		return errors.New("store: blobs were not held")
+	}
+	return nil
 }
 
 // BlobKeys lists what the transaction's snapshot refers to, in order, each
