@@ -34,7 +34,7 @@ var limits = []limit{
 	// Real heads under 1. A ghost of 10 % of the signal is a third of the
 	// contrast between grey and white matter.
 	{GhostPercent, true, 4, 12, "motion", "Ghosts beside the head reach %.1f %% of the brain's signal (limit %.1f %%): the patient moved.", 1},
-	// The network sees voxels of 2 mm; over 3 mm intake refuses (rounding apart).
+	// The networks see voxels of 2 mm, and of 1 mm inside; over 3 mm intake refuses (rounding apart).
 	{VoxelMM, true, 2.05, 3.05, "coarse-voxels", "Voxels are %.3g mm long (limit %.3g mm): small structures are measured less exactly.", 1},
 	// These two depend on the weights. Real heads .81 and .89 to .90 with early
 	// ones, FLAIR .76 and .85, T2 .70 and .75: look at them again with new weights.
