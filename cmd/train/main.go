@@ -124,7 +124,7 @@ type runCmd struct {
 	State    string        `help:"Folder for each stage's checkpoint, log and candidate weights; training resumes from it." default:"/var/tmp/neuroscreen-train"`
 	Steps    int           `help:"Length of the learning-rate schedule." default:"20000"`
 	Rate     float64       `help:"Highest learning rate." default:"0.002"`
-	From     string        `help:"Weights file to start with; \"default\" is what is built into the program. A lower --rate suits it."`
+	From     string        `help:"Weights file to start with; \"default\" is what is built into the program. It may be of a narrower network than --base. A lower --rate suits it."`
 	Seed     uint64        `default:"1"`
 	Base     int           `help:"Channels at full resolution." default:"8"`
 	Threads  int           `help:"Threads; 0 uses every core." default:"0"`

@@ -219,7 +219,15 @@ func TestUploadsAreBounded(t *testing.T) {
 		})
 	}()
 	file := image(t, 1)
-	w.Write(file[:10]) // the first is in
+	underWay := func(n int) {
+		for end := time.Now().Add(time.Minute); len(e.srv.streams) != n; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%d uploads are under way, want %d", len(e.srv.streams), n)
+			}
+		}
+	}
+	w.Write(file[:10])
+	underWay(1)
 	second := func() *answer {
 		return e.post(&e.a, []part{{name: "metadata", body: metadata(nil)}, {name: "scan", file: "x.nii.gz", body: image(t, 2)}})
 	}
@@ -231,6 +239,7 @@ func TestUploadsAreBounded(t *testing.T) {
 	w.Write(file[10:])
 	w.Close()
 	(<-first).want(202, "")
+	underWay(0)
 	second().want(202, "")
 }
 

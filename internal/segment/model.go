@@ -117,7 +117,15 @@ type Provenance struct {
 	Steps      int                `json:"steps"`
 	Maps       []string           `json:"training_maps"`
 	HeldOut    []string           `json:"held_out_maps"`
+	Start      *Start             `json:"start,omitempty"`
 	Evaluation map[string]float64 `json:"evaluation"` // on the held-out maps, with these very weights
+}
+
+// Start is an earlier run, whose weights the one after it began with.
+type Start struct {
+	Base   int    `json:"base"`
+	Steps  int    `json:"steps"`
+	Before *Start `json:"start,omitempty"`
 }
 
 // Model is an architecture with its weights, normalisation folded in.

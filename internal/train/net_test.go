@@ -118,28 +118,36 @@ func TestFrom(t *testing.T) {
 		}
 		return (sc.Dice[14] + sc.Dice[29]) / 2
 	}
-	second := newTrainer(200, 2)
-	if err := second.From(m); err != nil {
-		t.Fatal(err)
-	}
 	before := dice(m)
-	if got := dice(second.Model()); math.Abs(got-before) > .002 {
-		t.Errorf("Dice %.4f at the start, %.4f of the weights", got, before)
-	}
-	var last StepResult
-	for range 200 {
-		last = second.Step()
-	}
-	if got := dice(second.Model()); got < before-.01 || math.IsNaN(last.Value) {
-		t.Errorf("Dice %.4f after 200 more steps, %.4f before", got, before)
-	}
-	if err := second.From(m); err == nil {
-		t.Error("a run that has begun started anew")
-	}
-	other := small
-	other.Base = 16
-	if err := New(Config{Arch: other, Seed: 3, Steps: 1}, 1, newBlobs(other), newBlobs(other)).From(m); err == nil {
-		t.Error("weights of another width were taken")
+	for _, base := range []int{small.Base, 2 * small.Base} {
+		arch := small
+		arch.Base = base
+		second := New(Config{Arch: arch, Seed: 3, Steps: 200, LearningRate: 4e-3}, 2, newBlobs(arch), newBlobs(arch))
+		if err := second.From(m); err != nil {
+			t.Fatal(err)
+		}
+		if got := dice(second.Model()); math.Abs(got-before) > .002 {
+			t.Errorf("base %d: Dice %.4f at the start, %.4f of the weights", base, got, before)
+		}
+		var last StepResult
+		for range 200 {
+			last = second.Step()
+		}
+		after := second.Model()
+		if got := dice(after); got < before-.01 || math.IsNaN(last.Value) {
+			t.Errorf("base %d: Dice %.4f after 200 more steps, %.4f before", base, got, before)
+		}
+		if s := after.Provenance.Start; s == nil || *s != (segment.Start{Base: small.Base, Steps: 300}) {
+			t.Errorf("base %d: the weights say that they started with %+v", base, s)
+		}
+		if err := second.From(m); err == nil {
+			t.Error("a run that has begun started anew")
+		}
+		if base > small.Base {
+			if err := newTrainer(1, 1).From(after); err == nil {
+				t.Error("weights of a wider network were taken")
+			}
+		}
 	}
 }
 

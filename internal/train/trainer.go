@@ -25,9 +25,10 @@ type Config struct {
 	LearningRate float64              `json:"learning_rate"` // at its top
 	Maps         []string             `json:"training_maps"`
 	HeldOut      []string             `json:"held_out_maps"`
-	// Warm says that the run began with weights that had learnt before: class
-	// weights are 1, and the normalisation leans on running statistics, at once.
-	Warm bool `json:"warm,omitempty"`
+	// Start is how the weights that the run began with had come to be, if they
+	// had learnt before: then class weights are 1, and the normalisation leans on
+	// running statistics, at once.
+	Start *segment.Start `json:"start,omitempty"`
 }
 
 // The schedule. Class weights start at frequency^-1/2, without which small
@@ -89,17 +90,21 @@ func New(cfg Config, threads int, a, b Sampler) *Trainer {
 	return t
 }
 
-// From starts the run with a model's weights, before its first step.
+// From starts the run with a model's weights, before its first step. The run's
+// network may be wider than the model.
 func (t *Trainer) From(m *segment.Model) error {
-	if m.Architecture != t.cfg.Arch {
+	wider := m.Architecture
+	wider.Base = t.cfg.Arch.Base
+	if wider != t.cfg.Arch || m.Architecture.Base > wider.Base {
 		return fmt.Errorf("train: weights of architecture %+v can't start a run of %+v", m.Architecture, t.cfg.Arch)
 	}
 	if t.step > 0 {
 		return errors.New("train: the run has begun already")
 	}
+	t.cfg.Start = &segment.Start{Base: m.Architecture.Base, Steps: m.Provenance.Steps, Before: m.Provenance.Start}
+	m = widen(m, wider.Base, t.cfg.Seed)
 	const seen = 24 // samples that the statistics are taken from
 	t.net.unfold(m, t.samples[0], seen)
-	t.cfg.Warm = true
 	copy(t.average, t.net.params)
 	copy(t.averageRunning, t.net.running)
 	return nil
@@ -133,7 +138,7 @@ func (t *Trainer) next() sample {
 func (t *Trainer) loss() conv.LossConfig {
 	cfg := conv.LossConfig{CE: crossEntropy, Dice: 1}
 	anneal := min(1, float64(t.step)/annealSteps)
-	if t.cfg.Warm {
+	if t.cfg.Start != nil {
 		anneal = 1
 	}
 	for k, f := range t.frequency {
@@ -149,7 +154,7 @@ func (t *Trainer) rate() float64 {
 }
 
 func (t *Trainer) renorm() renorm {
-	if t.cfg.Warm {
+	if t.cfg.Start != nil {
 		return renorm{RMax: renormRMax, DMax: renormDMax, Momentum: runningMomentum}
 	}
 	ramp := min(1, max(0, float64(t.step-renormFrom)/(renormFull-renormFrom)))
@@ -186,7 +191,7 @@ func (t *Trainer) Steps() int { return t.step }
 // Model returns the averaged weights, folded for inference.
 func (t *Trainer) Model() *segment.Model {
 	return t.net.export(t.average, t.averageRunning, segment.Provenance{
-		Seed: t.cfg.Seed, Steps: t.step, Maps: t.cfg.Maps, HeldOut: t.cfg.HeldOut,
+		Seed: t.cfg.Seed, Steps: t.step, Maps: t.cfg.Maps, HeldOut: t.cfg.HeldOut, Start: t.cfg.Start,
 	})
 }
 
@@ -257,6 +262,6 @@ func (t *Trainer) Load(path string) error {
 	if _, err := r.ReadByte(); err != io.EOF {
 		return fmt.Errorf("checkpoint %s has trailing bytes", path)
 	}
-	t.step, t.cfg.Warm = h.Step, h.Config.Warm
+	t.step, t.cfg.Start = h.Step, h.Config.Start
 	return nil
 }
