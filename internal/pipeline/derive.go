@@ -3,9 +3,12 @@ package pipeline
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 
 	"neuroscreen"
 	"neuroscreen/internal/model"
@@ -18,18 +21,25 @@ import (
 
 // derive makes the files that go with a result: label map, picture, report.
 func (e *Engine) derive(out *Output, in Input, scan *volume.Volume, seg *segment.Segmentation, features model.Features) error {
-	var labels bytes.Buffer
-	geometry := nifti.Geometry{Shape: scan.Shape[:], Affine: nifti.Affine(scan.Affine), Code: 1}
-	if err := nifti.Write(&labels, geometry, seg.Labels.Data); err != nil {
-		return fmt.Errorf("segmentation: %w", err)
-	}
-	out.Segmentation = labels.Bytes()
-
+	var work errgroup.Group
+	work.Go(func() error {
+		var labels bytes.Buffer
+		geometry := nifti.Geometry{Shape: scan.Shape[:], Affine: nifti.Affine(scan.Affine), Code: 1}
+		if err := nifti.Write(&labels, geometry, seg.Labels.Data); err != nil {
+			return fmt.Errorf("segmentation: %w", err)
+		}
+		out.Segmentation = labels.Bytes()
+		return nil
+	})
+	work.Go(func() (err error) {
+		if out.Preview, err = report.Preview(scan, seg.Labels); err != nil {
+			return fmt.Errorf("preview: %w", err)
+		}
+		return nil
+	})
 	var err error
-	if out.Preview, err = report.Preview(scan, seg.Labels); err != nil {
-		return fmt.Errorf("preview: %w", err)
-	}
-	if out.Reading, err = e.reading(out.Result, features); err != nil {
+	out.Reading, err = e.reading(out.Result, features)
+	if err = errors.Join(err, work.Wait()); err != nil {
 		return err
 	}
 	page := report.Page{Result: out.Result, Metadata: in.Metadata, Created: e.now(), Preview: out.Preview, Reading: out.Reading}
