@@ -1,5 +1,8 @@
 // Command bench measures what a user waits for and prints it as JSON lines:
 //
+//	machine   multiply-adds and memory traffic that the processor is capable of
+//	network   one pass of each network, and its share of that; everything the
+//	          networks do for the scan
 //	analyze   the command line from a cold start: seconds by stage, peak memory
 //	post      posted bytes to scored on a running service: seconds, peak memory
 //	uploads   50 clients hand over 10 MB each at the same time, again and again,
@@ -57,6 +60,9 @@ func main() {
 		log.Fatal(err)
 	}
 	base := line{Scan: filepath.Base(scan), ScanMB: float64(st.Size()) / 1e6, Runs: *runs, Processors: runtime.NumCPU()}
+	if err := network(scan, base); err != nil {
+		log.Fatalf("network: %v", err)
+	}
 	if err := analyze(*bin, scan, base); err != nil {
 		log.Fatalf("analyze: %v", err)
 	}

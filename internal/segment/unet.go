@@ -53,6 +53,18 @@ func NewUNet(m *Model, threads int) *UNet {
 	return n
 }
 
+// MACs counts the multiply-adds of one pass: by the layers' plain definition,
+// and those that are executed.
+func (n *UNet) MACs() (nominal, executed float64) {
+	for i, b := range n.blocks {
+		d, h, width := n.arch.at(b.Level)
+		nom, exe := n.weights[i].MACs(d, h, width)
+		nominal, executed = nominal+nom, executed+exe
+	}
+	head := float64(n.arch.Voxels() * n.arch.Base * Logits)
+	return nominal + head, executed + head
+}
+
 // at returns depth, height and width (z, y, x) at a level.
 func (a Architecture) at(level int) (d, h, w int) {
 	return a.Shape[2] >> level, a.Shape[1] >> level, a.Shape[0] >> level

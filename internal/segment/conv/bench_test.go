@@ -1,9 +1,6 @@
 package conv
 
-import (
-	"fmt"
-	"testing"
-)
+import "testing"
 
 // The benchmarks run the layers of the whole-head network at 2 mm (80 x 96 x 80 voxels, 8 channels
 // at full resolution) with the kernels that NewEngine would take, on two threads. GMAC/s counts the
@@ -71,20 +68,6 @@ func BenchmarkPack(b *testing.B) {
 	e, w := NewEngine(2), NewWeights(32, 64, 32, randomFloats(r, MasterLen(32, 64, 32)))
 	for b.Loop() {
 		e.Pack(w, 20, 24, 20, true)
-	}
-}
-
-// BenchmarkPeak is the limit of the processor for products that are really computed.
-func BenchmarkPeak(b *testing.B) {
-	for _, threads := range []int{1, 2} {
-		b.Run(fmt.Sprint(threads), func(b *testing.B) {
-			const n = 1e6
-			e := NewEngine(threads)
-			for b.Loop() {
-				e.each(threads, func(_ *worker, _ int) { e.k.peak(&peakArgs{n: n}) })
-			}
-			b.ReportMetric(float64(b.N*threads)*n*96/b.Elapsed().Seconds()/1e9, "GMAC/s")
-		})
 	}
 }
 

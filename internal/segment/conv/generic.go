@@ -367,8 +367,8 @@ func addGeneric(a *addArgs) {
 }
 
 func peakGeneric(a *peakArgs) {
-	acc, x, w := [lanes]float32{}, [12]float32{}, [lanes]float32{}
+	acc, x, w := [lanes]float32{}, [peakRound / lanes]float32{}, [lanes]float32{}
 	for range a.n {
-		dot8(&acc, x[:], 1, w[:], 0, 12)
+		dot8(&acc, x[:], 1, w[:], 0, len(x))
 	}
 }

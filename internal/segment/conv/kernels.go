@@ -121,6 +121,5 @@ type addArgs struct {
 	n        int
 }
 
-// peakArgs: n rounds of 12 x 8 multiply-adds that wait for nothing, the measure that benchmarks
-// compare with.
+// peakArgs: n rounds of peakRound multiply-adds that wait for nothing.
 type peakArgs struct{ n int }

@@ -80,6 +80,11 @@ func headGradInAVX2(a *headGradArgs)
 //go:noescape
 func headGradBiasAVX2(a *headGradArgs)
 
+// peakAVX2: 192 multiply-adds, n times.
+//
+//go:noescape
+func peakAVX2(a *peakArgs)
+
 // winoInAVX2: out[4 py + .. px] = B2' d B4 of n tiles of 4x6 voxels, 4 apart in x;
 // B2': d0-d2, d1+d2, d2-d1, d1-d3; B4: 4d0-5d2+d4, -4d1-4d2+d3+d4, 4d1-4d2-d3+d4, -2d1-d2+2d3+d4, 2d1-d2-2d3+d4, 4d1-5d3+d5.
 //
@@ -130,11 +135,6 @@ func adamAVX2(a *adamArgs)
 //
 //go:noescape
 func addAVX2(a *addArgs)
-
-// peakAVX2: 12 independent multiply-adds, n times.
-//
-//go:noescape
-func peakAVX2(a *peakArgs)
 
 // direct8AVX512: out[j] = leaky(init[j] + sum over blocks, kd, kh, ic, kw of in[kd][kh][j+kw][ic] * w[kd][kh][ic][kw]), 8 channels a block.
 //
@@ -202,6 +202,11 @@ func lossGradAVX512(a *lossGradArgs)
 //go:noescape
 func headGradWeightsAVX512(a *headGradArgs)
 
+// peakAVX512: 192 multiply-adds, n times.
+//
+//go:noescape
+func peakAVX512(a *peakArgs)
+
 var avx2Kernels = kernelSet{
 	name:            "avx2",
 	place:           plain,
@@ -219,6 +224,7 @@ var avx2Kernels = kernelSet{
 	headGradWeights: headGradWeightsAVX2,
 	headGradIn:      headGradInAVX2,
 	headGradBias:    headGradBiasAVX2,
+	peak:            peakAVX2,
 	winoIn:          winoInAVX2,
 	winoGradIn:      winoGradInAVX2,
 	sums:            sumsAVX2,
@@ -229,7 +235,6 @@ var avx2Kernels = kernelSet{
 	poolGrad:        poolGradAVX2,
 	adam:            adamAVX2,
 	add:             addAVX2,
-	peak:            peakAVX2,
 }
 
 // avx512Kernels takes from AVX2 what longer vectors do not help.
@@ -248,5 +253,6 @@ var avx512Kernels = func() kernelSet {
 	k.softmax = softmaxAVX512
 	k.lossGrad = lossGradAVX512
 	k.headGradWeights = headGradWeightsAVX512
+	k.peak = peakAVX512
 	return k
 }()

@@ -260,3 +260,18 @@ func (e *Engine) packUp(w *Weights) {
 		}
 	})
 }
+
+// MACs counts the multiply-adds of one convolution that gives d x h x width voxels: of its plain
+// definition, and those that are executed, since upsampled channels are convolved with sums of taps
+// and Winograd's form makes do with a third.
+func (w *Weights) MACs(d, h, width int) (nominal, executed float64) {
+	outputs := float64(d * h * width * w.Out)
+	nominal = outputs * float64((w.Up+w.In)*taps)
+	executed = outputs * float64(w.Up*8)
+	if w.winograd(h, width) {
+		executed += outputs * float64(w.In*taps) / 3
+	} else {
+		executed += outputs * float64(w.In*taps)
+	}
+	return nominal, executed
+}

@@ -28,6 +28,7 @@ func main() {
 		g.gradientKernels()
 		g.winogradKernels()
 		g.headKernels()
+		g.peakKernel()
 		if s == avx2 { // what waits for memory gains nothing from longer vectors
 			g.winogradInputKernels()
 			g.planeKernels()

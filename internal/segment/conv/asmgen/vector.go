@@ -38,15 +38,19 @@ func (g *generator) vectorKernels() {
 	g.load("dst DI", "src SI", "n CX")
 	g.op("loop:\nVMOVUPS (DI), Y0\nVADDPS (SI), Y0, Y0\nVMOVUPS Y0, (DI)\nADDQ $32, SI\nADDQ $32, DI\nSUBQ $8, CX\nJNZ loop")
 	g.ret()
+}
 
-	g.kernel("peak", "peakArgs", "12 independent multiply-adds, n times.")
+// peakKernel writes the loop of multiply-adds that wait for nothing: 12 vectors
+// cover the latency of both units.
+func (g *generator) peakKernel() {
+	g.kernel("peak", "peakArgs", "192 multiply-adds, n times.")
 	g.load("n CX")
 	for j := range 14 {
-		g.op("VXORPS Y%d, Y%[1]d, Y%[1]d", j)
+		g.op("VXORPS V%d, V%[1]d, V%[1]d", j)
 	}
 	g.op("loop:")
-	for j := range 12 {
-		g.op("VFMADD231PS Y12, Y13, Y%d", j)
+	for j := range 192 * 4 / g.size {
+		g.op("VFMADD231PS V12, V13, V%d", j%12)
 	}
 	g.op("DECQ CX\nJNZ loop")
 	g.ret()
