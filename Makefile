@@ -53,6 +53,10 @@ soak: build ## Kill, cut, fill and restart the running programs for a long time;
 bench: build ## Measure speed and memory; prints JSON lines
 	@go run ./bench $(SCAN)
 
+.PHONY: compare
+compare: ## Time the same networks in ONNX Runtime and PyTorch, which it installs into build/compare
+	@scripts/compare.sh
+
 .PHONY: train
 train: build ## Start or resume training a segmentation network, at low priority (STAGE=whole or inner)
 	nice -n 19 bin/train run --stage $(STAGE)

@@ -49,13 +49,16 @@ func network(scan string, l line) error {
 	if err != nil {
 		return err
 	}
-	for _, model := range []*segment.Model{w.Whole, w.Inner} {
-		a := model.Architecture
-		p := pass{Name: "whole head", Box: a.Shape, Base: a.Base, Runs: l.Runs}
-		if a.Inner {
-			p.Name = "inner structures of one side"
+	for _, net := range []struct {
+		name string
+		*segment.Model
+	}{{"place of the head", w.Locate}, {"whole head", w.Whole}, {"inner structures of one side", w.Inner}} {
+		if net.Model == nil {
+			continue
 		}
-		u := segment.NewUNet(model, threads)
+		a := net.Architecture
+		p := pass{Name: net.name, Box: a.Shape, Base: a.Base, Runs: l.Runs}
+		u := segment.NewUNet(net.Model, threads)
 		image, posteriors := make([]float32, a.Voxels()), make([]float32, a.Voxels()*segment.Logits)
 		seconds, err := timed(l.Runs, func() error { return u.Posteriors(context.Background(), image, posteriors) })
 		if err != nil {

@@ -89,13 +89,10 @@ func (d *data) load(names ...string) (*synth.Maps, error) {
 	return m, nil
 }
 
-func (d *data) samplers(n int, names []string, arch segment.Architecture, cfg func([3]int, float64) synth.Config, seed uint64) ([]train.Sampler, error) {
+func (d *data) samplers(n int, names []string, arch segment.Architecture, cfg config, seed uint64) ([]train.Sampler, error) {
 	maps, err := d.load(names...)
 	if err != nil {
 		return nil, err
-	}
-	if arch.Inner {
-		cfg = synth.Inner(cfg)
 	}
 	var s []train.Sampler
 	for range n {
@@ -105,7 +102,7 @@ func (d *data) samplers(n int, names []string, arch segment.Architecture, cfg fu
 }
 
 // heads of the held-out maps, drawn by one config after the other.
-func (d *data) heads(seed uint64, configs ...func([3]int, float64) synth.Config) (*train.Heads, error) {
+func (d *data) heads(seed uint64, configs ...config) (*train.Heads, error) {
 	h := &train.Heads{Grid: train.HeadGrid}
 	arch := segment.Architecture{Shape: h.Grid.Shape, VoxelMM: 1}
 	for _, cfg := range configs {
@@ -120,7 +117,7 @@ func (d *data) heads(seed uint64, configs ...func([3]int, float64) synth.Config)
 
 type runCmd struct {
 	data
-	Stage    string        `help:"Network to train: ${enum}." enum:"whole,inner" default:"whole"`
+	Stage    string        `help:"Network to train: ${enum}." enum:"locate,whole,inner" default:"whole"`
 	State    string        `help:"Folder for each stage's checkpoint, log and candidate weights; training resumes from it." default:"/var/tmp/neuroscreen-train"`
 	Steps    int           `help:"Length of the learning-rate schedule." default:"20000"`
 	Rate     float64       `help:"Highest learning rate." default:"0.002"`
@@ -133,11 +130,18 @@ type runCmd struct {
 	For      time.Duration `help:"Stop after this time; 0 runs to the end of the schedule." default:"0"`
 }
 
-// stages are the networks of the product without their width: the whole head,
-// and the inner structures of one side.
-var stages = map[string]segment.Architecture{
-	"whole": {Inputs: 4, Depth: 4, Shape: [3]int{80, 96, 80}, VoxelMM: 2},
-	"inner": {Inputs: 4, Depth: 4, Shape: [3]int{64, 96, 80}, VoxelMM: 1, Inner: true},
+// config says what heads to draw in a box.
+type config = func(shape [3]int, voxelMM float64) synth.Config
+
+// stages are the networks of the product, without their width: what each looks
+// at, and how the heads that it learns from differ from those of the whole head.
+var stages = map[string]struct {
+	segment.Architecture
+	draws func(config) config
+}{
+	"locate": {segment.Architecture{Inputs: 4, Depth: 3, Shape: [3]int{40, 48, 40}, VoxelMM: 4}, synth.Locate},
+	"whole":  {segment.Architecture{Inputs: 4, Depth: 4, Shape: [3]int{80, 96, 80}, VoxelMM: 2}, func(c config) config { return c }},
+	"inner":  {segment.Architecture{Inputs: 4, Depth: 4, Shape: [3]int{64, 96, 80}, VoxelMM: 1, Inner: true}, synth.Inner},
 }
 
 // record is one line of the log.
@@ -156,17 +160,18 @@ func (c *runCmd) Run(ctx context.Context) error {
 	if threads == 0 {
 		threads = runtime.NumCPU()
 	}
-	arch := stages[c.Stage]
+	stage := stages[c.Stage]
+	arch := stage.Architecture
 	arch.Base = c.Base
 	c.State = filepath.Join(c.State, c.Stage)
 	if err := os.MkdirAll(c.State, 0o755); err != nil {
 		return err
 	}
-	learn, err := c.samplers(2, trainingMaps(), arch, synth.Default, c.Seed)
+	learn, err := c.samplers(2, trainingMaps(), arch, stage.draws(synth.Default), c.Seed)
 	if err != nil {
 		return err
 	}
-	held, err := c.samplers(1, heldOut, arch, synth.Evaluation, 1)
+	held, err := c.samplers(1, heldOut, arch, stage.draws(synth.Evaluation), 1)
 	if err != nil {
 		return err
 	}
@@ -238,10 +243,7 @@ func (c *runCmd) warm(t *train.Trainer) error {
 	if err != nil {
 		return err
 	}
-	m := w.Whole
-	if c.Stage == "inner" {
-		m = w.Inner
-	}
+	m := *network(w, c.Stage)
 	if m == nil {
 		return fmt.Errorf("%s holds no network of stage %s", c.From, c.Stage)
 	}
@@ -251,11 +253,13 @@ func (c *runCmd) warm(t *train.Trainer) error {
 // evaluate measures the averaged weights as they would ship and keeps those
 // with the best mean Dice on the held-out maps.
 func (c *runCmd) evaluate(ctx context.Context, t *train.Trainer, threads int, held train.Sampler, write func(record) error) error {
-	w, err := asShipped(alone(t.Model()))
+	w := &segment.Weights{}
+	*network(w, c.Stage) = t.Model()
+	w, err := asShipped(w)
 	if err != nil {
 		return err
 	}
-	m := network(w)
+	m := *network(w, c.Stage)
 	sc, err := train.EvaluateBoxes(ctx, m, threads, held, c.Validate)
 	if err != nil {
 		return err
@@ -264,7 +268,7 @@ func (c *runCmd) evaluate(ctx context.Context, t *train.Trainer, threads int, he
 		return err
 	}
 	best := filepath.Join(c.State, "best.weights")
-	if old, err := readWeights(best); err == nil && network(old).Provenance.Evaluation["held_out_dice"] >= sc.Mean {
+	if old, err := readWeights(best); err == nil && (*network(old, c.Stage)).Provenance.Evaluation["held_out_dice"] >= sc.Mean {
 		return nil
 	}
 	m.Provenance.Evaluation = map[string]float64{

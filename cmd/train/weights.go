@@ -17,20 +17,15 @@ func asShipped(w *segment.Weights) (*segment.Weights, error) {
 	return segment.ReadWeights(b.Bytes())
 }
 
-// alone is a weights file with one network.
-func alone(m *segment.Model) *segment.Weights {
-	if m.Architecture.Inner {
-		return &segment.Weights{Inner: m}
+// network is a stage's network among weights, which may be set.
+func network(w *segment.Weights, stage string) **segment.Model {
+	switch stage {
+	case "locate":
+		return &w.Locate
+	case "inner":
+		return &w.Inner
 	}
-	return &segment.Weights{Whole: m}
-}
-
-// network is the only one of a weights file that alone made.
-func network(w *segment.Weights) *segment.Model {
-	if w.Inner != nil {
-		return w.Inner
-	}
-	return w.Whole
+	return &w.Whole
 }
 
 func writeWeights(path string, w *segment.Weights) error {
@@ -59,7 +54,7 @@ func readWeights(path string) (*segment.Weights, error) {
 
 // chosen says which weights a command works on.
 type chosen struct {
-	Weights   []string `help:"Weights files, each with one network or both; a network in none of them is that built into the program." type:"existingfile"`
+	Weights   []string `help:"Weights files, each with one network or more; a network in none of them is that built into the program." type:"existingfile"`
 	WholeOnly bool     `help:"Leave out the network of the inner structures."`
 }
 
@@ -74,17 +69,17 @@ func (c chosen) read() (*segment.Weights, error) {
 		if err != nil {
 			return nil, err
 		}
-		// What is known of errors is of the networks together.
-		if x.Whole == nil {
-			x.Whole, x.Errors, x.RelativeError = w.Whole, nil, nil
-		}
-		if x.Inner == nil && w.Inner != nil {
-			x.Inner, x.Errors, x.RelativeError = w.Inner, nil, nil
+		for stage := range stages {
+			ours, its := network(w, stage), network(x, stage)
+			if *its == nil && *ours != nil {
+				// What is known of errors is of the networks together.
+				*its, x.Errors, x.RelativeError = *ours, nil, nil
+			}
 		}
 		w = x
 	}
 	if c.WholeOnly && w.Inner != nil {
-		w = &segment.Weights{Whole: w.Whole}
+		w = &segment.Weights{Locate: w.Locate, Whole: w.Whole}
 	}
 	return w, nil
 }

@@ -67,6 +67,14 @@ func boxAround(centre [3]float64, arch Architecture) box {
 	return b
 }
 
+// middle is the inverse of boxAround.
+func (b *box) middle() (centre [3]float64) {
+	for a := range centre {
+		centre[a] = b.from[a] + float64(b.shape[a]-1)/2*b.mm
+	}
+	return centre
+}
+
 func (b *box) voxels() int { return b.shape[0] * b.shape[1] * b.shape[2] }
 
 // sample reads a box, smoothed against aliasing, zero outside the scan, and

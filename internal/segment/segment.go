@@ -3,6 +3,7 @@ package segment
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"math"
 	"runtime"
@@ -18,6 +19,7 @@ var defaultWeights []byte
 // Network segments scans, one at a time; further callers wait.
 type Network struct {
 	weights *Weights
+	locate  *UNet // nil when there is none
 	whole   *UNet
 	inner   *UNet         // nil when there is none
 	turn    chan struct{} // holds a token while the nets are free
@@ -34,6 +36,9 @@ func New(w *Weights, threads int) *Network {
 	n := &Network{weights: w, whole: NewUNet(w.Whole, threads), turn: make(chan struct{}, 1)}
 	voxels := w.Whole.Architecture.Voxels()
 	n.p, n.q = make([]float32, voxels*Logits), make([]float32, voxels*Logits)
+	if w.Locate != nil {
+		n.locate = NewUNet(w.Locate, threads)
+	}
 	if w.Inner != nil {
 		n.inner = NewUNet(w.Inner, threads)
 		need := w.Inner.Architecture.Voxels() * Logits
@@ -124,19 +129,37 @@ func (n *Network) Segment(ctx context.Context, v *volume.Volume) (*Segmentation,
 	return s, nil
 }
 
-// lookAt finds the box round the head by looking at it until its centre stands
-// still. It returns the box, its posteriors in n.p, and its image.
+// lookAt finds the box round the head, by coarse looks where there is a network
+// for them. It returns the box, its posteriors in n.p, and its image.
 func (n *Network) lookAt(ctx context.Context, can *volume.Volume) (part, []float32, error) {
-	arch := n.weights.Whole.Architecture
 	centre := headCentre(can)
-	for look := 1; ; look++ {
-		b := boxAround(centre, arch)
-		image := b.sample(can)
-		if err := n.whole.Posteriors(ctx, image, n.p); err != nil {
+	if n.locate != nil {
+		coarse, _, err := n.settle(ctx, n.locate, can, centre)
+		if err == nil {
+			off, _ := brainCentre(coarse.p, n.locate.arch)
+			centre = coarse.middle()
+			for a := range centre {
+				centre[a] += off[a]
+			}
+		} else if !errors.Is(err, ErrNoBrain) {
 			return part{}, nil, err
 		}
-		c, mass := brainCentre(n.p, arch)
-		if mass*cube(arch.VoxelMM) < minBrainMM3 {
+	}
+	return n.settle(ctx, n.whole, can, centre)
+}
+
+// settle looks at the head until the brain's centre, as the network sees it, is
+// that of its box.
+func (n *Network) settle(ctx context.Context, u *UNet, can *volume.Volume, centre [3]float64) (part, []float32, error) {
+	p := n.p[:u.arch.Voxels()*Logits]
+	for look := 1; ; look++ {
+		b := boxAround(centre, u.arch)
+		image := b.sample(can)
+		if err := u.Posteriors(ctx, image, p); err != nil {
+			return part{}, nil, err
+		}
+		c, mass := brainCentre(p, u.arch)
+		if mass*cube(u.arch.VoxelMM) < minBrainMM3 {
 			return part{}, nil, ErrNoBrain
 		}
 		shift := 0.0
@@ -144,7 +167,7 @@ func (n *Network) lookAt(ctx context.Context, can *volume.Volume) (part, []float
 			shift = max(shift, math.Abs(c[a]))
 		}
 		if shift < recentreWithin || look == maxRecentre {
-			return part{box: b, p: n.p, hi: b.shape}, image, nil
+			return part{box: b, p: p, hi: b.shape}, image, nil
 		}
 		for a := range centre {
 			centre[a] += c[a]

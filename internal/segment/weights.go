@@ -15,8 +15,9 @@ import (
 // Weights are the networks that segment a head together, with what is known of
 // their errors.
 type Weights struct {
-	Whole *Model `json:"whole,omitempty"` // sees the whole head
-	Inner *Model `json:"inner,omitempty"` // sees the inner structures of one side; nil leaves them to Whole
+	Locate *Model `json:"locate,omitempty"` // sees the whole head in coarse voxels, to place Whole's box; nil leaves that to Whole
+	Whole  *Model `json:"whole,omitempty"`  // sees the whole head
+	Inner  *Model `json:"inner,omitempty"`  // sees the inner structures of one side; nil leaves them to Whole
 
 	// Evaluation is of the networks together, on whole heads of the held-out
 	// maps.
@@ -34,7 +35,7 @@ type Weights struct {
 func (w *Weights) SHA256() string { return w.sha256 }
 
 func (w *Weights) models() (list []*Model) {
-	for _, m := range []*Model{w.Whole, w.Inner} {
+	for _, m := range []*Model{w.Locate, w.Whole, w.Inner} {
 		if m != nil {
 			list = append(list, m)
 		}

@@ -49,7 +49,7 @@ No scan: heads drawn from anatomical label maps of 20 people, bent, scaled and t
 	for _, n := range []struct {
 		name string
 		m    *segment.Model
-	}{{"whole head", w.Whole}, {"inner structures of either side", w.Inner}} {
+	}{{"place of the head", w.Locate}, {"whole head", w.Whole}, {"inner structures of either side", w.Inner}} {
 		if n.m != nil {
 			p, a := n.m.Provenance, n.m.Architecture
 			fmt.Fprintf(&b, "- %s: %g mm, %d x %d x %d voxels, %d steps, maps %s; held out %s.\n", n.name, a.VoxelMM, a.Shape[0], a.Shape[1], a.Shape[2], p.Steps,

@@ -134,6 +134,16 @@ func Evaluation(shape [3]int, voxelMM float64) Config {
 	return c
 }
 
+// Locate turns a config of whole heads into one of boxes that a guess has
+// placed.
+func Locate(of func([3]int, float64) Config) func([3]int, float64) Config {
+	return func(shape [3]int, voxelMM float64) Config {
+		c := of(shape, voxelMM)
+		c.ShiftMM = Range{-25, 25}
+		return c
+	}
+}
+
 // Inner turns a config of whole heads into one of boxes round the inner
 // structures of one side: hippocampus, amygdala and deep nuclei, always on the
 // left, since the network sees right sides in their mirror image. The box is
