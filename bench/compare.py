@@ -17,7 +17,8 @@ import time
 
 import numpy as np
 
-MAGIC = b"NSWEIGHTS2\n"
+MAGIC = b"NSWEIGHTS3\n"
+LONG = 100_000
 LOGITS = 32  # background's is 0
 
 
@@ -30,14 +31,18 @@ def read(path):
     at = len(MAGIC) + 4
     (length,) = struct.unpack("<I", data[len(MAGIC):at])
     head = json.loads(data[at:at + length])
-    values = np.frombuffer(data[at + length:], "<f2").astype(np.float32)
-    at = 0
+    data, at = data[at + length:], 0
 
     def take(*shape):
+        """The next tensor: see internal/segment/weights.go."""
         nonlocal at
-        n = int(np.prod(shape))
-        at += n
-        return values[at - n:at].reshape(shape)
+        n, begun = int(np.prod(shape)), at
+        if n < LONG:
+            at += 2 * n
+            return np.frombuffer(data[begun:at], "<f2").astype(np.float32).reshape(shape)
+        at += n // 27 * 29
+        kernels = np.frombuffer(data[begun:at], [("scale", "<f2"), ("taps", "i1", 27)])
+        return (kernels["scale"].astype(np.float32)[:, None] * kernels["taps"]).reshape(shape)
 
     for name in ("locate", "whole", "inner"):
         if name not in head:

@@ -15,7 +15,7 @@ import (
 // every other one ordinary and the rest degraded, and prints how they do on
 // heads drawn after those.
 func (d *data) calibrate(ctx context.Context, n *segment.Network, count int, w *tabwriter.Writer) error {
-	heads, err := d.heads(3, synth.Evaluation, train.Degraded)
+	heads, err := d.heads(heldOut, 3, synth.Evaluation, train.Degraded)
 	if err != nil {
 		return err
 	}

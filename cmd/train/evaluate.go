@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -21,18 +22,26 @@ type evaluateCmd struct {
 	chosen
 	Real     string `help:"Folder of real labelled heads." default:"../shared/data/scans/t1"`
 	Validate int    `help:"Held-out synthetic heads." default:"64"`
+	Seen     bool   `help:"Draw the first table's heads from the maps that training saw: what better maps would not give."`
 	Degraded int    `help:"Held-out heads of each kind of degradation; 0 leaves that table out." default:"8"`
 	Out      string `help:"Write the weights here with this evaluation and the predicted errors of volumes in their header."`
 	Errors   int    `help:"Synthetic heads on which predicted errors are calibrated, with --out." default:"200"`
 }
 
 func (c *evaluateCmd) Run(ctx context.Context) error {
+	if c.Seen && c.Out != "" {
+		return errors.New("--seen is no evaluation to write into weights: leave out --out")
+	}
 	weights, err := c.read()
 	if err != nil {
 		return err
 	}
 	n := segment.New(weights, 0)
-	heads, err := c.heads(2, synth.Evaluation)
+	names := heldOut
+	if c.Seen {
+		names = trainingMaps()
+	}
+	heads, err := c.heads(names, 2, synth.Evaluation)
 	if err != nil {
 		return err
 	}
@@ -41,7 +50,7 @@ func (c *evaluateCmd) Run(ctx context.Context) error {
 		return err
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(w, "%s; %d synthetic heads of maps %v\n", describe(weights), c.Validate, heldOut)
+	fmt.Fprintf(w, "%s; %d synthetic heads of maps %v\n", describe(weights), c.Validate, names)
 	fmt.Fprintf(w, "structure\tDice\tvolume RMS error\n")
 	for k, s := range anatomy.Structures {
 		if k > 0 {
@@ -82,7 +91,7 @@ func (c *evaluateCmd) degraded(ctx context.Context, n *segment.Network, w *tabwr
 	l, _ := anatomy.ByName("Left-Hippocampus")
 	fmt.Fprintf(w, "\ndegradation, %d heads each\tmean of 31\thippocampus\thippocampal volume RMS error\n", c.Degraded)
 	for _, d := range train.Degradations {
-		heads, err := c.heads(4, d.Config)
+		heads, err := c.heads(heldOut, 4, d.Config)
 		if err != nil {
 			return err
 		}

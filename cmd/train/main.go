@@ -101,12 +101,12 @@ func (d *data) samplers(n int, names []string, arch segment.Architecture, cfg co
 	return s, nil
 }
 
-// heads of the held-out maps, drawn by one config after the other.
-func (d *data) heads(seed uint64, configs ...config) (*train.Heads, error) {
+// heads of some maps, drawn by one config after the other.
+func (d *data) heads(maps []string, seed uint64, configs ...config) (*train.Heads, error) {
 	h := &train.Heads{Grid: train.HeadGrid}
 	arch := segment.Architecture{Shape: h.Grid.Shape, VoxelMM: 1}
 	for _, cfg := range configs {
-		s, err := d.samplers(1, heldOut, arch, cfg, seed)
+		s, err := d.samplers(1, maps, arch, cfg, seed)
 		if err != nil {
 			return nil, err
 		}

@@ -11,7 +11,11 @@ import (
 func headCentre(v *volume.Volume) [3]float64 {
 	size := v.VoxelSize()
 	nx, ny, nz := v.Shape[0], v.Shape[1], v.Shape[2]
-	threshold := volume.Percentiles(v.Data, 98)[0] / 4
+	var some []float32
+	for o := 0; o < len(v.Data); o += 7 { // no divisor of usual row lengths
+		some = append(some, v.Data[o])
+	}
+	threshold := volume.Percentiles(some, 98)[0] / 4
 	perSlice := make([]int, nz)
 	for z := range nz {
 		for y := 0; y < ny; y += 2 {
@@ -96,20 +100,27 @@ func (b *box) sample(v *volume.Volume) []float32 {
 // the box's centre, and its mass in voxels.
 func brainCentre(p []float32, arch Architecture) (c [3]float64, mass float64) {
 	nx, ny := arch.Shape[0], arch.Shape[1]
-	for v := range arch.Voxels() {
-		s := 0.0
-		for k, q := range p[v*Logits:][:Logits] {
-			if k+1 != int(anatomy.CSF) {
-				s += float64(q)
+	perSlice := make([][3]int, arch.Shape[2]) // sums of x and y, and how many
+	parallel(arch.Shape[2], func(z int) {
+		t := &perSlice[z]
+		for y := range ny {
+			for x := range nx {
+				q := p[((z*ny+y)*nx+x)*Logits:][:Logits]
+				s := -q[anatomy.CSF-1]
+				for _, v := range q {
+					s += v
+				}
+				if s >= 0.5 {
+					t[0], t[1], t[2] = t[0]+x, t[1]+y, t[2]+1
+				}
 			}
 		}
-		if s < 0.5 {
-			continue
-		}
-		mass++
-		c[0] += float64(v % nx)
-		c[1] += float64(v / nx % ny)
-		c[2] += float64(v / nx / ny)
+	})
+	for z, t := range perSlice {
+		mass += float64(t[2])
+		c[0] += float64(t[0])
+		c[1] += float64(t[1])
+		c[2] += float64(z * t[2])
 	}
 	for a := range c {
 		c[a] = (c[a]/max(mass, 1) - float64(arch.Shape[a]-1)/2) * arch.VoxelMM

@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
+	"slices"
 
 	"github.com/x448/float16"
 )
@@ -44,11 +46,17 @@ func (w *Weights) models() (list []*Model) {
 }
 
 // A weights file is the magic, the length of a JSON header as uint32, the
-// header, and the weights of each network that the header describes as IEEE
-// half precision, little endian.
-const weightsMagic = "NSWEIGHTS2\n"
+// header, and the tensors of each network that the header describes, little
+// endian. Short tensors are IEEE half precision. Long ones, which only the
+// coarse levels have, are signed bytes, 27 of each kernel after its scale in half
+// precision.
+const (
+	weightsMagic = "NSWEIGHTS3\n"
+	longTensor   = 100_000
+	kernelTaps   = 27
+)
 
-// Write writes a weights file in half precision.
+// Write writes a weights file.
 func (w *Weights) Write(to io.Writer) error {
 	head, err := json.Marshal(w)
 	if err != nil {
@@ -60,13 +68,70 @@ func (w *Weights) Write(to io.Writer) error {
 	b.Write(head)
 	for _, m := range w.models() {
 		for _, t := range m.tensors() {
-			for _, v := range t {
-				b.Write(binary.LittleEndian.AppendUint16(nil, float16.Fromfloat32(v).Bits()))
-			}
+			b.Write(encoded(t))
 		}
 	}
 	_, err = to.Write(b.Bytes())
 	return err
+}
+
+func encodedLen(t []float32) int {
+	if len(t) < longTensor {
+		return 2 * len(t)
+	}
+	return len(t) / kernelTaps * (2 + kernelTaps)
+}
+
+func encoded(t []float32) []byte {
+	b := make([]byte, 0, encodedLen(t))
+	half := func(v float32) float16.Float16 {
+		h := float16.Fromfloat32(v)
+		b = binary.LittleEndian.AppendUint16(b, h.Bits())
+		return h
+	}
+	if len(t) < longTensor {
+		for _, v := range t {
+			half(v)
+		}
+		return b
+	}
+	for kernel := range slices.Chunk(t, kernelTaps) {
+		largest := float32(0)
+		for _, v := range kernel {
+			largest = max(largest, v, -v)
+		}
+		scale := half(largest / math.MaxInt8).Float32()
+		for _, v := range kernel {
+			q := 0.0
+			if scale > 0 {
+				q = min(max(math.RoundToEven(float64(v/scale)), -math.MaxInt8), math.MaxInt8)
+			}
+			b = append(b, byte(int8(q)))
+		}
+	}
+	return b
+}
+
+// decode fills t from the start of b.
+func decode(t []float32, b []byte) {
+	half := func() float32 {
+		v := float16.Frombits(binary.LittleEndian.Uint16(b)).Float32()
+		b = b[2:]
+		return v
+	}
+	if len(t) < longTensor {
+		for i := range t {
+			t[i] = half()
+		}
+		return
+	}
+	for kernel := range slices.Chunk(t, kernelTaps) {
+		scale := half()
+		for i := range kernel {
+			kernel[i] = float32(int8(b[i])) * scale
+		}
+		b = b[kernelTaps:]
+	}
 }
 
 // ReadWeights parses a weights file.
@@ -94,18 +159,16 @@ func ReadWeights(file []byte) (*Weights, error) {
 			return nil, fmt.Errorf("segment: weights header holds a network under another's name")
 		}
 		for _, t := range m.tensors() {
-			total += len(t)
+			total += encodedLen(t)
 		}
 	}
-	if len(rest) != 2*total {
-		return nil, fmt.Errorf("segment: weights file holds %d bytes of weights, its networks need %d", len(rest), 2*total)
+	if len(rest) != total {
+		return nil, fmt.Errorf("segment: weights file holds %d bytes of weights, its networks need %d", len(rest), total)
 	}
 	for _, m := range w.models() {
 		for _, t := range m.tensors() {
-			for i := range t {
-				t[i] = float16.Frombits(binary.LittleEndian.Uint16(rest)).Float32()
-				rest = rest[2:]
-			}
+			decode(t, rest)
+			rest = rest[encodedLen(t):]
 		}
 	}
 	sum := sha256.Sum256(file)
