@@ -8,7 +8,11 @@
 //	uploads   50 clients hand over 10 MB each at the same time, again and again,
 //	          while the worklist is read: seconds until a scan is durable
 //
-// Usage: bench [-n runs] [scan.nii.gz]; `make bench` builds what it needs.
+// With -endurance N it posts the scan N times instead, and prints what the
+// service holds in between.
+//
+// Usage: bench [-n runs] [-endurance N] [scan.nii.gz]; `make bench` builds what
+// it needs.
 package main
 
 import (
@@ -49,6 +53,7 @@ type line struct {
 func main() {
 	log.SetFlags(0)
 	runs := flag.Int("n", 5, "runs of each measurement")
+	many := flag.Int("endurance", 0, "scans to post one after the other, instead of all else")
 	bin := flag.String("bin", "bin", "folder of the built programs")
 	flag.Parse()
 	scan := flag.Arg(0)
@@ -58,6 +63,12 @@ func main() {
 	st, err := os.Stat(scan)
 	if err != nil {
 		log.Fatal(err)
+	}
+	if *many > 0 {
+		if err := endurance(*bin, scan, *many); err != nil {
+			log.Fatalf("endurance: %v", err)
+		}
+		return
 	}
 	base := line{Scan: filepath.Base(scan), ScanMB: float64(st.Size()) / 1e6, Runs: *runs, Processors: runtime.NumCPU()}
 	if err := network(scan, base); err != nil {
