@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"neuroscreen/internal/anatomy"
+	"neuroscreen/internal/segment/conv"
 	"neuroscreen/internal/volume"
 )
 
@@ -33,14 +34,15 @@ func New(w *Weights, threads int) *Network {
 	if threads == 0 {
 		threads = runtime.GOMAXPROCS(0)
 	}
-	n := &Network{weights: w, whole: NewUNet(w.Whole, threads), turn: make(chan struct{}, 1)}
+	shared := &memory{engine: conv.NewEngine(threads)}
+	n := &Network{weights: w, whole: newUNet(w.Whole, shared), turn: make(chan struct{}, 1)}
 	voxels := w.Whole.Architecture.Voxels()
 	n.p, n.q = make([]float32, voxels*Logits), make([]float32, voxels*Logits)
 	if w.Locate != nil {
-		n.locate = NewUNet(w.Locate, threads)
+		n.locate = newUNet(w.Locate, shared)
 	}
 	if w.Inner != nil {
-		n.inner = NewUNet(w.Inner, threads)
+		n.inner = newUNet(w.Inner, shared)
 		need := w.Inner.Architecture.Voxels() * Logits
 		if need > len(n.q) {
 			n.q = make([]float32, need)

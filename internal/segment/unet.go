@@ -7,25 +7,37 @@ import (
 	"neuroscreen/internal/segment/conv"
 )
 
-// UNet runs a model's forward pass on one box. It owns all activations, so
-// one unet serves one scan at a time.
+// UNet runs a model's forward pass on one box. It serves one scan at a time, and
+// so do all nets of the same memory.
 type UNet struct {
 	arch    Architecture
-	engine  *conv.Engine
 	blocks  []Block
 	weights []*conv.Weights
 	bias    [][]float32
 	head    conv.Head
 
+	*memory
 	input  *conv.Tensor   // image and coordinates
 	a, b   []*conv.Tensor // by level: first and second block; b keeps the skip
 	pooled []*conv.Tensor // by level, from 1
 }
 
+// memory is what nets that run in turns share: the engine's scratch, and the
+// activations, which are those of the last one that ran.
+type memory struct {
+	engine *conv.Engine
+	arena  conv.Arena
+	last   *UNet
+}
+
 // NewUNet prepares a model for inference on a number of threads.
 func NewUNet(m *Model, threads int) *UNet {
+	return newUNet(m, &memory{engine: conv.NewEngine(threads)})
+}
+
+func newUNet(m *Model, shared *memory) *UNet {
 	arch := m.Architecture
-	n := &UNet{arch: arch, engine: conv.NewEngine(threads), blocks: arch.Blocks(), bias: m.Bias}
+	n := &UNet{arch: arch, blocks: arch.Blocks(), bias: m.Bias, memory: shared}
 	n.head = conv.Head{W: make([]float32, arch.Base*Logits), B: m.HeadB}
 	for k := range Logits {
 		for c := range arch.Base {
@@ -37,20 +49,42 @@ func NewUNet(m *Model, threads int) *UNet {
 		w.SetTorch(m.Weight[i])
 		d, h, width := arch.at(b.Level)
 		n.engine.Pack(w, d, h, width, false)
+		w.Master = nil // what is packed is all that a forward pass reads
 		n.weights = append(n.weights, w)
 	}
-	n.input = arch.newInput()
+	sized := func(channels, level int) *conv.Tensor {
+		d, h, w := arch.at(level)
+		return &conv.Tensor{Channels: channels, D: d, H: h, W: w}
+	}
+	n.input = sized(8, 0)
 	for l := range arch.Depth + 1 {
-		d, h, width := arch.at(l)
-		n.a = append(n.a, conv.NewTensor(arch.Base<<l, d, h, width))
-		n.b = append(n.b, conv.NewTensor(arch.Base<<l, d, h, width))
+		n.a, n.b = append(n.a, sized(arch.Base<<l, l)), append(n.b, sized(arch.Base<<l, l))
 		if l == 0 {
 			n.pooled = append(n.pooled, nil)
 		} else {
-			n.pooled = append(n.pooled, conv.NewTensor(arch.Base<<(l-1), d, h, width))
+			n.pooled = append(n.pooled, sized(arch.Base<<(l-1), l))
 		}
 	}
 	return n
+}
+
+// place takes the memory from the net that ran before.
+func (n *UNet) place() {
+	if n.last == n {
+		return
+	}
+	n.last = n
+	tensors := []*conv.Tensor{n.input}
+	for l := range n.a {
+		tensors = append(tensors, n.a[l], n.b[l])
+		if l > 0 {
+			tensors = append(tensors, n.pooled[l])
+		}
+	}
+	n.arena.Place(tensors...)
+	for axis, v := range n.arch.Coordinates() {
+		n.input.SetChannel(1+axis, v)
+	}
 }
 
 // MACs counts the multiply-adds of one pass: by the layers' plain definition,
@@ -70,16 +104,6 @@ func (a Architecture) at(level int) (d, h, w int) {
 	return a.Shape[2] >> level, a.Shape[1] >> level, a.Shape[0] >> level
 }
 
-// newInput returns an input tensor with the coordinates set.
-func (a Architecture) newInput() *conv.Tensor {
-	d, h, w := a.at(0)
-	t := conv.NewTensor(8, d, h, w)
-	for axis, v := range a.Coordinates() {
-		t.SetChannel(1+axis, v)
-	}
-	return t
-}
-
 // Posteriors writes P(class k) of voxel v to dst[v*Logits+k-1]. The image has
 // the shape of the architecture, x fastest, normalised as Normalise
 // does. It stops between blocks when ctx ends.
@@ -94,6 +118,7 @@ func (n *UNet) Posteriors(ctx context.Context, image []float32, dst []float32) e
 
 // features runs everything but the head.
 func (n *UNet) features(ctx context.Context, image []float32) (*conv.Tensor, error) {
+	n.place()
 	n.input.SetChannel(0, image)
 	i := 0
 	run := func(low, in, out *conv.Tensor) {

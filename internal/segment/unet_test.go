@@ -123,3 +123,32 @@ func TestWeightsFile(t *testing.T) {
 		}
 	}
 }
+
+// TestSharedMemory: nets that take turns in one memory compute what each does
+// alone.
+func TestSharedMemory(t *testing.T) {
+	small := testArchitecture
+	small.Shape, small.Base, small.Depth = [3]int{24, 16, 40}, 16, 3
+	shared := &memory{engine: conv.NewEngine(2)}
+	var together, alone []*UNet
+	var want [][]float32
+	for _, a := range []Architecture{testArchitecture, small} {
+		m := noiseModel(a)
+		together, alone = append(together, newUNet(m, shared)), append(alone, NewUNet(m, 2))
+		want = append(want, make([]float32, a.Voxels()*Logits))
+	}
+	run := func(u *UNet, p []float32) []float32 {
+		if err := u.Posteriors(context.Background(), noise(7, u.arch.Voxels(), 0.5, 0.5), p); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	for i, u := range alone {
+		run(u, want[i])
+	}
+	for _, i := range []int{0, 1, 1, 0, 1, 0} {
+		if got := run(together[i], make([]float32, len(want[i]))); !slices.Equal(got, want[i]) {
+			t.Fatalf("network %d computes something else beside the other", i)
+		}
+	}
+}

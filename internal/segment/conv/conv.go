@@ -49,6 +49,9 @@ func (e *Engine) ConvGradData(w *Weights, dz, din, dlow *Tensor) {
 	}
 	if dlow != nil {
 		w.checkLow(dlow, dz)
+		if len(w.upBack) == 0 {
+			panic("conv: weights not packed for training")
+		}
 		e.upGradData(w.upBack, dz, dlow)
 	}
 }
@@ -68,8 +71,8 @@ func (w *Weights) checkSource(low, out *Tensor) {
 }
 
 func (w *Weights) checkLow(low, out *Tensor) {
-	if low == nil || w.Up == 0 || low.Channels != w.Up || 2*low.D != out.D || 2*low.H != out.H || 2*low.W != out.W || len(w.upBack) == 0 {
-		panic(fmt.Sprintf("conv: %d channels to upsample, tensors %v to %v, packed %t", w.Up, low, out, len(w.upBack) > 0))
+	if low == nil || w.Up == 0 || low.Channels != w.Up || 2*low.D != out.D || 2*low.H != out.H || 2*low.W != out.W || len(w.upForward[0]) == 0 {
+		panic(fmt.Sprintf("conv: %d channels to upsample, tensors %v to %v, packed %t", w.Up, low, out, len(w.upForward[0]) > 0))
 	}
 }
 

@@ -16,13 +16,37 @@ type Tensor struct {
 
 // NewTensor returns a tensor of zeros. channels must be a multiple of 8.
 func NewTensor(channels, d, h, w int) *Tensor {
-	if channels < lanes || channels%lanes != 0 || d < 1 || h < 1 || w < 1 {
-		panic(fmt.Sprintf("conv: tensor of %d channels, %dx%dx%d", channels, d, h, w))
-	}
 	t := &Tensor{Channels: channels, D: d, H: h, W: w}
-	// One voxel more: the streaming weight gradient rounds its length up.
-	t.data, t.release = allocate(channels*(d+2)*(h+2)*(w+2) + lanes)
+	t.data, t.release = allocate(t.floats())
 	return t
+}
+
+// floats that the tensor takes.
+func (t *Tensor) floats() int {
+	if t.Channels < lanes || t.Channels%lanes != 0 || t.D < 1 || t.H < 1 || t.W < 1 {
+		panic(fmt.Sprintf("conv: tensor of %d channels, %dx%dx%d", t.Channels, t.D, t.H, t.W))
+	}
+	// One voxel more: the streaming weight gradient rounds its length up.
+	return t.blocks()*t.block() + lanes
+}
+
+// An Arena is memory that tensors of several sizes take in turns: networks that never run at the same
+// time need it only once.
+type Arena struct{ buffer buffer }
+
+// Place puts the tensors, whose sizes are set, into the arena; the ones that were there before must
+// not be used any more. They are zeros.
+func (a *Arena) Place(tensors ...*Tensor) {
+	total := 0
+	for _, t := range tensors {
+		total += t.floats()
+	}
+	data := a.buffer.grow(total)
+	clear(data)
+	for _, t := range tensors {
+		n := t.floats()
+		t.data, data = data[:n:n], data[n:]
+	}
 }
 
 // Release returns the tensor's memory, which on Linux lies outside the Go heap: the garbage collector

@@ -92,10 +92,15 @@ func (e *Engine) Pack(w *Weights, d, h, width int, training bool) {
 		for i := range w.upForward {
 			w.upForward[i] = sized(w.upForward[i], w.Out*w.Up*16)
 		}
-		w.upBack = sized(w.upBack, w.Out*w.Up*64)
+		if training {
+			w.upBack = sized(w.upBack, w.Out*w.Up*64)
+		}
 		e.packUp(w)
 	}
-	back := sized(w.inBack, w.Out*w.inChannels()*taps)
+	var back []float32
+	if training {
+		back = sized(w.inBack, w.Out*w.inChannels()*taps)
+	}
 	w.inForward, w.inBack, w.winoForward, w.winoBack = w.inForward[:0], back[:0], w.winoForward[:0], w.winoBack[:0]
 	if w.winograd(h, width) {
 		w.winoForward = sized(w.winoForward, w.Out*w.In*72)
@@ -245,12 +250,17 @@ func (e *Engine) packUp(w *Weights) {
 			for qz := range 4 {
 				for qy := range 4 {
 					f := w.upForward[qz/2*2+qy/2][((t*2+qz%2)*2+qy%2)*256:][:256]
+					for o := range lanes {
+						x, y, z := b[qz][qy][0][o], b[qz][qy][1][o], b[qz][qy][2][o]
+						f[at[0]+o*step], f[at[1]+o*step], f[at[2]+o*step], f[at[3]+o*step] = x, y+z, x+y, z
+					}
+					if len(w.upBack) == 0 {
+						continue
+					}
 					back := w.upBack[(((ib*outBlocks+ob)*4+upBackTap[qz])*4+upBackTap[qy])*256:][:256]
 					for o := range lanes {
 						x, y, z := b[qz][qy][0][o], b[qz][qy][1][o], b[qz][qy][2][o]
-						yz, xy := y+z, x+y
-						f[at[0]+o*step], f[at[1]+o*step], f[at[2]+o*step], f[at[3]+o*step] = x, yz, xy, z
-						for tap, v := range [4]float32{z, yz, xy, x} {
+						for tap, v := range [4]float32{z, y + z, x + y, x} {
 							i, s := e.k.place(o, tap, 4)
 							back[i+ic*s] = v
 						}
