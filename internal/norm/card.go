@@ -31,12 +31,13 @@ What healthy adults have, for %d structures and sums: the expected volume at an 
 ## Made from
 
 NOMIS (Potvin, Dieumegarde and Duchesne 2021, doi:10.1101/2021.01.25.428063; BSD-3-Clause): healthy adults of %g to %g years measured with FreeSurfer 6.0. Head sizes are
-taken as they are from %.1f to %.1f l and as the nearest of these beyond. Ventricles but the fourth are modelled as log10(mm3). The spread is the same at all ages.
+taken as they are from %.1f to %.1f l and as the nearest of these beyond. The scanner of reference is a Siemens of 3 T. Ventricles but the fourth are modelled as log10(mm3). The spread is the same at all ages.
 
 ## What is adjusted for
 
 - Age, head size and sex: %s.
-- Age and head size only, because the published models of these lost their term for sex: %s.
+- Age and head size only, because the published models of these lost their term for sex: %s. Sex moves these expected volumes only by its interactions
+  with age and head size, which are nothing at %.0f years and %.1f l.
 - Scanner, field strength and noise: never. A site's own control shift, from %d healthy people, stands for them.
 
 ## What widens an interval
@@ -47,7 +48,7 @@ taken as they are from %.1f to %.1f l and as the nearest of these beyond. Ventri
 
 ## Segmenters
 
-`, n.files(), len(n.models), MinAge, MaxAge, MinTIV/1e6, MaxTIV/1e6, strings.Join(adjusted, ", "), strings.Join(agesOnly, ", "), minForSite)
+`, n.files(), len(n.models), MinAge, MaxAge, MinTIV/1e6, MaxTIV/1e6, strings.Join(adjusted, ", "), strings.Join(agesOnly, ", "), nomisMeanAge, nomisMeanTIV/1e6, minForSite)
 	for _, seg := range slices.Sorted(maps.Keys(n.shifts)) {
 		s := n.shifts[seg]
 		fmt.Fprintf(&b, "- %s: shift %s, %d structures, from %s.\n", seg, s.id(), len(s.Structures), s.Source)

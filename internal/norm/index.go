@@ -16,7 +16,9 @@ const (
 )
 
 // hocCorrelation is between hippocampus and ln(inferior lateral ventricle),
-// given age, sex and head size. An assumption: no published figure was found.
+// given age, sex and head size. An assumption: no published figure was found,
+// and 73 healthy people of 60 and over (OpenNeuro) give -0.17 on average of both
+// sides, 778 younger ones 0. At 0 the interval is a twentieth narrower.
 const hocCorrelation = -0.3
 
 // brainParts sums to FreeSurfer's BrainSegVolNotVent plus the brain stem.

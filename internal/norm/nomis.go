@@ -33,7 +33,8 @@ const (
 // cube of the head size, with columns up to 1e16, lost them. Their sex term is
 // not used (it would move an expected volume by less than 0.04 mm3, or 3.2e-6
 // in log10) and no correction for sex is claimed for them: age and head size
-// only.
+// only. Their interactions of sex with age and head size did not collapse and
+// are part of the formula; they are nothing at the mean age and head size.
 //
 // Evidence: for a man of 70 with 1.5 l, GE 1.5 T against GE 3 T moves NOMIS's
 // left hippocampus by 1.25 mm3; Potvin 2016 (doi:10.1016/j.neuroimage.2016.05.016)

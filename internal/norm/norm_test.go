@@ -493,6 +493,37 @@ func TestCurve(t *testing.T) {
 	}
 }
 
+// Every structure has a curve over all ages, at the ends of the range of head
+// sizes too, that stays positive, keeps its band in order and nowhere runs away.
+func TestCurvesOfAllStructures(t *testing.T) {
+	n := Default()
+	if got := len(n.Structures()); got != 43 {
+		t.Errorf("%d structures and sums, want 29 and 14", got)
+	}
+	for _, s := range n.Structures() {
+		most := 0.03 // of change in a year, in ln(mm3)
+		if n.models[s].log {
+			most = 0.09 // ventricles in old age
+		}
+		for _, sex := range []neuroscreen.Sex{neuroscreen.Female, neuroscreen.Male} {
+			for _, icv := range []float64{MinTIV, 1.5e6, MaxTIV} {
+				c, err := n.Curve(s, person(0, sex, icv), Calibration{Segmenter: FreeSurfer6}, MinAge, MaxAge, 1)
+				if err != nil || len(c) != 83 {
+					t.Fatalf("%s: %d points, %v", s, len(c), err)
+				}
+				for i, p := range c {
+					if !(0 <= p.P5MM3 && p.P5MM3 < p.ExpectedMM3 && p.ExpectedMM3 < p.P95MM3) {
+						t.Errorf("%s %s %g l at %g years: %g [%g, %g]", s, sex, icv/1e6, p.AgeYears, p.ExpectedMM3, p.P5MM3, p.P95MM3)
+					}
+					if i > 0 && math.Abs(math.Log(p.ExpectedMM3/c[i-1].ExpectedMM3)) > most {
+						t.Errorf("%s %s %g l: from %g to %g mm3 in the year to %g", s, sex, icv/1e6, c[i-1].ExpectedMM3, p.ExpectedMM3, p.AgeYears)
+					}
+				}
+			}
+		}
+	}
+}
+
 func TestAssets(t *testing.T) {
 	got := ""
 	for _, a := range Default().Assets() {
