@@ -112,6 +112,7 @@ func Make(subjectID string, visits []Visit, n *norm.Norms, cal norm.Calibration)
 		t.Changes = append(t.Changes, c.compare(t.Visits[0], t.Visits[last])...)
 	}
 	t.Notes = append(t.Notes, notes(t.Visits)...)
+	t.Notes = append(t.Notes, byChance(t.Changes)...)
 	return t
 }
 
@@ -283,6 +284,29 @@ func notes(visits []Visit) []neuroscreen.Reason {
 		}
 	}
 	return out
+}
+
+// enoughForChance is the number of comparisons from which some are expected to
+// lie outside their error though nothing has changed.
+const enoughForChance = 10
+
+// byChance says how many changes chance alone would show.
+func byChance(changes []Change) []neuroscreen.Reason {
+	judged, changed := 0, 0
+	for _, c := range changes {
+		switch c.Verdict {
+		case NotComparable:
+			continue
+		case Smaller, Larger:
+			changed++
+		}
+		judged++
+	}
+	if judged < enoughForChance || changed == 0 {
+		return nil
+	}
+	return []neuroscreen.Reason{{Code: "changes-by-chance", Text: fmt.Sprintf(
+		"%d of %d changes lie outside their error; if nothing had changed, about %.0f would: one alone means little", changed, judged, math.Ceil(.05*float64(judged)))}}
 }
 
 func ptr[T any](v T) *T { return &v }

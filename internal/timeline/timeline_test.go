@@ -165,6 +165,26 @@ func TestThreeVisits(t *testing.T) {
 	}
 }
 
+// Of many structures some change by chance, and the reader is told how many.
+func TestChangesByChance(t *testing.T) {
+	many := func(mm3 ...float64) func(*neuroscreen.Result, *neuroscreen.Metadata) {
+		return func(r *neuroscreen.Result, _ *neuroscreen.Metadata) {
+			for i, v := range mm3 {
+				r.Volumes = append(r.Volumes, neuroscreen.Volume{Structure: "Structure " + string(rune('a'+i)), MM3: v, StandardErrorMM: 50})
+			}
+		}
+	}
+	same := []float64{3000, 3000, 3000, 3000, 3000, 3000, 3000, 3000, 3000, 3000}
+	one := append([]float64{2000}, same[1:]...)
+	if got := codes(build(visit("2020-01-01", 70, 3600, many(same...)), visit("2021-01-01", 71, 3600, many(same...)))); got != "" {
+		t.Errorf("nothing changed: notes %q", got)
+	}
+	tl := build(visit("2020-01-01", 70, 3600, many(same...)), visit("2021-01-01", 71, 3600, many(one...)))
+	if got := codes(tl); got != "changes-by-chance" || !strings.HasPrefix(tl.Notes[0].Text, "1 of 11 changes lie outside their error; if nothing had changed, about 1 would") {
+		t.Errorf("notes %+v", tl.Notes)
+	}
+}
+
 // A structure that only one visit has, or that was not found, is left out.
 func TestMissingStructures(t *testing.T) {
 	more := func(r *neuroscreen.Result, _ *neuroscreen.Metadata) {
