@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 from scipy import optimize, stats
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
 import common
@@ -19,6 +20,22 @@ def logistic_fit(x, y, offset, hold_slope):
         return np.logaddexp(0, z).sum() - z[y == 1].sum()
     r = optimize.minimize(loss, [0.0] if hold_slope else [0.0, 1.0], method="BFGS", options={"gtol": 1e-9})
     return [float(v) for v in r.x], float(-r.fun)
+
+
+def ece(y, p):
+    """From scikit-learn's calibration curve, each bin weighed by its people."""
+    observed, predicted = calibration_curve(y, p, n_bins=10, strategy="uniform")
+    n, _ = np.histogram(p, np.linspace(0, 1, 11))
+    return float(np.abs(observed - predicted) @ n[n > 0] / len(y))
+
+
+def spiegelhalter(y, p):
+    """From its definition: the Brier score against its mean and variance if every
+    probability is right, each person's square being one of two."""
+    mean = (p * (1 - p) ** 2 + (1 - p) * p**2).sum()
+    variance = (p * (1 - p) ** 4 + (1 - p) * p**4 - (p * (1 - p) ** 2 + (1 - p) * p**2) ** 2).sum()
+    z = float((((y - p) ** 2).sum() - mean) / variance**0.5)
+    return z, float(2 * stats.norm.sf(abs(z)))
 
 
 def dataset(rng, n, prevalence, separation, slope, ties):
@@ -42,7 +59,7 @@ def main():
         c = common.calibration(y, p, np.random.default_rng(1))
         out.append({
             "y": y.tolist(), "ln_lr": s.tolist(), "auc": float(roc_auc_score(y, s)), "auc_ci95": [float(boot.confidence_interval.low), float(boot.confidence_interval.high)],
-            "brier": float(brier_score_loss(y, p)), "log_loss": float(log_loss(y, p)), "line": both, "line_loglik": loglik, "intercept_alone": one[0], "calibration_slope": lp[1],
+            "ece": ece(y, p), "spiegelhalter": spiegelhalter(y, p), "brier": float(brier_score_loss(y, p)), "log_loss": float(log_loss(y, p)), "line": both, "line_loglik": loglik, "intercept_alone": one[0], "calibration_slope": lp[1],
             "calibration": c,
         })
     wilson = [{"k": k, "n": n, "ci95": [float(v) for v in stats.binomtest(k, n).proportion_ci(method="wilson")]} for k, n in ((0, 7), (3, 10), (86, 95), (95, 95))]

@@ -28,18 +28,21 @@ func (r *Report) Text(w io.Writer) error {
 		figures(t, "now", &c.Now)
 		figures(t, "with the shift", c.WithShift)
 		figures(t, "recalibrated, cross-validated", c.Recalibrated)
-		for _, h := range c.Now.Thresholds {
-			fmt.Fprintf(t, "  %s or worse:\tsensitivity %.2f [%.2f, %.2f]\tspecificity %.2f [%.2f, %.2f]\n", h.Flag,
-				h.Sensitivity, h.SensitivityCI95[0], h.SensitivityCI95[1], h.Specificity, h.SpecificityCI95[0], h.SpecificityCI95[1])
-		}
+		thresholds(t, "now", &c.Now)
+		thresholds(t, "with the shift", c.WithShift)
+		thresholds(t, "recalibrated, cross-validated", c.Recalibrated)
 		if s := c.Sides; s != nil && s.Known > 0 {
 			fmt.Fprintf(t, "  side, of %d cases that name it: %d right, %d wrong, %d not flagged\n", s.Known, s.Right, s.Wrong, s.Missed)
 		}
 		if len(c.Subgroups) > 0 {
-			fmt.Fprintln(t, "  group\tcases, controls\tAUC\tmean predicted\tobserved")
+			fmt.Fprintln(t, "  group\tcases, controls\tAUC\tshare of cases\tslope\tintercept\tSpiegelhalter p")
 		}
 		for _, g := range c.Subgroups {
-			fmt.Fprintf(t, "  %s\t%d, %d\t%s\t%.2f\t%.2f\n", g.Name, g.Cases, g.Controls, withInterval(g.AUC, g.AUCCI95), g.Predicted, g.Observed)
+			fmt.Fprintf(t, "  %s\t%d, %d\t%s\t%.2f", g.Name, g.Cases, g.Controls, withInterval(g.AUC, g.AUCCI95), g.Observed)
+			if c := g.Calibration; c != nil {
+				fmt.Fprintf(t, "\t%s\t%s\t%.2g", withInterval(c.Slope, c.SlopeCI95), withInterval(c.Intercept, c.InterceptCI95), c.SpiegelP)
+			}
+			fmt.Fprintln(t)
 		}
 		fmt.Fprintf(t, "  %s\n", c.Verdict)
 	}
@@ -62,6 +65,16 @@ func figures(w io.Writer, name string, f *Figures) {
 		fmt.Fprintf(w, "\t%s\t%s\t%.3f\t%.3f (%.3f)\t%.2g", withInterval(c.Slope, c.SlopeCI95), withInterval(c.Intercept, c.InterceptCI95), c.Brier, c.ECE, c.ECEPerfect, c.SpiegelP)
 	}
 	fmt.Fprintln(w)
+}
+
+func thresholds(w io.Writer, name string, f *Figures) {
+	if f == nil {
+		return
+	}
+	for _, h := range f.Thresholds {
+		fmt.Fprintf(w, "  %s, %s or worse:\tsensitivity %.2f [%.2f, %.2f]\tspecificity %.2f [%.2f, %.2f]\n", name, h.Flag,
+			h.Sensitivity, h.SensitivityCI95[0], h.SensitivityCI95[1], h.Specificity, h.SpecificityCI95[0], h.SpecificityCI95[1])
+	}
 }
 
 func withInterval(v *float64, ci *[2]float64) string {

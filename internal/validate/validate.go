@@ -97,13 +97,15 @@ type Threshold struct {
 
 // Subgroup of the scored people.
 type Subgroup struct {
-	Name      string      `json:"name"`
-	Cases     int         `json:"cases"`
-	Controls  int         `json:"controls"`
-	AUC       *float64    `json:"auc"`
-	AUCCI95   *[2]float64 `json:"auc_ci95"`
-	Predicted float64     `json:"mean_predicted"`
-	Observed  float64     `json:"observed"`
+	Name     string      `json:"name"`
+	Cases    int         `json:"cases"`
+	Controls int         `json:"controls"`
+	AUC      *float64    `json:"auc"`
+	AUCCI95  *[2]float64 `json:"auc_ci95"`
+	Observed float64     `json:"observed"` // share of cases
+	// Calibration at the group's own share of cases: another
+	// share is no fault of the scores.
+	Calibration *Calibration `json:"calibration"`
 }
 
 // Sides counts cases whose side is known.
@@ -312,7 +314,6 @@ func subgroups(list []scored) []Subgroup {
 	if len(cases) == 0 || len(controls) == 0 {
 		return []Subgroup{}
 	}
-	prior := prevalence(len(cases), len(controls))
 	var names []string
 	in := map[string][]scored{}
 	for _, v := range list {
@@ -333,8 +334,10 @@ func subgroups(list []scored) []Subgroup {
 		a, b := split(group)
 		g := Subgroup{Name: name, Cases: len(a), Controls: len(b), Observed: float64(len(a)) / float64(len(group))}
 		g.AUC, g.AUCCI95 = aucOf(a, b)
-		for _, v := range group {
-			g.Predicted += logistic(prior+v.ln) / float64(len(group))
+		ln, y := columns(group)
+		if min(len(a), len(b)) >= leastForInterval {
+			c := Calibrate(Line{Slope: 1}.probabilities(ln, prevalence(len(a), len(b))), y)
+			g.Calibration = &c
 		}
 		out = append(out, g)
 	}

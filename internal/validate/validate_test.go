@@ -165,6 +165,9 @@ func TestSubgroupsAndAbstentions(t *testing.T) {
 		if strings.HasPrefix(g.Name, "scanner") {
 			people += g.Cases + g.Controls
 		}
+		if enough := min(g.Cases, g.Controls) >= leastForInterval; (g.Calibration != nil) != enough || (g.AUCCI95 != nil) != enough {
+			t.Errorf("%d cases and %d controls: %+v", g.Cases, g.Controls, g)
+		}
 	}
 	if got := strings.Join(names, ", "); got != "age 60 to 69, age 70 to 79, age 80 and over, men, scanner one, scanner two, women" || people != 60 {
 		t.Errorf("%s; %d by scanner", got, people)
@@ -176,7 +179,7 @@ func TestSubgroupsAndAbstentions(t *testing.T) {
 	if err := r.Text(&text); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"30 cases, 30 controls", "abstained, 0 cases and 1 controls: age 40", "specificity", "scanner two", "cross-validated"} {
+	for _, want := range []string{"30 cases, 30 controls", "abstained, 0 cases and 1 controls: age 40", "specificity", "scanner two", "cross-validated", "with the shift, flagged or worse:"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("%q is missing from:\n%s", want, text.String())
 		}
