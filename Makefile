@@ -40,7 +40,7 @@ build: web ## Build the programs into bin/
 
 .PHONY: test
 test: web ## Install what the tests need and run them all
-	@scripts/setup.sh postgres browser pdf orthanc
+	@scripts/setup.sh postgres browser pdf orthanc fit
 	@scripts/check.sh
 	go test -timeout 30m ./...
 

@@ -10,11 +10,12 @@ from sklearn.metrics import roc_auc_score
 
 import nomis
 
+Z95 = 1.959963984540054  # 97.5th percentile of the normal distribution
 MODELS = os.path.join(nomis.OUT, "internal", "model", "data")
 
 
 def _site_ratios():
-    with open(os.path.join(nomis.ROOT, "internal", "norm", "data", "between_site_sd.csv")) as f:
+    with open(os.path.join(nomis.SHARED, "norms", "pcn_between_site_sd.csv")) as f:
         return {r["region"].lower(): float(r["ratio_between_within"]) for r in csv.DictReader(f)}
 
 
@@ -22,7 +23,7 @@ SITE_RATIO = _site_ratios()
 
 
 def shift(segmenter):
-    with open(os.path.join(nomis.ROOT, "internal", "norm", "data", "segmenter_%s.json" % segmenter)) as f:
+    with open(os.path.join(nomis.OUT, "internal", "norm", "data", "segmenter_%s.json" % segmenter)) as f:
         return json.load(f)["structures"]
 
 
@@ -42,7 +43,7 @@ def row_z(structure, mm3, age, male, tiv_mm3, moments=None):
 def wilson(k, n):
     if n == 0:
         return [0.0, 1.0]
-    p, z = k / n, 1.959963984540054
+    p, z = k / n, Z95
     mid, half = (p + z * z / (2 * n)) / (1 + z * z / n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return [round(float(mid - half), 4), round(float(mid + half), 4)]
 
@@ -51,10 +52,9 @@ def auc_ci(y, s, rng, n=2000):
     """AUC with a 95 % percentile bootstrap over people, drawn within class."""
     y, s = np.asarray(y), np.asarray(s)
     pos, neg = s[y == 1], s[y == 0]
-    b = []
-    for _ in range(n):
-        p, q = rng.choice(pos, len(pos)), rng.choice(neg, len(neg))
-        b.append(roc_auc_score(np.r_[np.ones(len(p)), np.zeros(len(q))], np.r_[p, q]))
+    wins = (pos[:, None] > neg) + 0.5 * (pos[:, None] == neg)  # its mean is the AUC
+    times = lambda k: rng.multinomial(k, np.full(k, 1 / k), n) / k  # how often each person is drawn
+    b = ((times(len(pos)) @ wins) * times(len(neg))).sum(axis=1)
     return {"auc": rnd(roc_auc_score(y, s)), "ci95": [rnd(v) for v in np.percentile(b, [2.5, 97.5])], "cases": int(len(pos)), "controls": int(len(neg))}
 
 
@@ -116,18 +116,23 @@ def newton_logistic(x, y, offset=0.0):
     return b, np.linalg.inv(h)
 
 
+def calibration_line(y, logit_p):
+    """Slope and its interval, intercept at a slope of 1 and its."""
+    b, v = newton_logistic(logit_p[:, None], y)
+    a, va = newton_logistic(None, y, offset=logit_p)
+    ci = lambda m, var: (m - Z95 * var**0.5, m + Z95 * var**0.5)
+    return b[1], ci(b[1], v[1, 1]), a[0], ci(a[0], va[0, 0])
+
+
 def calibration(y, p, rng):
     """Slope, intercept (calibration in the large, slope held at 1), each with a
     95 % Wald interval; Spiegelhalter's test; Brier; ECE beside what a perfectly
     calibrated model of this size would show."""
-    lp = np.log(p / (1 - p))
-    b, v = newton_logistic(lp[:, None], y)
-    a, va = newton_logistic(None, y, offset=lp)
-    ci = lambda m, var: [rnd(m - 1.96 * var**0.5), rnd(m + 1.96 * var**0.5)]
+    slope, slope_ci, intercept, intercept_ci = calibration_line(y, np.log(p / (1 - p)))
     sp = ((y - p) * (1 - 2 * p)).sum() / np.sqrt(((1 - 2 * p) ** 2 * p * (1 - p)).sum())
     perfect = [ece((rng.random(len(p)) < p) * 1.0, p) for _ in range(1000)]
     return {
-        "slope": rnd(b[1]), "slope_ci95": ci(b[1], v[1, 1]), "intercept": rnd(a[0]), "intercept_ci95": ci(a[0], va[0, 0]),
+        "slope": rnd(slope), "slope_ci95": [rnd(v) for v in slope_ci], "intercept": rnd(intercept), "intercept_ci95": [rnd(v) for v in intercept_ci],
         "spiegelhalter_z": rnd(sp), "spiegelhalter_p": rnd(2 * stats.norm.sf(abs(sp))), "brier": rnd(((y - p) ** 2).mean()),
         "ece_10_bins": rnd(ece(y, p)), "ece_if_perfectly_calibrated": {"mean": rnd(np.mean(perfect)), "p95": rnd(np.percentile(perfect, 95))},
     }

@@ -21,7 +21,7 @@ LOG = {"3rd-ventricle", "left-lateral-ventricle", "right-lateral-ventricle", "le
 def _read():
     rows = {}
     for name in ("nomis_aseg_coefficients.csv", "nomis_aseg_bigregions_coefficients.csv"):
-        with open(os.path.join(ROOT, "internal", "norm", "data", name)) as f:
+        with open(os.path.join(SHARED, "norms", name)) as f:
             for r in csv.DictReader(f):
                 rows[r["region"]] = {k: float(v) if v else 0.0 for k, v in r.items() if k != "region"}
     return rows

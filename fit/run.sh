@@ -5,11 +5,13 @@
 set -eu
 cd "$(dirname "$0")"
 python="${PYTHON:-/usr/bin/python3}"
+[ -n "${PYTHON:-}" ] || ../scripts/setup.sh fit
 "$python" -c 'import numpy, scipy, pandas, sklearn' 2>/dev/null || {
-	echo "fit: $python lacks numpy, scipy, pandas or scikit-learn; install them (Debian: apt-get install python3-sklearn python3-pandas; else: pip install -r fit/requirements.txt) or set PYTHON" >&2
+	echo "fit: $python lacks numpy, scipy, pandas or scikit-learn: pip install -r fit/requirements.txt" >&2
 	exit 1
 }
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+"$python" norms.py
 "$python" shifts.py
 "$python" effects.py
 "$python" alzheimers.py

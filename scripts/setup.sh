@@ -2,8 +2,9 @@
 # Installs what the machine lacks: Go stays the user's business, PostgreSQL's
 # server comes from the distribution, the sample scan from Debian's package
 # mricron-data; Node builds the pages, Chromium and poppler test pages and
-# reports; Orthanc with its plug-in and dcm2niix take DICOM in.
-# Usage: scripts/setup.sh [postgres] [sample] [node] [browser] [pdf] [orthanc]
+# reports; Orthanc with its plug-in and dcm2niix take DICOM in; Python's
+# scikit-learn and pandas fit the models' coefficients.
+# Usage: scripts/setup.sh [postgres] [sample] [node] [browser] [pdf] [orthanc] [fit]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -79,9 +80,13 @@ install_orthanc() {
 	fi
 }
 
+install_fit() {
+	/usr/bin/python3 -c 'import numpy, scipy, pandas, sklearn' 2>/dev/null || apt python3-sklearn python3-pandas
+}
+
 for part in "${@:-postgres}"; do
 	case $part in
-	postgres | sample | node | browser | pdf | orthanc) "install_$part" ;;
+	postgres | sample | node | browser | pdf | orthanc | fit) "install_$part" ;;
 	*) die "unknown part $part" ;;
 	esac
 done

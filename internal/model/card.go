@@ -46,16 +46,36 @@ func newCard(a neuroscreen.Asset, file []byte) (Card, error) {
 		return Card{}, err
 	}
 	c := Card{Name: d.Name, Version: d.Version, Condition: d.Condition, Evidence: d.Evidence, SHA256: a.SHA256, AgeYears: d.AgeYears, Thresholds: d.Thresholds, Body: d.Card}
-	for _, field := range []string{"purpose", "trained_on", "method", "performance", "limits", "must_not_be_used_for", "source", "licence", "acknowledgement"} {
-		var body map[string]any
-		if err := json.Unmarshal(c.Body, &body); err != nil {
-			return Card{}, err
-		}
-		if _, ok := body[field]; !ok {
-			return Card{}, fmt.Errorf("the card lacks %q", field)
+	var body map[string]any
+	if err := json.Unmarshal(c.Body, &body); err != nil {
+		return Card{}, err
+	}
+	if err := holds(body, "purpose", "trained_on", "method", "performance", "limits", "must_not_be_used_for", "source", "licence", "acknowledgement"); err != nil {
+		return Card{}, err
+	}
+	if err := holds(body["trained_on"], "cohort", "n", "cases", "controls", "age", "sex", "country", "scanner"); err != nil {
+		return Card{}, fmt.Errorf("trained_on: %w", err)
+	}
+	if err := holds(body["performance"], "validation", "subgroups"); err != nil {
+		return Card{}, fmt.Errorf("performance: %w", err)
+	}
+	for _, t := range c.Thresholds {
+		if len(t.SpecificityCI95) != 2 || !(t.SpecificityCI95[0] <= t.Specificity && t.Specificity <= t.SpecificityCI95[1]) {
+			return Card{}, fmt.Errorf("threshold %s: specificity %g with interval %v", t.Flag, t.Specificity, t.SpecificityCI95)
 		}
 	}
 	return c, nil
+}
+
+// holds reports which of the fields an object of the card lacks.
+func holds(object any, fields ...string) error {
+	m, _ := object.(map[string]any)
+	for _, f := range fields {
+		if _, ok := m[f]; !ok {
+			return fmt.Errorf("the card lacks %q", f)
+		}
+	}
+	return nil
 }
 
 // Markdown renders the card for people.

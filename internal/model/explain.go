@@ -31,13 +31,19 @@ func (m *Models) explain(f Features, s neuroscreen.Score) neuroscreen.Explanatio
 		e.Reasons = append(e.Reasons, "No prior is set for this age, so no probability is given.")
 	}
 
+	limit := m.sclerosis.LogLRCap
 	if s.Condition == neuroscreen.MesialTemporalSclerosis {
+		e.Reasons = append(e.Reasons, m.otherSide(f, s))
 		e.WouldChange = append(e.WouldChange, m.sclerosisChange(s, f.Settings)...)
 		e.Uncertain = append(e.Uncertain, m.sclerosisDoubts(f, s)...)
 	} else {
 		lm := m.linearOf(s.Model)
+		limit = lm.LogLRCap
 		e.WouldChange = append(e.WouldChange, linearChange(lm, s, f)...)
 		e.Uncertain = append(e.Uncertain, m.linearDoubts(lm, f, s)...)
+	}
+	if math.Abs(math.Log(*s.LikelihoodRatio)) > limit-1e-9 {
+		e.Uncertain = append(e.Uncertain, fmt.Sprintf("The likelihood ratio is held at %s, and what each feature did is scaled down with it: the people behind the model say nothing of rarer values.", ratio(*s.LikelihoodRatio)))
 	}
 	if s.CI95[0] < 1 && s.CI95[1] > 1 {
 		e.Uncertain = append(e.Uncertain, "The interval includes 1: coefficients and measurement together leave open whether these volumes speak for or against.")
@@ -64,10 +70,35 @@ var plainWords = map[string]func(f Features, v float64) string{
 	"nWBV": func(_ Features, v float64) string {
 		return fmt.Sprintf("Whole-brain volume %.1f %% of the head", 100*v)
 	},
-	"MMSE": func(_ Features, v float64) string { return fmt.Sprintf("MMSE %.3g", v) },
-	"hippocampal_asymmetry_percent": func(_ Features, v float64) string {
-		return fmt.Sprintf("Hippocampal asymmetry %+.1f %% (healthy people: %+.1f +- %.1f %%)", v, norm.AsymmetryMean, norm.AsymmetrySD)
+	"MMSE":       func(_ Features, v float64) string { return fmt.Sprintf("MMSE %.3g", v) },
+	sideNotKnown: func(Features, float64) string { return "Either side could have been the smaller one" },
+	"hippocampal_asymmetry_percent": func(f Features, v float64) string {
+		band, sd := Default().sclerosis.band(f.Person.AgeYears)
+		of := map[string]string{"under_60": "under 60", "from_60": "of 60 and over"}[band]
+		nearer := 100 * math.Erf(math.Abs(v-norm.AsymmetryMean)/sd/math.Sqrt2)
+		return fmt.Sprintf("Hippocampal asymmetry %+.1f %% (healthy people %s: %+.1f +- %.1f %%; %s of them lie nearer to their mean)",
+			v, of, norm.AsymmetryMean, sd, shareWords(nearer))
 	},
+}
+
+func shareWords(percent float64) string {
+	if percent > 99.9 {
+		return "more than 99.9 %"
+	}
+	return fmt.Sprintf("%.3g %%", percent)
+}
+
+// otherSide says where the hippocampus lies that the score was not made for.
+func (m *Models) otherSide(f Features, s neuroscreen.Score) string {
+	name := "Left-Hippocampus"
+	if s.Contributions[1].Feature == name {
+		name = "Right-Hippocampus"
+	}
+	z, err := m.norms.ZOf(name, f.Volumes[name], f.Person, f.Calibration)
+	if err != nil {
+		return name + " can't be compared with healthy people: " + err.Error() + "."
+	}
+	return m.describe(f, neuroscreen.Contribution{Feature: name, Z: &z.Value}) + "."
 }
 
 // describe says where one feature lies: "Left hippocampus 2.1 SD below peers
@@ -129,7 +160,7 @@ func (s Settings) flagOf(c neuroscreen.Condition) (flag func(lr float64) neurosc
 }
 
 // decides reports whether a model sets its condition's flag.
-func (m *linear) decides() bool { return len(m.Thresholds) > 0 && m.Name != "alzheimers-mmse" }
+func (m *linear) decides() bool { return len(m.Thresholds) > 0 }
 
 // linearChange says how much one structure, the one that needs to move least,
 // would have to differ for another flag. A model that sets no flag has none.
@@ -138,21 +169,28 @@ func linearChange(lm *linear, s neuroscreen.Score, f Features) []string {
 		return nil
 	}
 	flag, limits := f.Settings.flagOf(s.Condition)
+	// The sum before the cap, which scales contributions.
+	ln := lm.Intercept
+	var steepest feature
+	for i, t := range lm.Features {
+		c, at := s.Contributions[i], s.Contributions[i].Value
+		if c.Z != nil {
+			at = *c.Z
+			if math.Abs(t.Coefficient) > math.Abs(steepest.Coefficient) {
+				steepest = t
+			}
+		}
+		ln += t.Coefficient * (at - t.Reference)
+	}
 	slope := 1.0
 	if r, _ := f.Settings.recalibration(lm, f.Calibration.Segmenter); r != nil {
 		slope = r.Slope
+		ln = r.Intercept + slope*ln
 	}
-	var steepest feature
-	for i, t := range lm.Features {
-		if s.Contributions[i].Z != nil && math.Abs(t.Coefficient) > math.Abs(steepest.Coefficient) {
-			steepest = t
-		}
-	}
-	ln := math.Log(*s.LikelihoodRatio)
 	var out []string
 	for _, limit := range limits {
 		at := math.Log(limit)
-		if at > lm.LogLRCap || math.Abs(ln) > lm.LogLRCap-1e-9 { // out of reach, or distances distorted by the cap
+		if at > lm.LogLRCap { // out of reach
 			continue
 		}
 		to, dz, reach := flag(limit), (at-ln)/(slope*steepest.Coefficient), "reaches"
@@ -185,7 +223,7 @@ func (m *Models) linearDoubts(lm *linear, f Features, s neuroscreen.Score) []str
 		if err != nil {
 			continue
 		}
-		half := 1.959963984540054 * z.NoiseSE
+		half := z95 * z.NoiseSE
 		if factor := math.Exp(half * math.Abs(t.Coefficient)); factor >= notable {
 			out = append(out, fmt.Sprintf("%s is measured to +-%.1f SD (95 %%): this alone can move the likelihood ratio by a factor of %s either way.", structureWords(t.Name), half, ratio(factor)))
 		}
@@ -193,14 +231,14 @@ func (m *Models) linearDoubts(lm *linear, f Features, s neuroscreen.Score) []str
 	if lm == m.alzheimersScan {
 		out = append(out, "FreeSurfer's whole-brain volume (nWBV) was not given; the model without it was used.")
 	}
+	if f.MMSE == nil && (lm == m.alzheimersScan || lm == m.alzheimersTable) {
+		out = append(out, "The MMSE was not given; the score that uses it is not shown.")
+	}
 	if lm.decides() {
 		flag, _ := f.Settings.flagOf(s.Condition)
 		if lo, hi := flag(s.CI95[0]), flag(s.CI95[1]); lo != hi {
 			out = append(out, fmt.Sprintf("Within the interval the flag goes from %q to %q.", lo, hi))
 		}
-	}
-	if math.Abs(math.Log(*s.LikelihoodRatio)) > lm.LogLRCap-1e-9 {
-		out = append(out, fmt.Sprintf("The likelihood ratio is held at %s: the people behind the model say nothing of rarer values.", ratio(*s.LikelihoodRatio)))
 	}
 	if f.Calibration.Segmenter != lm.Segmenter && s.Evidence == neuroscreen.ExternalCohort {
 		out = append(out, "The model was trained on FreeSurfer volumes of one cohort; on these it is not validated.")
@@ -231,23 +269,23 @@ func (m *Models) sclerosisChange(s neuroscreen.Score, settings Settings) []strin
 
 func (m *Models) sclerosisDoubts(f Features, s neuroscreen.Score) []string {
 	out := []string{"T2 and FLAIR were not seen: sclerosis without loss of volume is missed."}
-	small := 0
-	for _, side := range []string{"Left-Hippocampus", "Right-Hippocampus"} {
-		if z, err := m.norms.ZOf(side, f.Volumes[side], f.Person, f.Calibration); err == nil && z.Value < f.Settings.SclerosisFlaggedZ {
-			small++
+	var zs zPair
+	for i, side := range []string{"Left-Hippocampus", "Right-Hippocampus"} {
+		var err error
+		if zs[i], err = m.norms.ZOf(side, f.Volumes[side], f.Person, f.Calibration); err != nil {
+			return out // a score needs both
 		}
 	}
-	if small == 2 {
+	if max(zs[0].Value, zs[1].Value) < f.Settings.SclerosisFlaggedZ {
 		out = append(out, "Both hippocampi are small: bilateral disease leaves no asymmetry, and this score can't see it.")
 	}
 	percent, _, se := norm.Asymmetry(f.Volumes["Left-Hippocampus"], f.Volumes["Right-Hippocampus"])
-	half := 1.959963984540054 * se
+	half := z95 * se
 	if half >= f.Settings.SclerosisReviewSD*norm.AsymmetrySD/2 {
 		out = append(out, fmt.Sprintf("Asymmetry is measured to +-%.1f %% (95 %%); in healthy people it spreads by %.1f %%. The likelihood ratio is drawn towards 1 for it.", half, norm.AsymmetrySD))
 	}
-	z := *s.Contributions[1].Z
 	lo, hi := percent-half, percent+half
-	if a, b := f.Settings.sclerosisFlag(lo, z), f.Settings.sclerosisFlag(hi, z); a != s.Flag || b != s.Flag {
+	if a, b := f.Settings.sclerosisFlag(lo, zs.smaller(lo).Value), f.Settings.sclerosisFlag(hi, zs.smaller(hi).Value); a != s.Flag || b != s.Flag {
 		out = append(out, fmt.Sprintf("At the ends of that interval, %+.1f and %+.1f %%, the flag would be %q and %q.", lo, hi, a, b))
 	}
 	if f.Person.AgeYears >= 60 && s.Flag != neuroscreen.FlagNone {
@@ -258,6 +296,10 @@ func (m *Models) sclerosisDoubts(f Features, s neuroscreen.Score) []string {
 
 func ratio(v float64) string {
 	switch {
+	case v > 1e4:
+		return "over 10,000"
+	case v < 1e-4:
+		return "under 0.0001"
 	case v >= 9.95:
 		return fmt.Sprintf("%.0f", v)
 	case v >= 0.095:

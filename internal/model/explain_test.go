@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -25,14 +26,15 @@ func TestExplain(t *testing.T) {
 		want []string // each must stand in the text
 	}{
 		"reasons":                    {ill, neuroscreen.Alzheimers, []string{"Left hippocampus 2.", "SD below peers of her age and head size: likelihood ratio", "prior of 13 % the posterior is"}},
-		"what would change the flag": {ill, neuroscreen.Alzheimers, []string{`The flag would be "flagged" if the right hippocampus were`, "smaller"}},
+		"what would change the flag": {base.with("Left-Hippocampus", 2850).with("Right-Hippocampus", 2950), neuroscreen.Alzheimers, []string{`The flag would be "flagged" if the right hippocampus were`, "smaller"}},
 		"ordinary volumes":           {base, neuroscreen.Alzheimers, []string{`The flag would be "review" if the right hippocampus were`}},
 		"abstained":                  {healthy(t, 30, neuroscreen.Male, 1.45e6), neuroscreen.Alzheimers, []string{"No score: age 30 is outside"}},
 		"sclerosis":                  {base.with("Left-Hippocampus", 1438), neuroscreen.MesialTemporalSclerosis, []string{"Hippocampal asymmetry +", "T2 and FLAIR were not seen", "From 60 on"}},
+		"the other side":             {base.with("Left-Hippocampus", 1438), neuroscreen.MesialTemporalSclerosis, []string{"Left hippocampus 5.7 SD below", "likelihood ratio 100, 95 % interval 100 to over 10,000", "is held at 100", "Right hippocampus as in peers of her age and head size.", "of them lie nearer to their mean", "Either side could have been"}},
 		"bilateral":                  {both, neuroscreen.MesialTemporalSclerosis, []string{"Both hippocampi are small"}},
 		"badly measured":             {noisy(ill, 400), neuroscreen.Alzheimers, []string{"Right hippocampus is measured to +-", "by a factor of", "Within the interval the flag goes from"}},
 		"badly measured asymmetry":   {noisy(base, 200), neuroscreen.MesialTemporalSclerosis, []string{"Asymmetry is measured to +-", "At the ends of that interval"}},
-		"feature that is missing":    {ill, neuroscreen.Alzheimers, []string{"nWBV) was not given"}},
+		"feature that is missing":    {ill, neuroscreen.Alzheimers, []string{"nWBV) was not given", "The MMSE was not given"}},
 		"norm that knows the sex":    {base.with("Left-Putamen", 3000), neuroscreen.Parkinsons, []string{"Left putamen", "of her age, sex and head size"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -65,6 +67,32 @@ func TestWouldChangeIsTrue(t *testing.T) {
 	}
 	if s.Flag != neuroscreen.FlagNone || at(sd+0.06) != neuroscreen.Flag(to) || at(sd-0.06) != neuroscreen.FlagNone {
 		t.Errorf("flag %s: at %.2f SD %s, a little more %s, a little less %s", s.Flag, sd, to, at(sd+0.06), at(sd-0.06))
+	}
+}
+
+// Beyond the cap, where contributions are scaled down, what would change the
+// flag is still told by the volumes.
+func TestWouldChangeBeyondTheCap(t *testing.T) {
+	f := healthy(t, 76, neuroscreen.Male, 1.45e6).with("Left-Hippocampus", 700).with("Right-Hippocampus", 700)
+	s, e := explainFirst(t, f, neuroscreen.Alzheimers)
+	if math.Abs(*s.LikelihoodRatio-50) > 1e-6 {
+		t.Fatalf("likelihood ratio %g is not at the cap", *s.LikelihoodRatio)
+	}
+	var sd float64
+	var to, direction string
+	last := e.WouldChange[len(e.WouldChange)-1]
+	if _, err := fmt.Sscanf(last, "The flag would be %q if the right hippocampus were %f SD %s", &to, &sd, &direction); err != nil || direction != "larger" || to != "review" {
+		t.Fatalf("%v in %q", err, last)
+	}
+	ref, err := norm.Default().Reference("Right-Hippocampus", f.Person, f.Calibration)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(sd float64) neuroscreen.Flag {
+		return first(t, Default().Score(f.with("Right-Hippocampus", 700+sd*ref.SD)), neuroscreen.Alzheimers).Flag
+	}
+	if at(sd-0.06) != neuroscreen.FlagFlagged || at(sd+0.06) != neuroscreen.FlagReview {
+		t.Errorf("at %.2f SD larger: a little less %s, a little more %s", sd, at(sd-0.06), at(sd+0.06))
 	}
 }
 
@@ -127,7 +155,7 @@ func TestConformalSet(t *testing.T) {
 }
 
 func TestRatioWords(t *testing.T) {
-	for v, want := range map[float64]string{0.012: "0.01", 0.31: "0.31", 2.04: "2", 3.44: "3.4", 12.4: "12", 99.9: "100"} {
+	for v, want := range map[float64]string{0.012: "0.01", 0.31: "0.31", 2.04: "2", 3.44: "3.4", 12.4: "12", 99.9: "100", 2e4: "over 10,000", 3e-7: "under 0.0001"} {
 		if got := ratio(v); got != want {
 			t.Errorf("%g: %q, want %q", v, got, want)
 		}

@@ -203,6 +203,9 @@ func (h header) refusal(f Features) string {
 	return ""
 }
 
+// z95 is the 97.5th percentile of the normal distribution.
+const z95 = 1.959963984540054
+
 // logLR is a likelihood ratio in the making, in natural logarithms.
 type logLR struct {
 	intercept      float64
@@ -236,7 +239,7 @@ func (l logLR) interval(measured bool) (lo, hi float64) {
 	if !measured {
 		v += l.coefficientVar
 	}
-	half := 1.959963984540054 * math.Sqrt(v)
+	half := z95 * math.Sqrt(v)
 	return l.sum() - half, l.sum() + half
 }
 

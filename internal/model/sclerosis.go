@@ -2,14 +2,17 @@ package model
 
 import (
 	"fmt"
+	"math"
+	"slices"
 
 	"neuroscreen"
 	"neuroscreen/internal/norm"
 )
 
-// asymmetry is the model of mesial temporal sclerosis: for the side that is
-// smaller than expected, ln(LR) = intercept + a x asymmetry + b x z of that
-// hippocampus, asymmetry in units of its spread in healthy people of that age.
+// asymmetry is the model of mesial temporal sclerosis. For each side ln(LR) =
+// intercept + a x asymmetry + b x z of that hippocampus, asymmetry in units of
+// its spread in healthy people of that age. Which side it would be is not known
+// beforehand, so the likelihood ratio is the mean of both sides'.
 type asymmetry struct {
 	header
 	SD struct {
@@ -64,9 +67,71 @@ func (c sideModel) believed(noise float64) float64 {
 	return d2 / (d2 + noise)
 }
 
-// scoreSclerosis scores mesial temporal sclerosis on the side whose
-// hippocampus is smaller than the healthy asymmetry lets expect. The flag
-// follows asymmetry and z, not the likelihood ratio.
+// sideScore is what one side's model says.
+type sideScore struct {
+	side, name    string
+	volume        float64
+	z             norm.Z
+	l             logLR   // with no measurement variance
+	g             pair    // change of the sum over the logarithms of both volumes
+	siteZ         float64 // change of the sum for one site SD of z
+	siteAsymmetry float64 // and for one of asymmetry
+}
+
+// scoreSide scores one side; sign is 1 where loss makes the asymmetry larger.
+func (m *Models) scoreSide(side string, sign float64, f Features) (s sideScore, why string) {
+	left, right := f.Volumes["Left-Hippocampus"], f.Volumes["Right-Hippocampus"]
+	own := left
+	s.side, s.name = side, "Left-Hippocampus"
+	if side == "right" {
+		own, s.name = right, "Right-Hippocampus"
+	}
+	s.volume = own.MM3
+	var err error
+	if s.z, err = m.norms.ZOf(s.name, own, f.Person, f.Calibration); err != nil {
+		return s, s.name + " can't be compared with healthy people: " + err.Error()
+	}
+	sm := m.sclerosis
+	band, sd := sm.band(f.Person.AgeYears)
+	c := sm.Sides[side+"_"+band]
+	percent, perLog, _ := norm.Asymmetry(left, right)
+	a := sign * (percent - norm.AsymmetryMean) / sd
+	healthyZ := (percent - norm.AsymmetryMean) / norm.AsymmetrySD
+	s.l = logLR{intercept: c.Intercept, contributions: []neuroscreen.Contribution{
+		{Feature: "hippocampal_asymmetry_percent", Value: percent, Z: &healthyZ, LogLR: c.Asymmetry * a},
+		{Feature: s.name, Value: own.MM3, Z: &s.z.Value, LogLR: c.SmallerZ * s.z.Value},
+	}}
+	x := []float64{1, a, s.z.Value}
+	for i := range x {
+		for j := range x {
+			s.l.coefficientVar += x[i] * c.Covariance[i][j] * x[j]
+		}
+	}
+	ofA := c.Asymmetry * sign * perLog / sd
+	s.g = pair{-ofA, ofA}
+	if side == "left" {
+		s.g.left += c.SmallerZ * s.z.PerLog
+	} else {
+		s.g.right += c.SmallerZ * s.z.PerLog
+	}
+	k := c.believed(norm.MeasurementVariance(left, right, s.g.left, s.g.right))
+	s.l.scale(k)
+	s.g = pair{k * s.g.left, k * s.g.right}
+	s.siteZ, s.siteAsymmetry = k*c.SmallerZ*s.z.SiteSE, k*c.Asymmetry*sign*sm.SiteSD/sd
+	return s, ""
+}
+
+// band is the age band of the model and the spread of healthy asymmetry in it.
+func (m *asymmetry) band(ageYears float64) (name string, sd float64) {
+	if ageYears >= 60 {
+		return "from_60", m.SD.From60
+	}
+	return "under_60", m.SD.Under60
+}
+
+// scoreSclerosis scores mesial temporal sclerosis on either side and names the
+// side whose hippocampus is smaller than the healthy asymmetry lets expect. The
+// flag follows asymmetry and z, not the likelihood ratio.
 func (m *Models) scoreSclerosis(f Features, s Settings) neuroscreen.Score {
 	sm := m.sclerosis
 	if why := sm.refusal(f); why != "" {
@@ -81,60 +146,76 @@ func (m *Models) scoreSclerosis(f Features, s Settings) neuroscreen.Score {
 			return sm.abstain(h.name + " has no volume")
 		}
 	}
-	percent, perLog, percentSE := norm.Asymmetry(left, right)
-
-	side, name, sign, own := "left", "Left-Hippocampus", 1.0, left
+	smaller, why := m.scoreSide("left", 1, f)
+	if why != "" {
+		return sm.abstain(why)
+	}
+	other, why := m.scoreSide("right", -1, f)
+	if why != "" {
+		return sm.abstain(why)
+	}
+	zs := zPair{smaller.z, other.z}
+	percent, _, percentSE := norm.Asymmetry(left, right)
 	if percent < norm.AsymmetryMean {
-		side, name, sign, own = "right", "Right-Hippocampus", -1.0, right
+		smaller, other = other, smaller
 	}
-	z, err := m.norms.ZOf(name, own, f.Person, f.Calibration)
-	if err != nil {
-		return sm.abstain(name + " can't be compared with healthy people: " + err.Error())
-	}
-	band, sd := "_under_60", sm.SD.Under60
-	if f.Person.AgeYears >= 60 {
-		band, sd = "_from_60", sm.SD.From60
-	}
-	c := sm.Sides[side+band]
-	a := sign * (percent - norm.AsymmetryMean) / sd
-	// How asymmetry and z change with the logarithms of both volumes.
-	ofA, ofZ := pair{-sign * perLog / sd, sign * perLog / sd}, pair{0, z.PerLog}
-	if side == "left" {
-		ofZ = pair{z.PerLog, 0}
-	}
-	healthyZ := (percent - norm.AsymmetryMean) / norm.AsymmetrySD
-	l := logLR{intercept: c.Intercept, contributions: []neuroscreen.Contribution{
-		{Feature: "hippocampal_asymmetry_percent", Value: percent, Z: &healthyZ, LogLR: c.Asymmetry * a},
-		{Feature: name, Value: own.MM3, Z: &z.Value, LogLR: c.SmallerZ * z.Value},
-	}}
-	x := []float64{1, a, z.Value}
-	for i := range x {
-		for j := range x {
-			l.coefficientVar += x[i] * c.Covariance[i][j] * x[j]
-		}
-	}
-	g := pair{c.Asymmetry*ofA.left + c.SmallerZ*ofZ.left, c.Asymmetry*ofA.right + c.SmallerZ*ofZ.right}
-	// A site moves both sides nearly alike: asymmetry by little, z by much.
-	siteZ, siteAsymmetry := c.SmallerZ*z.SiteSE, c.Asymmetry*sm.SiteSD/sd
-	l.measureVar = norm.PairVariance("Hippocampus", left, right, g.left, g.right) + siteZ*siteZ + siteAsymmetry*siteAsymmetry
-	l.scale(c.believed(norm.MeasurementVariance(left, right, g.left, g.right)))
 
-	flag := s.sclerosisFlag(percent, z.Value)
+	either := eitherSide(smaller, other)
+	either.l.measureVar = norm.PairVariance("Hippocampus", left, right, either.g.left, either.g.right) +
+		either.siteZ*either.siteZ + either.siteAsymmetry*either.siteAsymmetry
+
+	flag := s.sclerosisFlag(percent, smaller.z.Value)
 	if f.QC == neuroscreen.VerdictReview {
-		half := 1.959963984540054 * percentSE
-		if s.sclerosisFlag(percent-half, z.CI95[0]) != s.sclerosisFlag(percent+half, z.CI95[0]) ||
-			s.sclerosisFlag(percent-half, z.CI95[1]) != s.sclerosisFlag(percent+half, z.CI95[1]) ||
-			s.sclerosisFlag(percent-half, z.CI95[0]) != s.sclerosisFlag(percent-half, z.CI95[1]) {
-			return sm.abstain("the image quality is in doubt and its measurement error could change the flag")
+		half := z95 * percentSE
+		for _, p := range []float64{percent - half, percent + half} {
+			for end := range 2 {
+				if s.sclerosisFlag(p, zs.smaller(p).CI95[end]) != flag {
+					return sm.abstain("the image quality is in doubt and its measurement error could change the flag")
+				}
+			}
 		}
 	}
-	out := sm.finish(l, beside, neuroscreen.VerdictPass)
+	out := sm.finish(either.l, beside, neuroscreen.VerdictPass)
 	if out.Abstained != nil {
 		return out
 	}
 	out.Flag = flag
 	if flag != neuroscreen.FlagNone {
-		out.Side = &side
+		out.Side = &smaller.side
 	}
 	return out
 }
+
+// eitherSide is ln((LR + LR of the other side) / 2): the smaller side's terms
+// and one for the side that was not known.
+func eitherSide(smaller, other sideScore) sideScore {
+	out := smaller
+	d := other.l.sum() - smaller.l.sum()
+	own, ofOther := logistic(-d), logistic(d)
+	out.l.contributions = append(slices.Clone(smaller.l.contributions), neuroscreen.Contribution{
+		Feature: sideNotKnown, Value: ofOther, LogLR: max(d, 0) + math.Log1p(math.Exp(-math.Abs(d))) - math.Ln2}) // ln((1 + e^d) / 2)
+	// The two sides' coefficients come from different patients.
+	out.l.coefficientVar = own*own*smaller.l.coefficientVar + ofOther*ofOther*other.l.coefficientVar
+	mean := func(a, b float64) float64 { return own*a + ofOther*b }
+	out.g = pair{mean(smaller.g.left, other.g.left), mean(smaller.g.right, other.g.right)}
+	// A site moves both sides nearly alike: asymmetry by little, z by much.
+	out.siteZ, out.siteAsymmetry = mean(smaller.siteZ, other.siteZ), mean(smaller.siteAsymmetry, other.siteAsymmetry)
+	return out
+}
+
+// sideNotKnown is the term for having looked at both sides: ln 1/2 where one is
+// far the likelier, 0 where both are alike.
+const sideNotKnown = "side_not_known"
+
+// zPair holds the z of the left and the right hippocampus.
+type zPair [2]norm.Z
+
+// smaller is that of the side which an asymmetry makes the smaller one.
+func (z zPair) smaller(asymmetryPercent float64) norm.Z {
+	if asymmetryPercent < norm.AsymmetryMean {
+		return z[1]
+	}
+	return z[0]
+}
+
+func logistic(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
