@@ -350,6 +350,12 @@ func TestMeasurementErrorWeakensSclerosis(t *testing.T) {
 	}
 }
 
+func TestOneSpreadOfAsymmetry(t *testing.T) {
+	if got := Default().sclerosis.SiteSD; math.Abs(got-norm.AsymmetrySiteSD) > 0.005 {
+		t.Errorf("the model's sites differ by %g %%, the index's by %g %%", got, norm.AsymmetrySiteSD)
+	}
+}
+
 // Whichever side is scored as the smaller one, the likelihood ratio of sclerosis
 // on either side is the same, and its change with both volumes is the slope of
 // that sum.

@@ -10,9 +10,14 @@ import (
 // mean 1.6 % (NOMIS's expected volumes, both sexes, 30 to 70 years, 1.5 to
 // 1.7 %); SD 2.16 % from the 90th percentile of 4.4 % in 2,082 people of the
 // Dallas Heart Study (PMC7964497).
+//
+// The means of sites differ by an SD of 0.35 % (data sets of OpenNeuro, the
+// model of mesial temporal sclerosis has it from there): far less than each
+// side's volume does.
 const (
-	AsymmetryMean = 1.6
-	AsymmetrySD   = 2.16
+	AsymmetryMean   = 1.6
+	AsymmetrySD     = 2.16
+	AsymmetrySiteSD = 0.35
 )
 
 // hocCorrelation is between hippocampus and ln(inferior lateral ventricle),
@@ -44,6 +49,7 @@ func (n *Norms) indices(vols map[string]Measured, p Person, cal Calibration) []n
 	left, right := vols["Left-Hippocampus"], vols["Right-Hippocampus"]
 	if usable(left.MM3) && usable(right.MM3) {
 		ai, _, se := Asymmetry(left, right)
+		se = math.Hypot(se, AsymmetrySiteSD)
 		out = append(out, neuroscreen.Index{
 			Name: "hippocampal_asymmetry_percent", Value: ai, CI95: &[2]float64{ai - z95*se, ai + z95*se},
 			Reference: &[2]float64{AsymmetryMean - z90*AsymmetrySD, AsymmetryMean + z90*AsymmetrySD},
@@ -54,7 +60,7 @@ func (n *Norms) indices(vols map[string]Measured, p Person, cal Calibration) []n
 		if !usable(h.MM3) || !usable(v.MM3) {
 			continue
 		}
-		out = append(out, neuroscreen.Index{Name: side.index, Value: h.MM3 / (h.MM3 + v.MM3), CI95: hocInterval(side.prefix, h, v), Reference: n.hocReference(side.prefix, p, cal)})
+		out = append(out, neuroscreen.Index{Name: side.index, Value: h.MM3 / (h.MM3 + v.MM3), CI95: n.hocInterval(side.prefix, h, v, p, cal), Reference: n.hocReference(side.prefix, p, cal)})
 	}
 	if p.ICVMM3 != nil && PlausibleICV(*p.ICVMM3) {
 		if brain, ok := brainVolume(vols); ok {
@@ -68,10 +74,18 @@ func (n *Norms) indices(vols map[string]Measured, p Person, cal Calibration) []n
 func PlausibleICV(icv float64) bool { return icv >= 5e5 && icv <= 3e6 }
 
 // hocInterval is the 95 % interval of a measured H / (H + V), from both
-// volumes' errors on the logit; they are taken as independent.
-func hocInterval(prefix string, h, v Measured) *[2]float64 {
-	mu := math.Log(h.MM3 / v.MM3)
-	half := z95 * math.Hypot(NoiseMM3(prefix+"Hippocampus", h)/h.MM3, NoiseMM3(prefix+"Inf-Lat-Vent", v)/v.MM3)
+// volumes' errors on the logit and the site's; they are taken as independent.
+func (n *Norms) hocInterval(prefix string, h, v Measured, p Person, cal Calibration) *[2]float64 {
+	variance := 0.0
+	for name, m := range map[string]Measured{prefix + "Hippocampus": h, prefix + "Inf-Lat-Vent": v} {
+		site := n.BetweenSitesMM3(name, m.MM3) / m.MM3
+		if l, err := n.locate(name, p, cal, false); err == nil {
+			site = l.siteSD / (l.slope(m.MM3) * m.MM3)
+		}
+		noise := NoiseMM3(name, m) / m.MM3
+		variance += noise*noise + site*site
+	}
+	mu, half := math.Log(h.MM3/v.MM3), z95*math.Sqrt(variance)
 	return &[2]float64{logistic(mu - half), logistic(mu + half)}
 }
 

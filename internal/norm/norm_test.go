@@ -480,6 +480,27 @@ func TestIndices(t *testing.T) {
 	}
 }
 
+// An index's interval is what its volumes' errors and the site's leave of it:
+// far wider than the measurement's alone, and narrower once the site is known.
+func TestIndicesCarryTheSite(t *testing.T) {
+	n, p := Default(), person(70, neuroscreen.Female, 1.45e6)
+	vols := map[string]Measured{"Left-Hippocampus": {MM3: 3600}, "Left-Inf-Lat-Vent": {MM3: 400}}
+	width := func(cal Calibration) float64 {
+		ci := n.indices(vols, p, cal)[0].CI95
+		return math.Log(ci[1]/(1-ci[1])) - math.Log(ci[0]/(1-ci[0]))
+	}
+	m := n.models
+	site := math.Hypot(n.siteRatio["Left-Hippocampus"]*m["Left-Hippocampus"].sd/3600, n.siteRatio["Left-Inf-Lat-Vent"]*m["Left-Inf-Lat-Vent"].sd*math.Ln10)
+	noise := math.Hypot(RetestCV("Left-Hippocampus"), RetestCV("Left-Inf-Lat-Vent"))
+	if got, want := width(Calibration{Segmenter: FreeSurfer6}), 2*z95*math.Hypot(noise, site); math.Abs(got-want) > 1e-9 {
+		t.Errorf("%.4f wide on the logit, want %.4f", got, want)
+	}
+	shift := &Shift{Layer: LayerSite, Segmenter: FreeSurfer6, Structures: map[string]Moments{"Left-Hippocampus": {N: 5000, SDZ: 1}, "Left-Inf-Lat-Vent": {N: 5000, SDZ: 1}}}
+	if got, alone := width(Calibration{Segmenter: FreeSurfer6, SiteShift: shift}), 2*z95*noise; got < alone || got > 1.05*alone {
+		t.Errorf("at a calibrated site %.4f wide, the measurement alone %.4f", got, alone)
+	}
+}
+
 func TestCurve(t *testing.T) {
 	c, err := Default().Curve("Right-Lateral-Ventricle", person(0, neuroscreen.Male, 1.6e6), Calibration{}, 10, 120, 2)
 	if err != nil {
