@@ -208,7 +208,7 @@ def parkinsons(h, rng):
         "card": {
             "purpose": "Experimental: how far the volumes lean towards the small average differences of people with Parkinson's disease. T1 volumetry is near chance for early disease; this does not detect it.",
             "trained_on": {"cohort": "none: effect sizes of ENIGMA-PD", "n": doc["n_pd"] + doc["n_hc"], "cases": doc["n_pd"], "controls": doc["n_hc"], "age": "patients 63.4 +- 9.8, controls 59.4 +- 12.3 years",
-                           "sex": "women: 36 % of patients, 46 % of controls", "country": "20 sites world-wide", "scanner": "many, 1.5 and 3 T; FreeSurfer 5.3"},
+                           "sex": "women: 36 % of patients, 46 % of controls", "country": "19 sources world-wide", "scanner": "many, 1.5 and 3 T; FreeSurfer 5.3"},
             "method": "linear discriminant, effects in the program's units of z; coefficients multiplied by %.2f, the share of the squared distance that is not sampling error; ln(LR) capped at +-ln 2" % stat["shrinkage"],
             "performance": dict(stat, validation="AUC is what the effects imply if both groups are normal, at a site that is not calibrated (Hoehn-Yahr 4 to 5 would reach about .71)",
                                 subgroups="not examined: no person stands behind the model, and the outside check is too small",

@@ -63,6 +63,8 @@ def main():
             "calibration": c,
         })
     wilson = [{"k": k, "n": n, "ci95": [float(v) for v in stats.binomtest(k, n).proportion_ci(method="wilson")]} for k, n in ((0, 7), (3, 10), (86, 95), (95, 95))]
+    for w in wilson:  # the cards' own, rounded
+        assert np.allclose(common.wilson(w["k"], w["n"]), w["ci95"], rtol=0, atol=1e-4), w
     path = os.path.join(nomis.OUT, "internal", "validate", "testdata")
     os.makedirs(path, exist_ok=True)
     with open(os.path.join(path, "oracle_statistics.json"), "w") as f:

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -136,6 +137,34 @@ func TestConformalSet(t *testing.T) {
 	}
 	if at := m.alzheimersScan.Conformal[1]; at.ErrorRate != 0.1 || at.both < 0.4 || at.both > 0.6 {
 		t.Errorf("%+v: about half of all people should get both", at)
+	}
+	// By class the sets hold what they promise; no sex and no age contradicts it.
+	for _, c := range m.Cards() {
+		var body struct {
+			Sets struct {
+				At []struct {
+					ErrorRate float64 `json:"error_rate"`
+					Coverage  map[string]struct {
+						Covered, People int
+						CI95            [2]float64
+					}
+				}
+			} `json:"conformal_sets"`
+		}
+		if err := json.Unmarshal(c.Body, &body); err != nil {
+			t.Fatal(err)
+		}
+		for _, at := range body.Sets.At {
+			if len(at.Coverage) != 7 {
+				t.Errorf("%s: coverage of %d groups", c.Name, len(at.Coverage))
+			}
+			for g, n := range at.Coverage {
+				share := float64(n.Covered) / float64(n.People)
+				if class := g == "cases" || g == "controls"; class && share < 1-at.ErrorRate || n.CI95[0] > share || n.CI95[1] < 1-at.ErrorRate {
+					t.Errorf("%s at %g: of %s %d of %d are covered %v", c.Name, at.ErrorRate, g, n.Covered, n.People, n.CI95)
+				}
+			}
+		}
 	}
 	// A smaller error rate excludes less.
 	for _, lm := range []*linear{m.alzheimersScan, m.alzheimersTable} {

@@ -212,6 +212,8 @@ type logLR struct {
 	contributions  []neuroscreen.Contribution
 	coefficientVar float64 // variance of the sum from the coefficients' error
 	measureVar     float64 // and from the measurement's, the test-retest and the site's
+	// bounds of the 95 % interval, where it is not that of a normal sum.
+	bounds *[2]float64
 }
 
 func (l logLR) sum() float64 {
@@ -235,6 +237,9 @@ func (l *logLR) scale(k float64) {
 // interval returns the 95 % interval of the sum. The error of the coefficients
 // is left out with measured.
 func (l logLR) interval(measured bool) (lo, hi float64) {
+	if l.bounds != nil {
+		return l.bounds[0], l.bounds[1]
+	}
 	v := l.measureVar
 	if !measured {
 		v += l.coefficientVar

@@ -357,37 +357,73 @@ func TestOneSpreadOfAsymmetry(t *testing.T) {
 }
 
 // Whichever side is scored as the smaller one, the likelihood ratio of sclerosis
-// on either side is the same, and its change with both volumes is the slope of
-// that sum.
+// on either side is the same, and so is its interval.
 func TestEitherSide(t *testing.T) {
 	m, base := Default(), healthy(t, 40, neuroscreen.Male, 1.5e6)
-	both := func(l, r float64) (sideScore, sideScore) {
+	sides := func(l, r, se float64) (left, right sideScore, ml, mr norm.Measured) {
 		f := base.with("CSF", 1)
-		f.Volumes["Left-Hippocampus"], f.Volumes["Right-Hippocampus"] = norm.Measured{MM3: l}, norm.Measured{MM3: r}
-		a, why := m.scoreSide("left", 1, f)
-		b, alsoWhy := m.scoreSide("right", -1, f)
+		ml, mr = norm.Measured{MM3: l, SE: se * l}, norm.Measured{MM3: r, SE: se * r}
+		f.Volumes["Left-Hippocampus"], f.Volumes["Right-Hippocampus"] = ml, mr
+		left, why := m.scoreSide("left", 1, f)
+		right, alsoWhy := m.scoreSide("right", -1, f)
 		if why+alsoWhy != "" {
 			t.Fatal(why, alsoWhy)
 		}
-		return eitherSide(a, b), eitherSide(b, a)
+		return left, right, ml, mr
 	}
 	l, r := base.Volumes["Left-Hippocampus"].MM3, base.Volumes["Right-Hippocampus"].MM3
-	for _, v := range [][2]float64{{l, r}, {0.8 * l, r}, {l, 0.7 * r}, {0.7 * l, 0.68 * r}} {
-		a, b := both(v[0], v[1])
-		if math.Abs(a.l.sum()-b.l.sum()) > 1e-9 || math.Abs(a.g.left-b.g.left) > 1e-9 || math.Abs(a.siteZ-b.siteZ) > 1e-9 || math.Abs(a.l.coefficientVar-b.l.coefficientVar) > 1e-9 {
-			t.Errorf("%v: from the left %.6f %+v, from the right %.6f %+v", v, a.l.sum(), a.g, b.l.sum(), b.g)
+	for _, v := range [][2]float64{{l, r}, {0.9 * l, r}, {l, 0.8 * r}, {0.7 * l, 0.68 * r}} {
+		left, right, ml, mr := sides(v[0], v[1], 0)
+		a, b := eitherSide(left, right, ml, mr), eitherSide(right, left, ml, mr)
+		if math.Abs(a.sum()-b.sum()) > 1e-9 || math.Abs(a.bounds[0]-b.bounds[0]) > 0.1 || math.Abs(a.bounds[1]-b.bounds[1]) > 0.1 {
+			t.Errorf("%v: from the left %.4f %v, from the right %.4f %v", v, a.sum(), *a.bounds, b.sum(), *b.bounds)
 		}
 		const e = 1e-5
-		more, _ := both(v[0]*math.Exp(e), v[1])
-		less, _ := both(v[0]*math.Exp(-e), v[1])
-		if slope := (more.l.sum() - less.l.sum()) / (2 * e); math.Abs(slope-a.g.left) > 1e-3 {
-			t.Errorf("%v: changes by %.4f with ln(left), said to by %.4f", v, slope, a.g.left)
+		more, _, _, _ := sides(v[0]*math.Exp(e), v[1], 0)
+		less, _, _, _ := sides(v[0]*math.Exp(-e), v[1], 0)
+		if slope := (more.l.sum() - less.l.sum()) / (2 * e); math.Abs(slope-left.g.left) > 1e-3 {
+			t.Errorf("%v: changes by %.4f with ln(left), said to by %.4f", v, slope, left.g.left)
 		}
 	}
-	// One side that is far the likelier counts half, for it could have been the other.
-	a, _ := both(0.5*l, r)
-	if last := a.l.contributions[2]; last.Feature != sideNotKnown || math.Abs(last.LogLR+math.Ln2) > 1e-6 {
+	// One side that is far the likelier counts half, for it could have been the
+	// other, and its interval is that side's own.
+	left, right, ml, mr := sides(0.5*l, r, 0)
+	a := eitherSide(left, right, ml, mr)
+	if last := a.contributions[2]; last.Feature != sideNotKnown || math.Abs(last.LogLR+math.Ln2) > 1e-6 {
 		t.Errorf("%+v", last)
+	}
+	sd := math.Sqrt(norm.PairVariance("Hippocampus", ml, mr, left.g.left, left.g.right) + left.siteZ*left.siteZ + left.siteAsymmetry*left.siteAsymmetry + left.l.coefficientVar)
+	if want := left.l.sum() - math.Ln2 + z95*sd; math.Abs(a.bounds[1]-want) > 0.05*sd {
+		t.Errorf("up to %.3f, want %.3f", a.bounds[1], want)
+	}
+}
+
+// Of hippocampi that look alike and are measured badly, either could be the
+// smaller one: errors drawn as they are said to be stay within the interval.
+func TestIntervalOfAlikeSides(t *testing.T) {
+	m, base := Default(), healthy(t, 40, neuroscreen.Male, 1.5e6)
+	l, r := base.Volumes["Left-Hippocampus"].MM3, base.Volumes["Right-Hippocampus"].MM3
+	const se = 0.05
+	f := base.with("CSF", 1)
+	ml, mr := norm.Measured{MM3: l, SE: se * l}, norm.Measured{MM3: r, SE: se * r}
+	f.Volumes["Left-Hippocampus"], f.Volumes["Right-Hippocampus"] = ml, mr
+	left, _ := m.scoreSide("left", 1, f)
+	right, _ := m.scoreSide("right", -1, f)
+	bounds := eitherSide(left, right, ml, mr).bounds
+	g := rand.New(rand.NewPCG(3, 4))
+	inside, n := 0, 4000
+	for range n {
+		dl, dr := math.Hypot(se, norm.RetestCV("Left-Hippocampus"))*g.NormFloat64(), math.Hypot(se, norm.RetestCV("Right-Hippocampus"))*g.NormFloat64()
+		z, a := g.NormFloat64(), g.NormFloat64()
+		at := func(s sideScore) float64 {
+			return s.l.sum() + s.g.left*dl + s.g.right*dr + s.siteZ*z + s.siteAsymmetry*a + math.Sqrt(s.l.coefficientVar)*g.NormFloat64()
+		}
+		if v := meanOfBoth(at(left), at(right)); v >= bounds[0] && v <= bounds[1] {
+			inside++
+		}
+	}
+	if share := float64(inside) / float64(n); math.Abs(share-.95) > .012 {
+		t.Errorf("%.3f of drawn errors stay within %v", share, *bounds)
 	}
 }
 

@@ -4,6 +4,10 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
+
+	"gonum.org/v1/gonum/stat"
+	"gonum.org/v1/gonum/stat/distuv"
 
 	"neuroscreen"
 	"neuroscreen/internal/norm"
@@ -160,10 +164,6 @@ func (m *Models) scoreSclerosis(f Features, s Settings) neuroscreen.Score {
 		smaller, other = other, smaller
 	}
 
-	either := eitherSide(smaller, other)
-	either.l.measureVar = norm.PairVariance("Hippocampus", left, right, either.g.left, either.g.right) +
-		either.siteZ*either.siteZ + either.siteAsymmetry*either.siteAsymmetry
-
 	flag := s.sclerosisFlag(percent, smaller.z.Value)
 	if f.QC == neuroscreen.VerdictReview {
 		half := z95 * percentSE
@@ -175,7 +175,7 @@ func (m *Models) scoreSclerosis(f Features, s Settings) neuroscreen.Score {
 			}
 		}
 	}
-	out := sm.finish(either.l, beside, neuroscreen.VerdictPass)
+	out := sm.finish(eitherSide(smaller, other, left, right), beside, neuroscreen.VerdictPass)
 	if out.Abstained != nil {
 		return out
 	}
@@ -188,19 +188,50 @@ func (m *Models) scoreSclerosis(f Features, s Settings) neuroscreen.Score {
 
 // eitherSide is ln((LR + LR of the other side) / 2): the smaller side's terms
 // and one for the side that was not known.
-func eitherSide(smaller, other sideScore) sideScore {
-	out := smaller
-	d := other.l.sum() - smaller.l.sum()
-	own, ofOther := logistic(-d), logistic(d)
-	out.l.contributions = append(slices.Clone(smaller.l.contributions), neuroscreen.Contribution{
-		Feature: sideNotKnown, Value: ofOther, LogLR: max(d, 0) + math.Log1p(math.Exp(-math.Abs(d))) - math.Ln2}) // ln((1 + e^d) / 2)
+func eitherSide(smaller, other sideScore, left, right norm.Measured) logLR {
+	a, b := smaller.l.sum(), other.l.sum()
+	l := logLR{intercept: smaller.l.intercept, contributions: append(slices.Clone(smaller.l.contributions),
+		neuroscreen.Contribution{Feature: sideNotKnown, Value: logistic(b - a), LogLR: meanOfBoth(a, b) - a})}
+
+	// Of an asymmetry that could be either, both sides' sums are far from where
+	// they would be if it were known, so the interval is that of the mean itself:
+	// its quantiles under normal errors of the two.
+	cov := func(x, y sideScore) float64 {
+		v := func(g pair) float64 { return norm.PairVariance("Hippocampus", left, right, g.left, g.right) }
+		both := v(pair{x.g.left + y.g.left, x.g.right + y.g.right})
+		// A site moves both sides nearly alike: asymmetry by little, z by much.
+		return (both-v(x.g)-v(y.g))/2 + x.siteZ*y.siteZ + x.siteAsymmetry*y.siteAsymmetry
+	}
 	// The two sides' coefficients come from different patients.
-	out.l.coefficientVar = own*own*smaller.l.coefficientVar + ofOther*ofOther*other.l.coefficientVar
-	mean := func(a, b float64) float64 { return own*a + ofOther*b }
-	out.g = pair{mean(smaller.g.left, other.g.left), mean(smaller.g.right, other.g.right)}
-	// A site moves both sides nearly alike: asymmetry by little, z by much.
-	out.siteZ, out.siteAsymmetry = mean(smaller.siteZ, other.siteZ), mean(smaller.siteAsymmetry, other.siteAsymmetry)
-	return out
+	va, vb := cov(smaller, smaller)+smaller.l.coefficientVar, cov(other, other)+other.l.coefficientVar
+	sa := math.Sqrt(va)
+	along := cov(smaller, other) / sa
+	across := math.Sqrt(max(0, vb-along*along))
+	nodes := normalNodes()
+	values := make([]float64, 0, len(nodes)*len(nodes))
+	for _, u := range nodes {
+		for _, w := range nodes {
+			values = append(values, meanOfBoth(a+sa*u, b+along*u+across*w))
+		}
+	}
+	slices.Sort(values)
+	l.bounds = &[2]float64{stat.Quantile(0.025, stat.LinInterp, values, nil), stat.Quantile(0.975, stat.LinInterp, values, nil)}
+	return l
+}
+
+// normalNodes are the middles of slices of the normal distribution of equal
+// weight: enough of them for an interval's ends to within 3 % of its width.
+var normalNodes = sync.OnceValue(func() []float64 {
+	x := make([]float64, 64)
+	for i := range x {
+		x[i] = distuv.UnitNormal.Quantile((float64(i) + 0.5) / float64(len(x)))
+	}
+	return x
+})
+
+// meanOfBoth is ln((e^a + e^b) / 2).
+func meanOfBoth(a, b float64) float64 {
+	return max(a, b) + math.Log1p(math.Exp(-math.Abs(a-b))) - math.Ln2
 }
 
 // sideNotKnown is the term for having looked at both sides: ln 1/2 where one is
