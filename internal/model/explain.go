@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"math"
+	"slices"
 	"sort"
 	"strings"
 
@@ -45,6 +46,7 @@ func (m *Models) explain(f Features, s neuroscreen.Score) neuroscreen.Explanatio
 	if math.Abs(math.Log(*s.LikelihoodRatio)) > limit-1e-9 {
 		e.Uncertain = append(e.Uncertain, fmt.Sprintf("The likelihood ratio is held at %s, and what each feature did is scaled down with it: the people behind the model say nothing of rarer values.", ratio(*s.LikelihoodRatio)))
 	}
+	e.Uncertain = append(e.Uncertain, m.volumeDoubts(f, s)...)
 	if s.CI95[0] < 1 && s.CI95[1] > 1 {
 		e.Uncertain = append(e.Uncertain, "The interval includes 1: coefficients and measurement together leave open whether these volumes speak for or against.")
 	}
@@ -249,6 +251,18 @@ func (m *Models) linearDoubts(lm *linear, f Features, s neuroscreen.Score) []str
 		out = append(out, fmt.Sprintf("The likelihood ratio holds the site's own recalibration (intercept %.2f, slope %.2f, from %d cases and %d controls).", r.Intercept, r.Slope, r.Cases, r.Controls))
 	case stale:
 		out = append(out, "The site's recalibration was fitted for another version of this model or another segmenter and is not applied: validate again.")
+	}
+	return out
+}
+
+// volumeDoubts says what is not known of the volumes that a score was made of.
+func (m *Models) volumeDoubts(f Features, s neuroscreen.Score) []string {
+	var out []string
+	if c := f.Calibration; c.Segmenter != norm.FreeSurfer6 && c.SegmenterShift == nil && c.SiteShift == nil && m.norms.Shipped(c.Segmenter) == nil {
+		out = append(out, "No shift is stored for what measured these volumes: its own offset against the norm is in every z.")
+	}
+	if !slices.ContainsFunc(s.Contributions, func(c neuroscreen.Contribution) bool { return f.Volumes[c.Feature].SE > 0 }) {
+		out = append(out, "The volumes came without their measurement's error: of it only the spread between two scans of one person is in the interval.")
 	}
 	return out
 }

@@ -35,6 +35,8 @@ func TestExplain(t *testing.T) {
 		"bilateral":                  {both, neuroscreen.MesialTemporalSclerosis, []string{"Both hippocampi are small"}},
 		"badly measured":             {noisy(ill, 400), neuroscreen.Alzheimers, []string{"Right hippocampus is measured to +-", "by a factor of", "Within the interval the flag goes from"}},
 		"badly measured asymmetry":   {noisy(base, 200), neuroscreen.MesialTemporalSclerosis, []string{"Asymmetry is measured to +-", "At the ends of that interval"}},
+		"volumes of a table":         {noisy(ill, 0), neuroscreen.Alzheimers, []string{"came without their measurement's error"}},
+		"another segmenter":          {segmentedBy(ill, norm.Network), neuroscreen.Parkinsons, []string{"No shift is stored for what measured these volumes"}},
 		"feature that is missing":    {ill, neuroscreen.Alzheimers, []string{"nWBV) was not given", "The MMSE was not given"}},
 		"norm that knows the sex":    {base.with("Left-Putamen", 3000), neuroscreen.Parkinsons, []string{"Left putamen", "of her age, sex and head size"}},
 	} {
@@ -94,6 +96,23 @@ func TestWouldChangeBeyondTheCap(t *testing.T) {
 	}
 	if at(sd-0.06) != neuroscreen.FlagFlagged || at(sd+0.06) != neuroscreen.FlagReview {
 		t.Errorf("at %.2f SD larger: a little less %s, a little more %s", sd, at(sd-0.06), at(sd+0.06))
+	}
+}
+
+func segmentedBy(f Features, s norm.Segmenter) Features {
+	f.Calibration.Segmenter = s
+	return f
+}
+
+// What is known is not called unknown.
+func TestNoDoubtOfWhatIsKnown(t *testing.T) {
+	f := segmentedBy(healthy(t, 76, neuroscreen.Female, 1.45e6), norm.FreeSurfer7)
+	for _, s := range Default().Score(f) {
+		for _, u := range s.Explanation.Uncertain {
+			if strings.Contains(u, "No shift is stored") || strings.Contains(u, "came without") {
+				t.Errorf("%s: %q", s.Model, u)
+			}
+		}
 	}
 }
 

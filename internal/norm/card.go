@@ -31,7 +31,8 @@ What healthy adults have, for %d structures and sums: the expected volume at an 
 ## Made from
 
 NOMIS (Potvin, Dieumegarde and Duchesne 2021, doi:10.1101/2021.01.25.428063; BSD-3-Clause): healthy adults of %g to %g years measured with FreeSurfer 6.0. Head sizes are
-taken as they are from %.1f to %.1f l and as the nearest of these beyond. The scanner of reference is a Siemens of 3 T. Ventricles but the fourth are modelled as log10(mm3). The spread is the same at all ages.
+taken as they are from %.1f to %.1f l and as the nearest of these beyond. The scanner of reference is a Siemens of 3 T; how many people, of which
+countries and scanners, stands in the paper and not with its coefficients. Ventricles but the fourth are modelled as log10(mm3). The spread is the same at all ages.
 
 ## What is adjusted for
 
@@ -44,7 +45,7 @@ taken as they are from %.1f to %.1f l and as the nearest of these beyond. The sc
 
 - the measurement's own standard error;
 - the spread between two scans of one person (published test-retest figures; 3 %% where none was found, an assumption);
-- the spread between 82 sites (Rutherford 2022, doi:10.7554/eLife.72904), until the site has a control shift, then that shift's standard error.
+- the spread between 82 sites (58,836 people of 2 to 100 years; Rutherford 2022, doi:10.7554/eLife.72904), until the site has a control shift, then that shift's standard error.
 
 ## Segmenters
 
@@ -59,6 +60,8 @@ taken as they are from %.1f to %.1f l and as the nearest of these beyond. The sc
 ## Limits
 
 - The spread is the same at all ages, where that of other norms rises with age: in old age z may be too large.
+- Cortex and white matter of the cerebrum are known from FreeSurfer's surfaces only, and CSF not at all: the same structures of a label map are given
+  without z until a segmenter's shift holds them.
 - The norm followed no one over time: its slope over age is that between people.
 - Of 32 structures, 1 in 20 lies below the 5th and 1 in 20 above the 95th percentile in healthy people.
 
