@@ -160,8 +160,8 @@ type Explanation struct {
 
 // Contribution of one feature to ln(likelihood ratio).
 type Contribution struct {
-	Feature string   `json:"feature"`
-	Value   float64  `json:"value"`
+	Feature string   `json:"feature"` // a structure, or one of the features that are none
+	Value   float64  `json:"value"`   // mm3 of a structure
 	Z       *float64 `json:"z"`
 	LogLR   float64  `json:"log_lr"`
 }

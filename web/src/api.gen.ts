@@ -1778,8 +1778,12 @@ export interface components {
             text: string;
         };
         Contribution: {
+            /** @description A FreeSurfer structure, hippocampal_asymmetry_percent, age_years, male, intracranial_volume_l, nWBV, MMSE, or side_not_known: sclerosis could have been on either side */
             feature: string;
-            /** Format: double */
+            /**
+             * Format: double
+             * @description mm3 of a structure, the feature's own unit otherwise; of side_not_known the other side's share of the likelihood
+             */
             value: number;
             /** Format: double */
             z: number | null;
