@@ -62,7 +62,8 @@ type Condition struct {
 	Now       Figures               `json:"now"`
 	Subgroups []Subgroup            `json:"subgroups"`
 	Sides     *Sides                `json:"sides"` // of mesial temporal sclerosis
-	// WithShift is under the proposed control shift; null without one.
+	// WithShift is under the proposed control shift, which healthy people among
+	// these made (of 20 or more, one moves it by little); null without one.
 	WithShift *Figures `json:"with_shift"`
 	// Recalibrated is under the proposed recalibration too, each person with
 	// what was fitted on the others; null without one.
