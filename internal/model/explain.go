@@ -40,7 +40,7 @@ func (m *Models) explain(f Features, s neuroscreen.Score) neuroscreen.Explanatio
 	} else {
 		lm := m.linearOf(s.Model)
 		limit = lm.LogLRCap
-		e.WouldChange = append(e.WouldChange, linearChange(lm, s, f)...)
+		e.WouldChange = append(e.WouldChange, m.linearChange(lm, s, f)...)
 		e.Uncertain = append(e.Uncertain, m.linearDoubts(lm, f, s)...)
 	}
 	if math.Abs(math.Log(*s.LikelihoodRatio)) > limit-1e-9 {
@@ -166,20 +166,25 @@ func (m *linear) decides() bool { return len(m.Thresholds) > 0 }
 
 // linearChange says how much one structure, the one that needs to move least,
 // would have to differ for another flag. A model that sets no flag has none.
-func linearChange(lm *linear, s neuroscreen.Score, f Features) []string {
+func (m *Models) linearChange(lm *linear, s neuroscreen.Score, f Features) []string {
 	if !lm.decides() {
 		return nil
 	}
 	flag, limits := f.Settings.flagOf(s.Condition)
 	// The sum before the cap, which scales contributions.
 	ln := lm.Intercept
-	var steepest feature
+	var steepest string
+	var perSD float64
 	for i, t := range lm.Features {
-		c, at := s.Contributions[i], s.Contributions[i].Value
-		if c.Z != nil {
-			at = *c.Z
-			if math.Abs(t.Coefficient) > math.Abs(steepest.Coefficient) {
-				steepest = t
+		at := s.Contributions[i].Value
+		if s.Contributions[i].Z != nil {
+			z, err := m.norms.ZOf(t.Name, f.Volumes[t.Name], f.Person, f.Calibration)
+			if err != nil {
+				return nil // there would be no score
+			}
+			at = lm.unit(z) * z.Value
+			if c := lm.unit(z) * t.Coefficient; math.Abs(c) > math.Abs(perSD) {
+				steepest, perSD = t.Name, c
 			}
 		}
 		ln += t.Coefficient * (at - t.Reference)
@@ -195,7 +200,7 @@ func linearChange(lm *linear, s neuroscreen.Score, f Features) []string {
 		if at > lm.LogLRCap { // out of reach
 			continue
 		}
-		to, dz, reach := flag(limit), (at-ln)/(slope*steepest.Coefficient), "reaches"
+		to, dz, reach := flag(limit), (at-ln)/(slope*perSD), "reaches"
 		if ln >= at {
 			to, reach = flag(math.Exp(at-1e-9)), "falls below"
 		}
@@ -204,7 +209,7 @@ func linearChange(lm *linear, s neuroscreen.Score, f Features) []string {
 			direction = "smaller"
 		}
 		out = append(out, fmt.Sprintf("The flag would be %q if the %s were %.1f SD %s and all else the same (the likelihood ratio %s %s there).",
-			to, lowerFirst(structureWords(steepest.Name)), math.Abs(dz), direction, reach, ratio(limit)))
+			to, lowerFirst(structureWords(steepest)), math.Abs(dz), direction, reach, ratio(limit)))
 	}
 	return out
 }
@@ -226,7 +231,7 @@ func (m *Models) linearDoubts(lm *linear, f Features, s neuroscreen.Score) []str
 			continue
 		}
 		half := z95 * z.NoiseSE
-		if factor := math.Exp(half * math.Abs(t.Coefficient)); factor >= notable {
+		if factor := math.Exp(half * math.Abs(lm.unit(z)*t.Coefficient)); factor >= notable {
 			out = append(out, fmt.Sprintf("%s is measured to +-%.1f SD (95 %%): this alone can move the likelihood ratio by a factor of %s either way.", structureWords(t.Name), half, ratio(factor)))
 		}
 	}

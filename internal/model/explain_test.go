@@ -54,22 +54,24 @@ func TestExplain(t *testing.T) {
 
 // The change that Explain names really moves the flag, and a little less does not.
 func TestWouldChangeIsTrue(t *testing.T) {
-	f := healthy(t, 76, neuroscreen.Female, 1.45e6)
-	s, e := explainFirst(t, f, neuroscreen.Alzheimers)
-	var sd float64
-	var to, direction string
-	if _, err := fmt.Sscanf(e.WouldChange[0], "The flag would be %q if the right hippocampus were %f SD %s", &to, &sd, &direction); err != nil || direction != "smaller" {
-		t.Fatalf("%v in %q", err, e.WouldChange[0])
-	}
-	ref, err := norm.Default().Reference("Right-Hippocampus", f.Person, f.Calibration)
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := func(sd float64) neuroscreen.Flag {
-		return first(t, Default().Score(f.with("Right-Hippocampus", ref.ExpectedMM3-sd*ref.SD)), neuroscreen.Alzheimers).Flag
-	}
-	if s.Flag != neuroscreen.FlagNone || at(sd+0.06) != neuroscreen.Flag(to) || at(sd-0.06) != neuroscreen.FlagNone {
-		t.Errorf("flag %s: at %.2f SD %s, a little more %s, a little less %s", s.Flag, sd, to, at(sd+0.06), at(sd-0.06))
+	plain := healthy(t, 76, neuroscreen.Female, 1.45e6)
+	for name, f := range map[string]Features{"site not calibrated": plain, "site calibrated": calibrated(plain)} {
+		s, e := explainFirst(t, f, neuroscreen.Alzheimers)
+		var sd float64
+		var to, direction string
+		if _, err := fmt.Sscanf(e.WouldChange[0], "The flag would be %q if the right hippocampus were %f SD %s", &to, &sd, &direction); err != nil || direction != "smaller" {
+			t.Fatalf("%s: %v in %q", name, err, e.WouldChange[0])
+		}
+		ref, err := norm.Default().Reference("Right-Hippocampus", f.Person, f.Calibration)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := func(sd float64) neuroscreen.Flag {
+			return first(t, Default().Score(f.with("Right-Hippocampus", ref.ExpectedMM3-sd*ref.SD)), neuroscreen.Alzheimers).Flag
+		}
+		if s.Flag != neuroscreen.FlagNone || at(sd+0.06) != neuroscreen.Flag(to) || at(sd-0.06) != neuroscreen.FlagNone {
+			t.Errorf("%s, flag %s: at %.2f SD %s, a little more %s, a little less %s", name, s.Flag, sd, to, at(sd+0.06), at(sd-0.06))
+		}
 	}
 }
 

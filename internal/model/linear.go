@@ -109,9 +109,10 @@ func (m *Models) scoreLinear(lm *linear, f Features, d decision) neuroscreen.Sco
 			if err != nil {
 				return lm.abstain(t.Name + " can't be compared with healthy people: " + err.Error())
 			}
-			c.Value, c.Z, at = v.MM3, &z.Value, z.Value
-			perLog[t.Name] = t.Coefficient * z.PerLog
-			siteSum += math.Abs(t.Coefficient) * z.SiteSE
+			k := lm.unit(z)
+			c.Value, c.Z, at = v.MM3, &z.Value, k*z.Value
+			perLog[t.Name] = t.Coefficient * k * z.PerLog
+			siteSum += math.Abs(t.Coefficient) * k * z.SiteSE
 		}
 		c.LogLR = t.Coefficient * (at - t.Reference)
 		l.contributions = append(l.contributions, c)
@@ -135,6 +136,17 @@ func (m *Models) scoreLinear(lm *linear, f Features, d decision) neuroscreen.Sco
 		s.Conformal = set
 	}
 	return s
+}
+
+// unit brings z to the scale that the model was trained on, where it is divided
+// by the spread between sites too: one site's people were, so that a calibrated
+// site's z, which is not divided, would make of them more than they are. Effects
+// of papers have no such people, and take z as it comes.
+func (m *linear) unit(z norm.Z) float64 {
+	if m.Evidence == neuroscreen.ExternalCohort {
+		return 1 / z.Wider
+	}
+	return 1
 }
 
 // measurementVariance is the variance that measurement and test-retest errors

@@ -308,6 +308,31 @@ func TestAbstains(t *testing.T) {
 	}
 }
 
+// calibrated has a control shift of hippocampi that finds the norm right.
+func calibrated(f Features) Features {
+	f.Calibration.SiteShift = &norm.Shift{Layer: norm.LayerSite, Segmenter: norm.FreeSurfer6, Structures: map[string]norm.Moments{
+		"Left-Hippocampus": {N: 50, SDZ: 1}, "Right-Hippocampus": {N: 50, SDZ: 1}}}
+	return f
+}
+
+// A control shift that finds the norm right leaves a trained model's likelihood
+// ratio where it is, though z then is that of a narrower spread, and takes the
+// doubt about the site out of its interval.
+func TestCalibratedSite(t *testing.T) {
+	f := healthy(t, 74, neuroscreen.Female, 1.45e6).with("Left-Hippocampus", 2700).with("Right-Hippocampus", 2800)
+	g := calibrated(f)
+	a, b := first(t, Default().Score(f), neuroscreen.Alzheimers), first(t, Default().Score(g), neuroscreen.Alzheimers)
+	if *b.Contributions[0].Z >= *a.Contributions[0].Z {
+		t.Fatalf("z %.2f, calibrated %.2f: the shift is not applied", *a.Contributions[0].Z, *b.Contributions[0].Z)
+	}
+	if math.Abs(math.Log(*b.LikelihoodRatio / *a.LikelihoodRatio)) > 1e-9 {
+		t.Errorf("likelihood ratio %g, calibrated %g", *a.LikelihoodRatio, *b.LikelihoodRatio)
+	}
+	if wide, narrow := math.Log(a.CI95[1]/a.CI95[0]), math.Log(b.CI95[1]/b.CI95[0]); narrow > 0.8*wide {
+		t.Errorf("the interval is %.2f wide in logarithms, calibrated %.2f", wide, narrow)
+	}
+}
+
 // More measurement error widens the interval and moves nothing.
 func TestMeasurementErrorWidens(t *testing.T) {
 	f := healthy(t, 74, neuroscreen.Female, 1.45e6)

@@ -126,6 +126,7 @@ type location struct {
 	// siteKnown says that a site shift is in mu and sd, and siteSD is only the
 	// standard error of its mean.
 	siteKnown bool
+	wider     float64 // what the spread between sites would make of sd, as a factor
 }
 
 // total is the spread that z divides by. The error of a known site shift is
@@ -205,6 +206,11 @@ func (n *Norms) locate(structure string, p Person, cal Calibration, bare bool) (
 		l.mu += mean * l.sd
 		l.sd *= sd
 	}
+	ratio, ok := n.siteRatio[structure]
+	if !ok {
+		ratio = n.siteRatio[base]
+	}
+	l.wider = math.Hypot(1, ratio)
 	if mom, ok := n.siteShift(cal).moments(structure); ok && mom.N >= minForSite {
 		mean, sd := mom.applied()
 		l.mu += mean * l.sd
@@ -212,10 +218,6 @@ func (n *Norms) locate(structure string, p Person, cal Calibration, bare bool) (
 		l.siteSD = l.sd / math.Sqrt(float64(mom.N))
 		l.siteKnown = true
 		return l, nil
-	}
-	ratio, ok := n.siteRatio[structure]
-	if !ok {
-		ratio = n.siteRatio[base]
 	}
 	l.siteSD = ratio * m.sd
 	return l, nil
@@ -300,11 +302,14 @@ func (n *Norms) Curve(structure string, p Person, cal Calibration, from, to, ste
 
 // Z is a volume's place among healthy people.
 type Z struct {
-	Value      float64
-	CI95       [2]float64
-	NoiseSE    float64 // standard error from measurement and test-retest, on the scale of Value
-	SiteSE     float64 // from the site, on the scale of Value; both sides of a pair share it
-	PerLog     float64 // change of Value over that of ln(volume)
+	Value   float64
+	CI95    [2]float64
+	NoiseSE float64 // standard error from measurement and test-retest, on the scale of Value
+	SiteSE  float64 // from the site, on the scale of Value; both sides of a pair share it
+	PerLog  float64 // change of Value over that of ln(volume)
+	// Wider is how much wider the healthy spread is that an uncalibrated site's z
+	// divides by, at a calibrated site; 1 at one that is not.
+	Wider      float64
 	Percentile float64 // 100 Phi(Value)
 }
 
@@ -328,7 +333,11 @@ func (l location) z(structure string, v Measured) Z {
 	site := l.siteSD / t
 	z := (l.scale(v.MM3) - l.mu) / t
 	half := z95 * math.Hypot(noise, site)
-	return Z{Value: z, CI95: [2]float64{z - half, z + half}, NoiseSE: noise, SiteSE: site, PerLog: perMM3 * v.MM3, Percentile: 100 * distuv.UnitNormal.CDF(z)}
+	wider := 1.0
+	if l.siteKnown {
+		wider = l.wider
+	}
+	return Z{Value: z, Wider: wider, CI95: [2]float64{z - half, z + half}, NoiseSE: noise, SiteSE: site, PerLog: perMM3 * v.MM3, Percentile: 100 * distuv.UnitNormal.CDF(z)}
 }
 
 // Equivalent returns what another segmenter would on average have measured in
