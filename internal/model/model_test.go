@@ -289,6 +289,12 @@ func TestAbstains(t *testing.T) {
 			*f = f.with("Left-Hippocampus", 0.9*f.Volumes["Left-Hippocampus"].MM3)
 			f.QC = neuroscreen.VerdictReview
 		}, neuroscreen.MesialTemporalSclerosis, "could change the flag"},
+		"doubtful image, either side could be flagged": {func(f *Features) {
+			f.Volumes["Left-Hippocampus"], f.Volumes["Right-Hippocampus"] = norm.Measured{MM3: 1200, SE: 140}, norm.Measured{MM3: 1480, SE: 172}
+			f.QC = neuroscreen.VerdictReview
+		}, neuroscreen.MesialTemporalSclerosis, "could change the flag"},
+		"volumes beyond all numbers": {func(f *Features) { *f = f.with("Left-Hippocampus", 1e200).with("Right-Hippocampus", 1e200) },
+			neuroscreen.MesialTemporalSclerosis, "not a finite number"},
 		"doubtful image, an ordinary asymmetry that could lie beyond either limit": {func(f *Features) {
 			for _, name := range []string{"Left-Hippocampus", "Right-Hippocampus"} {
 				v := f.Volumes[name].MM3

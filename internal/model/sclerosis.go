@@ -74,7 +74,6 @@ func (c sideModel) believed(noise float64) float64 {
 // sideScore is what one side's model says.
 type sideScore struct {
 	side, name    string
-	volume        float64
 	z             norm.Z
 	l             logLR   // with no measurement variance
 	g             pair    // change of the sum over the logarithms of both volumes
@@ -90,7 +89,6 @@ func (m *Models) scoreSide(side string, sign float64, f Features) (s sideScore, 
 	if side == "right" {
 		own, s.name = right, "Right-Hippocampus"
 	}
-	s.volume = own.MM3
 	var err error
 	if s.z, err = m.norms.ZOf(s.name, own, f.Person, f.Calibration); err != nil {
 		return s, s.name + " can't be compared with healthy people: " + err.Error()
@@ -167,6 +165,10 @@ func (m *Models) scoreSclerosis(f Features, s Settings) neuroscreen.Score {
 	flag := s.sclerosisFlag(percent, smaller.z.Value)
 	if f.QC == neuroscreen.VerdictReview {
 		half := z95 * percentSE
+		// An interval that holds the healthy mean reaches from one side to the other.
+		if flag != neuroscreen.FlagNone && math.Abs(percent-norm.AsymmetryMean) < half {
+			return sm.abstain("the image quality is in doubt and its measurement error could change the flag")
+		}
 		for _, p := range []float64{percent - half, percent + half} {
 			for end := range 2 {
 				if s.sclerosisFlag(p, zs.smaller(p).CI95[end]) != flag {
@@ -192,6 +194,9 @@ func eitherSide(smaller, other sideScore, left, right norm.Measured) logLR {
 	a, b := smaller.l.sum(), other.l.sum()
 	l := logLR{intercept: smaller.l.intercept, contributions: append(slices.Clone(smaller.l.contributions),
 		neuroscreen.Contribution{Feature: sideNotKnown, Value: logistic(b - a), LogLR: meanOfBoth(a, b) - a})}
+	if math.IsNaN(l.sum()) || math.IsInf(l.sum(), 0) {
+		return l // of volumes that are none; finish abstains
+	}
 
 	// Of an asymmetry that could be either, both sides' sums are far from where
 	// they would be if it were known, so the interval is that of the mean itself:
