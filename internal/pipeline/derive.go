@@ -106,10 +106,11 @@ func shortCard(words *report.ScoreInWords, c model.Card) error {
 			Cases, Controls               int
 		} `json:"trained_on"`
 		Performance struct {
-			AUC         float64   `json:"auc"`
-			CI95        []float64 `json:"ci95"`
-			AUCIfNormal float64   `json:"auc_if_normal"`
-			Validation  string    `json:"validation"`
+			AUC             float64   `json:"auc"`
+			CI95            []float64 `json:"ci95"`
+			AUCIfNormal     float64   `json:"auc_if_normal"`
+			AUCIfNormalCI95 []float64 `json:"auc_if_normal_ci95"`
+			Validation      string    `json:"validation"`
 		} `json:"performance"`
 		Limits []string `json:"limits"`
 	}
@@ -127,8 +128,8 @@ func shortCard(words *report.ScoreInWords, c model.Card) error {
 	switch {
 	case p.AUC > 0 && len(p.CI95) == 2:
 		performance = fmt.Sprintf("AUC %.2f (95 %% interval %.2f to %.2f); %s", p.AUC, p.CI95[0], p.CI95[1], p.Validation)
-	case p.AUCIfNormal > 0:
-		performance = fmt.Sprintf("AUC %.2f; %s", p.AUCIfNormal, p.Validation)
+	case p.AUCIfNormal > 0 && len(p.AUCIfNormalCI95) == 2:
+		performance = fmt.Sprintf("AUC %.2f (95 %% interval %.2f to %.2f); %s", p.AUCIfNormal, p.AUCIfNormalCI95[0], p.AUCIfNormalCI95[1], p.Validation)
 	}
 	words.Cohort, words.Performance, words.Limits = sentence(cohort), sentence(performance), sentence("limits: "+strings.Join(body.Limits, "; "))
 	return nil
