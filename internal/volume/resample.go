@@ -158,7 +158,7 @@ func clip(lo, hi int, p, d, last float64) (int, int) {
 			a, b = b, a
 		}
 		// Within the int range before conversion; then exact by the loops.
-		lo = max(lo, int(math.Floor(min(max(a, -1), float64(hi)+1))))
+		lo = max(lo, int(math.Floor(min(max(a, -1), float64(hi)))))
 		hi = min(hi, int(math.Ceil(min(max(b, -1), float64(hi)+1)))+1)
 	}
 	for lo < hi && !inside(lo) {

@@ -289,3 +289,20 @@ func ExampleCanonical() {
 	fmt.Println(v.Orientation(), ras.Data, how.Inverse().Labels(found).Data)
 	// Output: LAS [3 2 1] [17 0 0]
 }
+
+// A row that misses the source on its far side is cleared itself, and nothing
+// after it.
+func TestRowsOutside(t *testing.T) {
+	t.Parallel()
+	src := New(Grid{[3]int{8, 8, 8}, Identity})
+	for i := range src.Data {
+		src.Data[i] = 1
+	}
+	// Oblique, and moved so that i runs towards the source without reaching it.
+	g := Grid{[3]int{5, 4, 3}, Affine{{1, 0.2, 0, -20}, {-0.2, 1, 0, 2}, {0, 0, 1, 2}, {0, 0, 0, 1}}}
+	for i, v := range Resample(src, g, Options{}).Data {
+		if v != 0 {
+			t.Fatalf("voxel %d outside is %g", i, v)
+		}
+	}
+}
