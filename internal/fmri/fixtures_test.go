@@ -2,6 +2,7 @@ package fmri
 
 import (
 	"encoding/json"
+	"math"
 	"os"
 	"testing"
 )
@@ -11,6 +12,24 @@ type fixtures struct {
 	Dummies []struct {
 		Means []float64
 		Count int
+	}
+	Displacement struct{ Parameters, FD []float64 }
+	Quality      struct {
+		Shape        [3]int
+		TR, Drift    float64
+		Frames       int
+		Data         []float32 // voxel after voxel
+		DVARS        []float64
+		StdDVARS     []float64 `json:"std_dvars"`
+		TSNR         []float64
+		OutlierShare []float64 `json:"outlier_share"`
+		Global       []float64
+	}
+	Spline struct {
+		Shape  [3]int
+		Data   []float32
+		At     [][3]float64
+		Values []float64
 	}
 }
 
@@ -25,4 +44,27 @@ func load(t testing.TB) *fixtures {
 		t.Fatal(err)
 	}
 	return f
+}
+
+// wantClose fails if a value is off by more than tol, relatively above 1.
+func wantClose[A, B float32 | float64](t *testing.T, what string, got []A, want []B, tol float64) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%s: %d values, want %d", what, len(got), len(want))
+	}
+	for n := range got {
+		g, w := float64(got[n]), float64(want[n])
+		if !(math.Abs(g-w) <= tol*max(1, math.Abs(w))) {
+			t.Fatalf("%s: value %d is %g, want %g", what, n, g, w)
+		}
+	}
+}
+
+// seriesOf takes voxels that follow each other.
+func seriesOf(frames int, data []float32) *Series {
+	s := &Series{Frames: frames, Data: data}
+	for n := range len(data) / frames {
+		s.Voxels = append(s.Voxels, int32(n))
+	}
+	return s
 }

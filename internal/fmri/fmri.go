@@ -43,9 +43,14 @@ func each(ctx context.Context, n int, f func(i int) error) error {
 	return g.Wait()
 }
 
-// parts calls f on consecutive parts of 0..n-1 at the same time.
-func parts(n int, f func(from, to int)) {
-	k := min(n, 8*runtime.GOMAXPROCS(0))
+// grain is the number of voxels that are taken together. It does not depend on
+// the number of threads, so that sums over parts don't either.
+const grain = 512
+
+// parts calls f on consecutive parts of 0..n-1, grain long, from all
+// processors; p counts the parts.
+func parts(n int, f func(p, from, to int)) {
+	k := numParts(n)
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range min(runtime.GOMAXPROCS(0), k) {
@@ -55,9 +60,34 @@ func parts(n int, f func(from, to int)) {
 				if p >= k {
 					return
 				}
-				f(n*p/k, n*(p+1)/k)
+				f(p, p*grain, min(n, (p+1)*grain))
 			}
 		})
 	}
 	wg.Wait()
+}
+
+func numParts(n int) int { return (n + grain - 1) / grain }
+
+// pool keeps scratch memory for the next caller.
+type pool[T any] struct {
+	mu   sync.Mutex
+	free []T
+}
+
+func (p *pool[T]) get(make func() T) T {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.free); n > 0 {
+		x := p.free[n-1]
+		p.free = p.free[:n-1]
+		return x
+	}
+	return make()
+}
+
+func (p *pool[T]) put(x T) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.free = append(p.free, x)
 }
