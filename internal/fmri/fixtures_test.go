@@ -25,6 +25,18 @@ type fixtures struct {
 		OutlierShare []float64 `json:"outlier_share"`
 		Global       []float64
 	}
+	Cleaning struct {
+		Frames           int
+		TR               float64
+		Parameters       []float64
+		Outlier, Kept    []bool
+		Tissue, Voxels   []float32 // voxel after voxel
+		Cosines, Motion  []float64 // column after column
+		Projector, First []float64
+		Full, Band       []float64
+		RankFull         int `json:"rank_full"`
+		RankBand         int `json:"rank_band"`
+	}
 	Spline struct {
 		Shape  [3]int
 		Data   []float32

@@ -11,6 +11,7 @@ import tempfile
 
 import nibabel as nib
 import numpy as np
+from nilearn.glm.first_level.design_matrix import create_cosine_drift
 from nipype.algorithms import confounds as nc
 from scipy import stats
 
@@ -88,8 +89,59 @@ def spline():
             "values": numbers(ndimage.map_coordinates(x, at.T, order=3, mode="mirror"))}
 
 
+def cosines(frames, tr, period):
+    drift = create_cosine_drift(1 / period, np.arange(frames) * tr)
+    return drift[:, :-1]  # without the constant
+
+
+def stop_band(frames, tr, low, high):
+    cols, t = [], np.arange(frames)
+    for k in range(1, frames // 2 + 1):
+        if not low <= k / (frames * tr) <= high:
+            cols.append(np.cos(2 * np.pi * k * t / frames))
+            if 2 * k < frames:
+                cols.append(np.sin(2 * np.pi * k * t / frames))
+    return np.column_stack(cols)
+
+
+def residual(x, design, kept):
+    """numpy's least squares on the kept frames."""
+    a = np.column_stack([np.ones(kept.sum()), design[kept]])
+    a = a / np.linalg.norm(a, axis=0).clip(1e-300)
+    return x[kept] - a @ np.linalg.lstsq(a, x[kept], rcond=1e-10)[0], np.linalg.matrix_rank(a, tol=1e-7)
+
+
+def cleaning():
+    """24 motion regressors, components and filter, by nilearn and numpy."""
+    frames, tr = 150, 2.0
+    par = np.cumsum(rng.normal(0, [0.05] * 3 + [0.001] * 3, (frames, 6)), axis=0).round(6)
+    change = np.diff(par, axis=0, prepend=par[:1])
+    motion = np.column_stack([par, change, par**2, change**2])
+    high = cosines(frames, tr, 128)
+    outlier = np.zeros(frames, bool)
+    outlier[[0, 40, 43, 90, 91, 120]] = True
+    kept = ~outlier
+    kept[41:43] = False  # a stretch of two frames
+    tissue = 700 + rng.normal(0, 4, (frames, 30)) + rng.normal(0, 8, (frames, 4)) @ rng.normal(0, 1, (4, 30))
+    tissue = tissue.round(3).astype(np.float32)
+    filtered, _ = residual(tissue.astype(float), high, kept)
+    u = np.linalg.svd(filtered / filtered.std(axis=0), full_matrices=False)[0][:, :5]
+    components = np.zeros((frames, 5))
+    components[kept] = u
+    voxels = (1000 + rng.normal(0, 10, (frames, 4)) + motion[:, :4] * 30 + 20 * high[:, :2].sum(axis=1, keepdims=True))
+    voxels = voxels.round(3).astype(np.float32)
+    stop = stop_band(frames, tr, 0.008, 0.1)
+    full, rank_full = residual(voxels.astype(float), np.column_stack([high, motion, components]), kept)
+    band, rank_band = residual(voxels.astype(float), np.column_stack([high, motion, components, stop]), kept)
+    return {"frames": frames, "tr": tr, "parameters": numbers(par), "outlier": [bool(o) for o in outlier],
+            "kept": [bool(k) for k in kept], "tissue": numbers(tissue.T), "voxels": numbers(voxels.T),
+            "cosines": numbers(high.T), "motion": numbers(motion.T), "projector": numbers(u @ u.T @ np.arange(kept.sum())),
+            "first": numbers(np.abs(u[:, 0])),
+            "full": numbers(full.T), "band": numbers(band.T), "rank_full": int(rank_full), "rank_band": int(rank_band)}
+
+
 if __name__ == "__main__":
-    fixtures = {"dummies": dummies(), "displacement": displacement(), "quality": quality(), "spline": spline()}
+    fixtures = {"dummies": dummies(), "displacement": displacement(), "quality": quality(), "spline": spline(), "cleaning": cleaning()}
     with open(os.path.join(here, "fixtures.json"), "w") as f:
         json.dump(fixtures, f, separators=(",", ":"))
         f.write("\n")
