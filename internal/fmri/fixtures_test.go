@@ -37,6 +37,27 @@ type fixtures struct {
 		RankFull         int `json:"rank_full"`
 		RankBand         int `json:"rank_band"`
 	}
+	Local struct {
+		Shape             [3]int
+		Frames            int
+		TR                float64
+		Voxels            []int32
+		Data              []float32 // voxel after voxel
+		ALFF, FALFF, ReHo []float64
+	}
+	Connectome struct {
+		Frames, Nodes int
+		Data          []float64 // node after node
+		R, Z          []float64 // row after row
+		SplitHalf     float64   `json:"split_half"`
+		Degree        []int
+		Strength      []float64
+		Clustering    []float64
+		PathLength    float64 `json:"path_length"`
+		Connected     float64
+		Modularity    float64
+		Communities   [][]int
+	}
 	Spline struct {
 		Shape  [3]int
 		Data   []float32

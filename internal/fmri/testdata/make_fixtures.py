@@ -9,11 +9,14 @@ import json
 import os
 import tempfile
 
+import networkx as nx
 import nibabel as nib
 import numpy as np
+from nilearn.connectome import ConnectivityMeasure
 from nilearn.glm.first_level.design_matrix import create_cosine_drift
 from nipype.algorithms import confounds as nc
 from scipy import stats
+from sklearn.covariance import EmpiricalCovariance
 
 rng = np.random.default_rng(20240611)
 here = os.path.dirname(os.path.abspath(__file__))
@@ -140,8 +143,72 @@ def cleaning():
             "full": numbers(full.T), "band": numbers(band.T), "rank_full": int(rank_full), "rank_band": int(rank_band)}
 
 
+def local():
+    """ALFF and fALFF by numpy's FFT, ReHo by scipy's ranks in plain loops."""
+    shape, frames, tr = (4, 4, 4), 80, 2.0
+    shared = np.cumsum(rng.normal(0, 1, frames))
+    x = 800 + rng.normal(0, 6, (*shape, frames)) + shared
+    x = x.round(0).astype(np.float32)  # whole numbers: there are ties
+    mask = np.ones(shape, bool)
+    mask[0, 0, 0] = mask[3, 1, 2] = False
+    v = x.astype(float)
+    f = np.fft.rfftfreq(frames, tr)
+    spectrum = np.fft.rfft(v - v.mean(axis=3, keepdims=True), axis=3)
+    spectrum[..., (f < 0.008) | (f > 0.1)] = 0
+    slow = np.fft.irfft(spectrum, frames, axis=3).std(axis=3, ddof=1)
+    alff, falff = 100 * slow / v.mean(axis=3), slow / v.std(axis=3, ddof=1)
+    ranks = stats.rankdata(v, axis=3)
+    reho = np.zeros(shape)
+    for i, j, k in np.argwhere(mask):
+        block = np.s_[max(i - 1, 0):i + 2, max(j - 1, 0):j + 2, max(k - 1, 0):k + 2]
+        r = ranks[block][mask[block]]
+        count, n = r.shape
+        if count >= 14:
+            s = ((r.sum(axis=0) - r.sum(axis=0).mean()) ** 2).sum()
+            reho[i, j, k] = 12 * s / (count**2 * (n**3 - n))
+    order = mask.ravel(order="F")
+    pick = lambda a: numbers(a.ravel(order="F")[order])
+    return {"shape": shape, "frames": frames, "tr": tr, "voxels": [int(i) for i in np.flatnonzero(order)],
+            "data": numbers(np.moveaxis(x, 3, 0).reshape(frames, -1, order="F")[:, order].T),
+            "alff": pick(alff), "falff": pick(falff), "reho": pick(reho)}
+
+
+def connectome():
+    """nilearn's ConnectivityMeasure and networkx on 16 nodes."""
+    frames, nodes = 120, 16
+    hidden = rng.normal(0, 1, (frames, 4))
+    x = (hidden @ rng.normal(0, 1, (4, nodes)) + rng.normal(0, 1.2, (frames, nodes))).round(5)
+
+    def correlate(y):
+        m = ConnectivityMeasure(kind="correlation", cov_estimator=EmpiricalCovariance(), standardize=False)
+        return m.fit_transform([y])[0]
+
+    r = correlate(x)
+    z = np.arctanh(r - np.diag(np.diag(r)))
+    upper = np.triu_indices(nodes, 1)
+    halves = [np.arctanh(correlate(h)[upper]) for h in (x[: frames // 2], x[frames // 2:])]
+    keep = round(0.25 * len(upper[0]))
+    threshold = np.sort(r[upper])[::-1][keep - 1]
+    g = nx.Graph()
+    g.add_nodes_from(range(nodes))
+    for i, j in zip(*upper):
+        if r[i, j] >= threshold and r[i, j] > 0:
+            g.add_edge(int(i), int(j), weight=r[i, j], length=1 / r[i, j])
+    lengths = dict(nx.all_pairs_dijkstra_path_length(g, weight="length"))
+    ways = [lengths[i][j] for i in g for j in g if i < j and j in lengths[i]]
+    communities = nx.community.greedy_modularity_communities(g, weight="weight")
+    return {"frames": frames, "nodes": nodes, "data": numbers(x.T), "r": numbers(r), "z": numbers(z),
+            "split_half": float(np.corrcoef(*halves)[0, 1]),
+            "degree": [g.degree(i) for i in g], "strength": numbers([g.degree(i, "weight") for i in g]),
+            "clustering": numbers([nx.clustering(g, i, weight="weight") for i in g]),
+            "path_length": float(np.mean(ways)), "connected": len(ways) / len(upper[0]),
+            "modularity": float(nx.community.modularity(g, communities, weight="weight")),
+            "communities": sorted(sorted(c) for c in communities)}
+
+
 if __name__ == "__main__":
-    fixtures = {"dummies": dummies(), "displacement": displacement(), "quality": quality(), "spline": spline(), "cleaning": cleaning()}
+    fixtures = {"dummies": dummies(), "displacement": displacement(), "quality": quality(), "spline": spline(), "cleaning": cleaning(),
+                "local": local(), "connectome": connectome()}
     with open(os.path.join(here, "fixtures.json"), "w") as f:
         json.dump(fixtures, f, separators=(",", ":"))
         f.write("\n")

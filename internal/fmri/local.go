@@ -1,0 +1,126 @@
+package fmri
+
+import (
+	"math"
+	"slices"
+)
+
+// Amplitudes returns for each voxel how strongly its signal fluctuates in the
+// pass band: ALFF, the SD of what the band's design leaves, in percent of the
+// voxel's mean; and fALFF, that SD over the SD of the whole spectrum (Zou 2008,
+// doi:10.1016/j.jneumeth.2008.04.012, with SDs as C-PAC has them, which scrubbed
+// frames don't disturb). Both are 0 where nothing varies. The designs must have
+// the same frames.
+func Amplitudes(s *Series, band, full *Design) (alff, falff []float32) {
+	alff, falff = make([]float32, len(s.Voxels)), make([]float32, len(s.Voxels))
+	n := len(full.Frames)
+	parts(len(s.Voxels), func(_, from, to int) {
+		slow, all := band.block(s, from, to), full.block(s, from, to)
+		for v := from; v < to; v++ {
+			a, f := sd(slow[(v-from)*n:][:n]), sd(all[(v-from)*n:][:n])
+			level := 0.0
+			for _, x := range s.Voxel(v) {
+				level += float64(x)
+			}
+			level /= float64(s.Frames)
+			if level > 0 {
+				alff[v] = float32(100 * a / level)
+			}
+			if f > 1e-6*math.Abs(level) {
+				falff[v] = float32(a / f)
+			}
+		}
+	})
+	return alff, falff
+}
+
+// sd of a series without its mean, by n-1.
+func sd(x []float64) float64 { return math.Sqrt(dot(x, x) / float64(len(x)-1)) }
+
+// minNeighbours of 27, itself included, that a voxel's ReHo is worked out from:
+// at the brain's rim fewer lie inside, and with few the measure only grows.
+const minNeighbours = 14
+
+// ReHo returns for each voxel of a cleaned series the regional homogeneity:
+// Kendall's W of its frames and those of the up to 26 voxels around it,
+// W = 12 S / (K² (n³-n)), S the sum of squares of the rank sums about their mean
+// (Zang 2004, doi:10.1016/j.neuroimage.2003.12.030). Ties get their mean rank.
+// It is 0 where fewer than 14 of the 27 are in the series.
+func ReHo(s *Series, shape [3]int) []float32 {
+	n := s.Frames
+	out := make([]float32, len(s.Voxels))
+	if n < 2 {
+		return out
+	}
+	at := make([]int32, shape[0]*shape[1]*shape[2]) // 1 + the voxel's number
+	for v, p := range s.Voxels {
+		at[p] = int32(v + 1)
+	}
+	ranks := make([]uint16, len(s.Data)) // twice the rank, so that ties' halves fit
+	parts(len(s.Voxels), func(_, from, to int) {
+		order := make([]int, n)
+		for v := from; v < to; v++ {
+			rank(ranks[v*n:][:n], s.Voxel(v), order)
+		}
+	})
+	parts(len(s.Voxels), func(_, from, to int) {
+		sum := make([]uint32, n)
+		for v := from; v < to; v++ {
+			clear(sum)
+			p := int(s.Voxels[v])
+			i, j, k := p%shape[0], p/shape[0]%shape[1], p/(shape[0]*shape[1])
+			neighbours := 0
+			for dk := max(k-1, 0); dk <= min(k+1, shape[2]-1); dk++ {
+				for dj := max(j-1, 0); dj <= min(j+1, shape[1]-1); dj++ {
+					for di := max(i-1, 0); di <= min(i+1, shape[0]-1); di++ {
+						o := int(at[di+shape[0]*(dj+shape[1]*dk)]) - 1
+						if o < 0 {
+							continue
+						}
+						neighbours++
+						for t, r := range ranks[o*n:][:n] {
+							sum[t] += uint32(r)
+						}
+					}
+				}
+			}
+			if neighbours < minNeighbours {
+				continue
+			}
+			K, N := float64(neighbours), float64(n)
+			middle := K * (N + 1) // twice the mean rank sum
+			S := 0.0
+			for _, r := range sum {
+				S += (float64(r) - middle) * (float64(r) - middle) / 4
+			}
+			out[v] = float32(12 * S / (K * K * (N*N*N - N)))
+		}
+	})
+	return out
+}
+
+// rank writes twice the rank of each value, from 2 on; order is scratch.
+func rank(dst []uint16, x []float32, order []int) {
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int {
+		switch {
+		case x[a] < x[b]:
+			return -1
+		case x[a] > x[b]:
+			return 1
+		}
+		return 0
+	})
+	for i := 0; i < len(order); {
+		j := i + 1
+		for j < len(order) && x[order[j]] == x[order[i]] {
+			j++
+		}
+		for _, o := range order[i:j] {
+			dst[o] = uint16(i + 1 + j) // the mean of ranks i+1..j, twice
+		}
+		i = j
+	}
+}
