@@ -24,6 +24,7 @@ type Result struct {
 	Volumes               []Volume           `json:"volumes"`
 	Indices               []Index            `json:"indices"`
 	Scores                []Score            `json:"scores"`
+	FMRI                  *FMRI              `json:"fmri,omitempty"` // of a BOLD run
 	TimingsMS             map[string]float64 `json:"timings_ms"`
 }
 

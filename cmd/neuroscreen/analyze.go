@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"neuroscreen"
+	"neuroscreen/internal/fmri"
 	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/pipeline"
 	"neuroscreen/internal/version"
@@ -18,10 +21,11 @@ import (
 
 type analyzeCmd struct {
 	Scan          string   `arg:"" type:"existingfile" help:"NIfTI file (.nii, .nii.gz, .hdr or .img; the partner of a pair is found)."`
-	Age           float64  `required:"" help:"Age in years."`
-	Sex           string   `required:"" enum:"F,M" help:"F or M."`
-	Out           string   `required:"" type:"path" help:"Folder for result.json, segmentation.nii.gz, preview.png and report.html."`
-	Modality      string   `default:"T1w" enum:"T1w" help:"T1w."`
+	Age           *float64 `help:"Age in years; needed for T1w."`
+	Sex           string   `default:"" enum:"F,M," help:"F or M; needed for T1w."`
+	Out           string   `required:"" type:"path" help:"Folder for result.json, segmentation.nii.gz, preview.png and, for T1w, report.html."`
+	Modality      string   `default:"T1w" enum:"T1w,bold" help:"T1w, or bold for a functional run."`
+	TR            *float64 `name:"tr" help:"Repetition time of a functional run in seconds; without it header and JSON file must agree."`
 	Subject       string   `help:"Identifier to write into the result."`
 	ScanDate      string   `help:"YYYY-MM-DD."`
 	Scanner       string   `help:"Scanner, as the report should name it."`
@@ -33,7 +37,21 @@ type analyzeCmd struct {
 }
 
 // Validate is called by kong.
-func (c *analyzeCmd) Validate() error { return validPerson(c.Age, c.MMSE) }
+func (c *analyzeCmd) Validate() error {
+	switch bold := c.Modality == string(neuroscreen.BOLD); {
+	case !bold && c.Age == nil:
+		return errors.New("missing flags: --age=AGE")
+	case !bold && c.Sex == "":
+		return errors.New("missing flags: --sex=SEX")
+	case !bold && c.TR != nil:
+		return errors.New("--tr is for --modality bold")
+	}
+	age := 0.0
+	if c.Age != nil {
+		age = *c.Age
+	}
+	return validPerson(age, c.MMSE)
+}
 
 // validPerson refuses numbers that no person has, NaN among them.
 func validPerson(age float64, mmse *float64) error {
@@ -55,8 +73,9 @@ func (c *analyzeCmd) Run(ctx context.Context) error {
 	}
 	in := pipeline.Input{
 		Metadata: neuroscreen.Metadata{
-			SubjectID: c.Subject, AgeYears: &c.Age, Sex: neuroscreen.Sex(c.Sex), Modality: neuroscreen.Modality(c.Modality),
+			SubjectID: c.Subject, AgeYears: c.Age, Sex: neuroscreen.Sex(c.Sex), Modality: neuroscreen.Modality(c.Modality),
 			ScanDate: c.ScanDate, Scanner: c.Scanner, FieldStrengthT: c.FieldStrength, ContrastAgent: c.Contrast, MMSE: c.MMSE,
+			TRSeconds: c.TR,
 		},
 		Stage: func(_ context.Context, s neuroscreen.State) error {
 			progress("%s", s)
@@ -74,6 +93,11 @@ func (c *analyzeCmd) Run(ctx context.Context) error {
 	}
 	defer closeFiles()
 
+	if in.Metadata.Modality == neuroscreen.BOLD {
+		if in.Sidecar, err = sidecar(c.Scan); err != nil {
+			return err
+		}
+	}
 	engine, err := pipeline.New(version.String(), nifti.Limits{})
 	if err != nil {
 		return err
@@ -86,8 +110,28 @@ func (c *analyzeCmd) Run(ctx context.Context) error {
 	if err := c.write(out); err != nil {
 		return err
 	}
-	progress("%s; quality: %s; see %s", neuroscreen.Scored, out.Result.QC.Verdict, filepath.Join(c.Out, "report.html"))
+	see := "report.html"
+	if out.ReportHTML == nil {
+		see = "result.json"
+	}
+	progress("%s; quality: %s; see %s", neuroscreen.Scored, out.Result.QC.Verdict, filepath.Join(c.Out, see))
 	return nil
+}
+
+// sidecar reads the JSON file that BIDS puts beside an image; nil without one.
+func sidecar(scan string) (*fmri.Sidecar, error) {
+	name := strings.TrimSuffix(strings.TrimSuffix(scan, ".gz"), filepath.Ext(strings.TrimSuffix(scan, ".gz"))) + ".json"
+	b, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	s, err := fmri.ReadSidecar(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Base(name), err)
+	}
+	return s, nil
 }
 
 // refusal turns a file that is no NIfTI into what the pipeline would say.
@@ -109,6 +153,9 @@ func (c *analyzeCmd) write(out *pipeline.Output) error {
 	for name, b := range map[string][]byte{
 		"result.json": append(doc, '\n'), "segmentation.nii.gz": out.Segmentation, "preview.png": out.Preview, "report.html": out.ReportHTML,
 	} {
+		if b == nil {
+			continue
+		}
 		write := func(w io.Writer) error { _, err := w.Write(b); return err }
 		if err := replaceFile(filepath.Join(c.Out, name), write); err != nil {
 			return err

@@ -29,6 +29,7 @@ import (
 
 	"neuroscreen"
 	"neuroscreen/internal/client"
+	"neuroscreen/internal/fmri/fmritest"
 	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/pgtest"
 )
@@ -232,7 +233,9 @@ func TestUsage(t *testing.T) {
 		{"no age", []string{"analyze", head, "--sex", "F", "--out", "x"}, "--age"},
 		{"no such sex", []string{"analyze", head, "--age", "70", "--sex", "X", "--out", "x"}, "--sex"},
 		{"no such file", []string{"analyze", "nowhere.nii.gz", "--age", "70", "--sex", "F", "--out", "x"}, "nowhere.nii.gz"},
-		{"functional", []string{"analyze", head, "--age", "70", "--sex", "F", "--out", "x", "--modality", "bold"}, "--modality"},
+		{"no sex", []string{"analyze", head, "--age", "70", "--out", "x"}, "--sex"},
+		{"no such modality", []string{"analyze", head, "--age", "70", "--sex", "F", "--out", "x", "--modality", "pet"}, "--modality"},
+		{"a repetition time of a T1", []string{"analyze", head, "--age", "70", "--sex", "F", "--out", "x", "--tr", "2"}, "--tr"},
 		{"no table", []string{"score"}, "--table"},
 	}
 	for _, test := range tests {
@@ -466,5 +469,47 @@ func TestSubmit(t *testing.T) {
 				t.Error("other bytes arrived")
 			}
 		})
+	}
+}
+
+// TestAnalyzeBOLD: a short run gives motion and quality, and its JSON file is
+// heard when nothing else states the repetition time.
+func TestAnalyzeBOLD(t *testing.T) {
+	v := fmritest.Head(t)
+	file := fmritest.Run(t, fmritest.Acquire(v, fmritest.Grid(v, 4)), 24, 2, nil)
+	dir := t.TempDir()
+	path := filepath.Join(dir, "run.nii.gz")
+	if err := os.WriteFile(path, file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(dir, "out")
+	r := run(t, "analyze", path, "--modality", "bold", "--tr", "2.0", "--out", out)
+	if r.code != 0 {
+		t.Fatalf("exit %d: %s%s", r.code, r.stdout, r.stderr)
+	}
+	b, err := os.ReadFile(filepath.Join(out, "result.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var result neuroscreen.Result
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&result); err != nil {
+		t.Fatal(err)
+	}
+	if f := result.FMRI; result.Modality != neuroscreen.BOLD || f == nil || f.Frames != 24 || len(f.Motion.FDMM) != 24 || f.TRFrom != "metadata" {
+		t.Errorf("result %.300s", b)
+	}
+	for name, want := range map[string]bool{"segmentation.nii.gz": true, "preview.png": true, "report.html": false} {
+		if _, err := os.Stat(filepath.Join(out, name)); (err == nil) != want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "run.json"), []byte(`{"RepetitionTime": 1.5}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r = run(t, "analyze", path, "--modality", "bold", "--out", filepath.Join(dir, "two"))
+	if r.code != 3 || !strings.Contains(r.stdout, "tr-ambiguous") {
+		t.Errorf("exit %d, want a refusal for two repetition times: %s", r.code, r.stdout)
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas64"
+	"gonum.org/v1/gonum/mat"
 )
 
 // MinDegreesOfFreedom that must be left after cleaning for anything to be read
@@ -25,7 +26,8 @@ type Design struct {
 
 	total int         // frames of the run
 	basis [][]float64 // orthonormal, over Frames
-	flat  []float64   // the same, row after row
+	flat  []float64   // the same, row after row; or, where it is smaller, a basis of what is left
+	left  bool        // flat is of what is left
 }
 
 // dependent is the share of a column's length below which what earlier columns
@@ -61,8 +63,25 @@ func NewDesign(kept []bool, groups ...Regressors) *Design {
 	for _, b := range d.basis {
 		d.flat = append(d.flat, b...)
 	}
+	if n := len(d.Frames); d.Rank > n/2 && d.Rank < n {
+		d.left, d.flat = true, complement(d.flat, d.Rank, n)
+	}
 	d.DegreesOfFreedom = len(d.Frames) - d.Rank
 	return d
+}
+
+// complement returns an orthonormal basis of all that is orthogonal to rank rows
+// of length n.
+func complement(rows []float64, rank, n int) []float64 {
+	var qr mat.QR
+	qr.Factorize(mat.NewDense(rank, n, rows).T())
+	var q mat.Dense
+	qr.QTo(&q)
+	out := make([]float64, 0, (n-rank)*n)
+	for j := rank; j < n; j++ {
+		out = append(out, mat.Col(nil, j, &q)...)
+	}
+	return out
 }
 
 // extend adds what is new in c to an orthonormal basis, and reports whether
@@ -122,12 +141,15 @@ func (d *Design) Residual(x []float64) []float64 {
 	return out
 }
 
-// block returns the residuals of voxels from..to-1, one after the other.
-func (d *Design) block(s *Series, from, to int) []float64 {
+// block returns the residuals of some voxels, one after the other.
+func (d *Design) block(s *Series, voxels []int) []float64 {
 	frames := len(d.Frames)
-	x := make([]float64, (to-from)*frames)
-	for v := from; v < to; v++ {
-		in, row := s.Voxel(v), x[(v-from)*frames:][:frames]
+	x := make([]float64, len(voxels)*frames)
+	if frames == 0 {
+		return x
+	}
+	for i, v := range voxels {
+		in, row := s.Voxel(v), x[i*frames:][:frames]
 		mean := 0.0
 		for i, t := range d.Frames {
 			row[i] = float64(in[t])
@@ -138,15 +160,29 @@ func (d *Design) block(s *Series, from, to int) []float64 {
 			row[i] -= mean
 		}
 	}
-	if frames == 0 {
+	rank := len(d.flat) / frames
+	X := blas64.General{Rows: len(voxels), Cols: frames, Stride: frames, Data: x}
+	Q := blas64.General{Rows: rank, Cols: frames, Stride: frames, Data: d.flat}
+	c := blas64.General{Rows: len(voxels), Cols: rank, Stride: rank, Data: make([]float64, len(voxels)*rank)}
+	if rank == 0 {
 		return x
 	}
-	X := blas64.General{Rows: to - from, Cols: frames, Stride: frames, Data: x}
-	Q := blas64.General{Rows: d.Rank, Cols: frames, Stride: frames, Data: d.flat}
-	c := blas64.General{Rows: to - from, Cols: d.Rank, Stride: d.Rank, Data: make([]float64, (to-from)*d.Rank)}
 	blas64.Gemm(blas.NoTrans, blas.Trans, 1, X, Q, 0, c)
-	blas64.Gemm(blas.NoTrans, blas.NoTrans, -1, c, Q, 1, X)
+	if d.left {
+		blas64.Gemm(blas.NoTrans, blas.NoTrans, 1, c, Q, 0, X)
+	} else {
+		blas64.Gemm(blas.NoTrans, blas.NoTrans, -1, c, Q, 1, X)
+	}
 	return x
+}
+
+// between returns from, from+1, ... to-1.
+func between(from, to int) []int {
+	out := make([]int, to-from)
+	for i := range out {
+		out[i] = from + i
+	}
+	return out
 }
 
 // Clean replaces the frames of every voxel by what the design leaves of them,
@@ -154,7 +190,7 @@ func (d *Design) block(s *Series, from, to int) []float64 {
 func (d *Design) Clean(s *Series) {
 	n := len(d.Frames)
 	parts(len(s.Voxels), func(_, from, to int) {
-		for i, v := range d.block(s, from, to) {
+		for i, v := range d.block(s, between(from, to)) {
 			s.Data[(from+i/n)*s.Frames+i%n] = float32(v)
 		}
 	})
@@ -197,14 +233,14 @@ const (
 // PassBand of slow fluctuations at rest.
 var PassBand = Band{Low: 0.008, High: 0.1}
 
-// FindNuisance prepares cleaning of aligned frames, tr seconds apart. The series
-// of white matter and CSF may hold no voxels; then there are no components of
-// them.
-func FindNuisance(motion []Motion, q *Quality, white, csf *Series, tr float64, band Band) *Nuisance {
+// FindNuisance prepares cleaning of aligned frames, tr seconds apart. White
+// matter and CSF are masks of the volume; a tissue without voxels gives no
+// components.
+func FindNuisance(s *Series, motion []Motion, q *Quality, white, csf []bool, tr float64, band Band) *Nuisance {
 	frames := len(motion)
 	n := &Nuisance{Kept: Scrub(q.Outlier), Motion: MotionRegressors(motion), HighPass: Cosines(frames, tr, HighPassSeconds),
 		StopBand: StopBand(frames, tr, band), Global: Regressors{q.GlobalSignal}}
-	n.WhiteMatter = Components(white, n.HighPass, n.Kept, ComponentsEach)
-	n.CSF = Components(csf, n.HighPass, n.Kept, ComponentsEach)
+	n.WhiteMatter = Components(s, white, n.HighPass, n.Kept, ComponentsEach)
+	n.CSF = Components(s, csf, n.HighPass, n.Kept, ComponentsEach)
 	return n
 }

@@ -22,7 +22,8 @@ func TestCleaningEqualsNumpy(t *testing.T) {
 	f := load(t).Cleaning
 	motion := motionsOf(f.Parameters)
 	q := &Quality{Outlier: f.Outlier, GlobalSignal: make([]float64, f.Frames)}
-	n := FindNuisance(motion, q, seriesOf(f.Frames, f.Tissue), seriesOf(f.Frames, nil), f.TR, PassBand)
+	tissue := seriesOf(f.Frames, f.Tissue)
+	n := FindNuisance(tissue, motion, q, all(len(tissue.Voxels)), make([]bool, len(tissue.Voxels)), f.TR, PassBand)
 	if !slices.Equal(n.Kept, f.Kept) {
 		t.Errorf("kept %v", n.Kept)
 	}
@@ -113,7 +114,11 @@ func TestCleaningFindsTheSignal(t *testing.T) {
 		}
 	}
 	q := &Quality{Outlier: outlier, GlobalSignal: fluctuation}
-	nuisance := FindNuisance(motion, q, seriesOf(frames, tissue), seriesOf(frames, csf), tr, PassBand)
+	white, fluid := make([]bool, 80), make([]bool, 80)
+	for v := range 40 {
+		white[v], fluid[40+v] = true, true
+	}
+	nuisance := FindNuisance(seriesOf(frames, append(tissue, csf...)), motion, q, white, fluid, tr, PassBand)
 	d := nuisance.Design(true, false)
 	if d.DegreesOfFreedom < MinDegreesOfFreedom {
 		t.Fatalf("%d degrees of freedom", d.DegreesOfFreedom)

@@ -2,7 +2,10 @@ package fmri
 
 import (
 	"math"
+	"slices"
 
+	"gonum.org/v1/gonum/blas"
+	"gonum.org/v1/gonum/blas/blas64"
 	"gonum.org/v1/gonum/mat"
 )
 
@@ -89,40 +92,45 @@ func Scrub(outlier []bool) []bool {
 const minStretch = 5
 
 // Components returns the first n principal components over time of the voxels
-// of a tissue that shows no activity, on the kept frames and 0 elsewhere
+// of a tissue without activity (a mask of the volume), on the kept frames and 0 elsewhere
 // (aCompCor, Behzadi 2007, doi:10.1016/j.neuroimage.2007.04.042). Series are
 // high-passed by the regressors given and scaled to the same variance first,
 // as fMRIPrep does. There are fewer where the tissue has fewer voxels.
-func Components(s *Series, highPass Regressors, kept []bool, n int) Regressors {
+func Components(s *Series, tissue []bool, highPass Regressors, kept []bool, n int) Regressors {
 	d := NewDesign(kept, highPass)
 	frames := len(d.Frames)
-	var rows []float64
-	voxels := 0
-	x := make([]float64, s.Frames)
-	for v := range s.Voxels {
-		for t, y := range s.Voxel(v) {
-			x[t] = float64(y)
-		}
-		clean := d.Residual(x)
-		ss := 0.0
-		for _, y := range clean {
-			ss += y * y
-		}
-		if sd := math.Sqrt(ss / float64(frames)); sd > 1e-9 {
-			for i := range clean {
-				clean[i] /= sd
-			}
-			rows = append(rows, clean...)
-			voxels++
+	var of []int
+	for v, at := range s.Voxels {
+		if tissue[at] {
+			of = append(of, v)
 		}
 	}
-	if n = min(n, voxels, d.DegreesOfFreedom); n <= 0 {
+	if frames == 0 {
 		return nil
 	}
-	m := mat.NewDense(voxels, frames, rows)
-	var gram mat.SymDense
-	gram.SymOuterK(1, m.T())
-	leading := leadingVectors(&gram, n)
+	gram := blas64.General{Rows: frames, Cols: frames, Stride: frames, Data: make([]float64, frames*frames)}
+	varying := 0
+	for part := range slices.Chunk(of, grain) {
+		x := d.block(s, part)
+		for row := range slices.Chunk(x, frames) {
+			ss := dot(row, row)
+			if ss <= 1e-18*float64(frames) {
+				clear(row)
+				continue
+			}
+			varying++
+			f := math.Sqrt(float64(frames) / ss)
+			for i := range row {
+				row[i] *= f
+			}
+		}
+		X := blas64.General{Rows: len(part), Cols: frames, Stride: frames, Data: x}
+		blas64.Gemm(blas.Trans, blas.NoTrans, 1, X, X, 1, gram)
+	}
+	if n = min(n, varying, d.DegreesOfFreedom); n <= 0 {
+		return nil
+	}
+	leading := leadingVectors(mat.NewSymDense(frames, gram.Data), n)
 	out := make(Regressors, n)
 	for k := range out {
 		out[k] = make([]float64, s.Frames)

@@ -15,7 +15,8 @@ func Amplitudes(s *Series, band, full *Design) (alff, falff []float32) {
 	alff, falff = make([]float32, len(s.Voxels)), make([]float32, len(s.Voxels))
 	n := len(full.Frames)
 	parts(len(s.Voxels), func(_, from, to int) {
-		slow, all := band.block(s, from, to), full.block(s, from, to)
+		of := between(from, to)
+		slow, all := band.block(s, of), full.block(s, of)
 		for v := from; v < to; v++ {
 			a, f := sd(slow[(v-from)*n:][:n]), sd(all[(v-from)*n:][:n])
 			level := 0.0
@@ -45,7 +46,7 @@ const minNeighbours = 14
 // Kendall's W of its frames and those of the up to 26 voxels around it,
 // W = 12 S / (K² (n³-n)), S the sum of squares of the rank sums about their mean
 // (Zang 2004, doi:10.1016/j.neuroimage.2003.12.030). Ties get their mean rank.
-// It is 0 where fewer than 14 of the 27 are in the series.
+// It is 0 where fewer than 14 of the 27 are in the series. The series is overwritten with its ranks.
 func ReHo(s *Series, shape [3]int) []float32 {
 	n := s.Frames
 	out := make([]float32, len(s.Voxels))
@@ -56,15 +57,15 @@ func ReHo(s *Series, shape [3]int) []float32 {
 	for v, p := range s.Voxels {
 		at[p] = int32(v + 1)
 	}
-	ranks := make([]uint16, len(s.Data)) // twice the rank, so that ties' halves fit
 	parts(len(s.Voxels), func(_, from, to int) {
-		order := make([]int, n)
+		order, x := make([]int, n), make([]float32, n)
 		for v := from; v < to; v++ {
-			rank(ranks[v*n:][:n], s.Voxel(v), order)
+			copy(x, s.Voxel(v))
+			rank(s.Voxel(v), x, order)
 		}
 	})
 	parts(len(s.Voxels), func(_, from, to int) {
-		sum := make([]uint32, n)
+		sum := make([]float32, n)
 		for v := from; v < to; v++ {
 			clear(sum)
 			p := int(s.Voxels[v])
@@ -78,8 +79,8 @@ func ReHo(s *Series, shape [3]int) []float32 {
 							continue
 						}
 						neighbours++
-						for t, r := range ranks[o*n:][:n] {
-							sum[t] += uint32(r)
+						for t, r := range s.Voxel(o) {
+							sum[t] += r
 						}
 					}
 				}
@@ -88,10 +89,10 @@ func ReHo(s *Series, shape [3]int) []float32 {
 				continue
 			}
 			K, N := float64(neighbours), float64(n)
-			middle := K * (N + 1) // twice the mean rank sum
+			middle := K * (N + 1) / 2
 			S := 0.0
 			for _, r := range sum {
-				S += (float64(r) - middle) * (float64(r) - middle) / 4
+				S += (float64(r) - middle) * (float64(r) - middle)
 			}
 			out[v] = float32(12 * S / (K * K * (N*N*N - N)))
 		}
@@ -99,8 +100,8 @@ func ReHo(s *Series, shape [3]int) []float32 {
 	return out
 }
 
-// rank writes twice the rank of each value, from 2 on; order is scratch.
-func rank(dst []uint16, x []float32, order []int) {
+// rank writes the rank of each value, from 1 on; order is scratch.
+func rank(dst, x []float32, order []int) {
 	for i := range order {
 		order[i] = i
 	}
@@ -119,7 +120,7 @@ func rank(dst []uint16, x []float32, order []int) {
 			j++
 		}
 		for _, o := range order[i:j] {
-			dst[o] = uint16(i + 1 + j) // the mean of ranks i+1..j, twice
+			dst[o] = float32(i+1+j) / 2 // the mean of ranks i+1 to j
 		}
 		i = j
 	}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"neuroscreen/internal/fmri/fmritest"
 	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/testdata"
 	"neuroscreen/internal/volume"
@@ -17,22 +18,11 @@ import (
 // head is one of the project's synthetic heads at 1 mm, and the grid of an
 // oblique BOLD acquisition in it.
 func head(t testing.TB) (*volume.Volume, volume.Grid) {
-	t.Helper()
-	f, err := os.Open("../../testdata/heads/healthy_45M.nii.gz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	img, err := nifti.Decode(f, nifti.Limits{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	v := &volume.Volume{Grid: volume.Grid{Shape: img.Shape3(), Affine: volume.Affine(img.Affine)}, Data: img.Data}
+	v := fmritest.Head(t)
 	g := volume.Grid{Shape: [3]int{64, 64, 36}, Affine: volume.Scaling([3]float64{-3.3, 3.3, 3.6})}
-	c := v.Centre()
 	tilt := Motion{Rad: [3]float64{0.2, 0.05, -0.05}}.Affine([3]float64{})
 	g.Affine = tilt.Mul(g.Affine)
-	o := g.Centre()
+	c, o := v.Centre(), g.Centre()
 	for a := range 3 {
 		g.Affine[a][3] += c[a] - o[a]
 	}

@@ -17,9 +17,9 @@ import (
 
 // Stable codes about the length of a run.
 const (
-	NotARun  = "not-4d"    // refuses: one volume, or too few
-	TooShort = "too-short" // network measures are withheld from comparison
-	Dummies  = "dummy-scans"
+	TooFewVolumes = "too-few-volumes" // refuses
+	TooShort      = "too-short"       // network measures are withheld from comparison
+	Dummies       = "dummy-scans"
 )
 
 const (
@@ -45,11 +45,11 @@ type Run struct {
 // Read spools a run, volume by volume, to an unlinked temporary file of four
 // bytes a voxel and finds its dummy scans.
 //
-// Errors: CodeUnprocessable NotARun; *nifti.Error; ctx's; the disk's.
+// Errors: CodeUnprocessable TooFewVolumes; *nifti.Error; ctx's; the disk's.
 func Read(ctx context.Context, rd *nifti.Reader, tr TR) (_ *Run, err error) {
 	h := rd.Header()
 	if n := h.Volumes(); n < MinFrames {
-		return nil, neuroscreen.Errorf(neuroscreen.CodeUnprocessable, NotARun,
+		return nil, neuroscreen.Errorf(neuroscreen.CodeUnprocessable, TooFewVolumes,
 			"the image's shape is %v: %d volumes; a run over time of at least %d is needed", h.Shape, n, MinFrames)
 	}
 	f, err := os.CreateTemp("", "neuroscreen-run-*")
@@ -95,7 +95,7 @@ func Read(ctx context.Context, rd *nifti.Reader, tr TR) (_ *Run, err error) {
 	r.Dummies = DummyScans(r.Means)
 	r.Frames = len(r.Means) - r.Dummies
 	if r.Frames < MinFrames {
-		return nil, neuroscreen.Errorf(neuroscreen.CodeUnprocessable, NotARun,
+		return nil, neuroscreen.Errorf(neuroscreen.CodeUnprocessable, TooFewVolumes,
 			"%d of %d volumes are left without the dummy scans; at least %d are needed", r.Frames, len(r.Means), MinFrames)
 	}
 	return r, nil

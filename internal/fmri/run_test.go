@@ -92,7 +92,7 @@ func TestRead(t *testing.T) {
 	})
 	t.Run("one volume is no run", func(t *testing.T) {
 		_, err := Read(context.Background(), reader(t, shape[:], volume.Identity, 0, noise(n, 100, 1, 1)), TR{Seconds: 2})
-		wantRefusal(t, err, NotARun, "")
+		wantRefusal(t, err, TooFewVolumes, "")
 	})
 	t.Run("a file cut short is the file's fault", func(t *testing.T) {
 		var b bytes.Buffer

@@ -172,15 +172,3 @@ func spline(c []float32, n [3]int, p [3]float64) (float32, bool) {
 	}
 	return sum, true
 }
-
-// Among returns the voxels of s for which mask holds, copied.
-func (s *Series) Among(mask []bool) *Series {
-	out := &Series{Frames: s.Frames}
-	for n, at := range s.Voxels {
-		if mask[at] {
-			out.Voxels = append(out.Voxels, at)
-			out.Data = append(out.Data, s.Voxel(n)...)
-		}
-	}
-	return out
-}

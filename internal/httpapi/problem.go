@@ -124,7 +124,7 @@ var problemDocs = map[string]problemDoc{
 	nifti.TypeTooLarge:            {"The image is too large", "The image's dimensions, or its size after decompression, are over the limit."},
 
 	// What refuses a scan; the reasons beside it give the values found and the limits.
-	"unsupported-modality":     {"Modality not analysed", "Only T1-weighted scans (T1w) are analysed."},
+	"unsupported-modality":     {"Modality not analysed", "Volumes are measured on T1-weighted scans (T1w), motion and networks on functional runs (bold)."},
 	"under-18":                 {"Under 18 years", "Reference values and models hold adults of 18 years and over only."},
 	"contrast-agent":           {"Contrast agent", "A contrast agent changes the grey values that volumes rest on. Send the series from before the injection."},
 	"not-3d":                   {"Not one three-dimensional volume", "Of a series over time or of several echoes, send the one anatomical volume."},
@@ -140,6 +140,11 @@ var problemDocs = map[string]problemDoc{
 	"not-t1":                   {"Not T1-weighted", "White matter, grey matter and CSF do not have the order or contrast of a T1-weighted scan. Send the T1-weighted scan."},
 	"not-a-brain":              {"No brain was found", "Nothing in the image can be measured as an adult brain. Send a T1-weighted scan of a whole adult head."},
 	"implausible-segmentation": {"The labels cannot be right", "Volumes or places of structures came out as no brain has them. Look at the image for artefacts, surgery or a large lesion."},
+	"not-4d":                   {"Not a run over time", "A functional run holds three-dimensional volumes over time. Send the whole series as one file."},
+	"too-few-volumes":          {"Too few volumes", "A functional run of fewer than 20 volumes says nothing."},
+	"tr-ambiguous":             {"The repetition time is not known", "The file states none, or two. Send tr_s with the scan: the seconds from one volume to the next."},
+	"tr-invalid":               {"Not a repetition time", "tr_s is in seconds, 0.1 to 30."},
+	"not-aligned":              {"The head cannot be followed", "The volumes show too little of a head, or it left the field of view."},
 	"refused":                  {"The scan cannot be analysed", "The analysis gave no closer reason."},
 
 	// What asks a reader to look twice, or, when it is grave, withholds the scores.
@@ -154,6 +159,15 @@ var problemDocs = map[string]problemDoc{
 	"coarse-voxels":     {"Coarse voxels", "Small structures are measured less exactly."},
 	"unsure-labels":     {"Unsure labels", "The network is not sure of its labels."},
 	"unstable-labels":   {"Unstable labels", "The labels of the head and of its mirror image disagree."},
+
+	// What goes with a functional run.
+	"tr-disagrees":           {"Two repetition times", "The file says something else than the metadata, which were followed."},
+	"dummy-scans":            {"Dummy scans", "The first volumes were taken before the magnetisation was steady and are left out."},
+	"too-short":              {"A short run", "Under four minutes networks are mostly noise; they are given, but must not be compared."},
+	"head-motion":            {"Head motion", "The head moved more from frame to frame than cleaning makes good."},
+	"low-tsnr":               {"Little signal", "The signal is small beside its noise over time."},
+	"few-degrees-of-freedom": {"Too little is left", "Cleaning takes out nearly all that varies, so that nothing is read from the signal. A longer run leaves more."},
+	"no-structures":          {"Too few structures", "Too few structures lie in the run's volumes for a network."},
 
 	// What limits the comparison with healthy people.
 	"age-outside-norm":          {"No norm for this age", "The norm covers 18 to 100 years; volumes are given without z."},

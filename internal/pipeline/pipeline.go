@@ -13,6 +13,7 @@ import (
 
 	"neuroscreen"
 	"neuroscreen/internal/anatomy"
+	"neuroscreen/internal/fmri"
 	"neuroscreen/internal/model"
 	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/norm"
@@ -51,9 +52,10 @@ type Input struct {
 	Settings Settings
 	// SettingsVersion is that of the site's stored settings, 0 for none.
 	SettingsVersion int
-	SHA256          string    // of the received bytes, hex
-	Image           io.Reader // NIfTI or ANALYZE, or the .img of a pair
-	Header          io.Reader // the .hdr of a pair, else nil
+	SHA256          string        // of the received bytes, hex
+	Image           io.Reader     // NIfTI or ANALYZE, or the .img of a pair
+	Header          io.Reader     // the .hdr of a pair, else nil
+	Sidecar         *fmri.Sidecar // of a BOLD run, what a JSON file beside it says; else nil
 	// Stage, if set, is told when the scan is Checked, Segmented and Measured;
 	// its error ends the analysis.
 	Stage func(context.Context, neuroscreen.State) error
@@ -101,7 +103,7 @@ type Output struct {
 	Segmentation []byte         // NIfTI-1 .nii.gz of FreeSurfer labels on the input's grid
 	Preview      []byte         // PNG
 	Reading      report.Reading
-	ReportHTML   []byte
+	ReportHTML   []byte // of a T1-weighted scan
 }
 
 // Analyze takes a scan from its bytes to its result.
@@ -118,6 +120,9 @@ func (e *Engine) Analyze(ctx context.Context, in Input) (*Output, error) {
 		return in.Stage(ctx, s)
 	}
 
+	if in.Metadata.Modality == neuroscreen.BOLD {
+		return e.analyzeRun(ctx, in, reached, &clock)
+	}
 	img, err := e.read(in)
 	if err != nil {
 		return nil, err
@@ -200,15 +205,9 @@ func (e *Engine) Analyze(ctx context.Context, in Input) (*Output, error) {
 
 // read decodes the image once its header has passed.
 func (e *Engine) read(in Input) (*nifti.Image, error) {
-	var rd *nifti.Reader
-	var err error
-	if in.Header != nil {
-		rd, err = nifti.NewPairReader(in.Header, in.Image, e.limits)
-	} else {
-		rd, err = nifti.NewReader(in.Image, e.limits)
-	}
+	rd, err := e.open(in)
 	if err != nil {
-		return nil, unreadable(err)
+		return nil, err
 	}
 	defer rd.Close()
 	if err := qc.CheckHeader(rd.Header(), in.Metadata); err != nil {
@@ -219,6 +218,19 @@ func (e *Engine) read(in Input) (*nifti.Image, error) {
 		return nil, unreadable(err)
 	}
 	return img, nil
+}
+
+// open reads the header.
+func (e *Engine) open(in Input) (rd *nifti.Reader, err error) {
+	if in.Header != nil {
+		rd, err = nifti.NewPairReader(in.Header, in.Image, e.limits)
+	} else {
+		rd, err = nifti.NewReader(in.Image, e.limits)
+	}
+	if err != nil {
+		return nil, unreadable(err)
+	}
+	return rd, nil
 }
 
 // unreadable turns a fault of the file into a refusal; a fault of the disk or

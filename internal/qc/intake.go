@@ -16,6 +16,7 @@ const (
 	Under18                 = "under-18"
 	ContrastAgent           = "contrast-agent"
 	Not3D                   = "not-3d"
+	Not4D                   = "not-4d"
 	UnusableAffine          = "unusable-affine"
 	OrientationUnknown      = "orientation-unknown"
 	ThickSlices             = "thick-slices"
@@ -69,8 +70,13 @@ func CheckHeader(h *nifti.Header, meta neuroscreen.Metadata) error {
 func checkMetadata(m neuroscreen.Metadata) (rs []neuroscreen.Reason) {
 	if m.Modality != neuroscreen.T1w {
 		rs = append(rs, neuroscreen.Reason{Code: UnsupportedModality, Text: fmt.Sprintf(
-			"The modality is %q; only T1w is analysed. Send the T1-weighted scan.", m.Modality)})
+			"The modality is %q; volumes are measured on T1w only. Send the T1-weighted scan.", m.Modality)})
 	}
+	return append(rs, checkPerson(m)...)
+}
+
+// checkPerson looks at what metadata say of the person.
+func checkPerson(m neuroscreen.Metadata) (rs []neuroscreen.Reason) {
 	if m.AgeYears != nil && !(*m.AgeYears >= minAgeYears) { // NaN too
 		rs = append(rs, reason(Under18, fmt.Sprintf(
 			"The age is %.4g years; reference values and models hold adults of %d and over only.", *m.AgeYears, minAgeYears),
@@ -94,6 +100,13 @@ func checkGeometry(h *nifti.Header) (rs []neuroscreen.Reason) {
 		return []neuroscreen.Reason{reason(TooManyVoxels, fmt.Sprintf(
 			"The image has %.0f million voxels; the limit is %.0f million. Send it resampled to about 1 mm.", n/1e6, maxVoxels/1e6), n, maxVoxels)}
 	}
+	return checkGrid(h, maxVoxelMM, minExtentMM)
+}
+
+// checkGrid refuses a grid without a usable place in the head, with voxels
+// longer than maxMM, or too small or too large for an adult's.
+func checkGrid(h *nifti.Header, maxMM float64, minExtent [3]float64) (rs []neuroscreen.Reason) {
+	shape := h.Shape3()
 	affine := volume.Affine(h.Affine)
 	if err := affine.Check(); err != nil {
 		msg := err.Error()
@@ -119,10 +132,14 @@ func checkGeometry(h *nifti.Header) (rs []neuroscreen.Reason) {
 		rs = append(rs, neuroscreen.Reason{Code: OrientationUnknown, Text: "The header's sform and qform are mirror images of each other, " +
 			"so left and right cannot be told apart. Convert the original DICOM series to NIfTI again."})
 	}
-	if thickest := max(mm[0], mm[1], mm[2]); thickest > maxVoxelMM*1.01 { // headers round
+	if thickest := max(mm[0], mm[1], mm[2]); thickest > maxMM*1.01 { // headers round
+		advice := "Send a 3-D acquisition with voxels of about 1 mm."
+		if maxMM > maxVoxelMM {
+			advice = "Send a run with smaller voxels."
+		}
 		rs = append(rs, reason(ThickSlices, fmt.Sprintf(
-			"Voxels measure %.3g x %.3g x %.3g mm; the limit is %.3g mm in every direction. Send a 3-D acquisition with voxels of about 1 mm.",
-			mm[0], mm[1], mm[2], maxVoxelMM), thickest, maxVoxelMM))
+			"Voxels measure %.3g x %.3g x %.3g mm; the limit is %.3g mm in every direction. %s",
+			mm[0], mm[1], mm[2], maxMM, advice), thickest, maxMM))
 	}
 	re := affine.ToRAS()
 	for axis, way := range [3]string{"from left to right", "from back to front", "from bottom to top"} {
@@ -132,10 +149,10 @@ func checkGeometry(h *nifti.Header) (rs []neuroscreen.Reason) {
 			rs = append(rs, reason(ImplausibleGeometry, fmt.Sprintf(
 				"The image spans %.4g mm %s, over the limit of %d mm: this is no head scan, or its header's unit is wrong. Send the head alone, and check the header's voxel size.",
 				extent, way, maxExtentMM), extent, maxExtentMM))
-		case extent < minExtentMM[axis]:
+		case extent < minExtent[axis]:
 			rs = append(rs, reason(FieldOfViewCut, fmt.Sprintf(
 				"The image spans %.3g mm %s; a whole adult brain needs %.3g mm. Send the whole head, and check the header's voxel size.",
-				extent, way, minExtentMM[axis]), extent, minExtentMM[axis]))
+				extent, way, minExtent[axis]), extent, minExtent[axis]))
 		}
 	}
 	return rs

@@ -23,6 +23,8 @@ import (
 	"neuroscreen/internal/client"
 	"neuroscreen/internal/config"
 	"neuroscreen/internal/deid"
+	"neuroscreen/internal/fmri"
+	"neuroscreen/internal/fmri/fmritest"
 	"neuroscreen/internal/jobs"
 	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/pgtest"
@@ -521,5 +523,44 @@ func TestSettingsReachTheAnalysis(t *testing.T) {
 	}
 	if !bytes.Equal(before, result(1)) {
 		t.Error("the stored result changed")
+	}
+}
+
+// TestPostedRunIsMeasured posts a BOLD run to the real analysis.
+func TestPostedRunIsMeasured(t *testing.T) {
+	cfg := settings(t)
+	cfg.MaxUpload, cfg.MaxImage = 64<<20, 256<<20
+	r := start(t, cfg, nil)
+	c := api(t, r, cfg.Data)
+	v := fmritest.Head(t)
+	file := fmritest.Run(t, fmritest.Acquire(v, fmritest.Grid(v, 4)), 24, 2, nil)
+	age, tr := 45.0, 2.0
+	post := func(subject string, tr *float64, file []byte) client.Scan {
+		t.Helper()
+		scan, _, err := c.Submit(t.Context(), client.Upload{Scan: bytes.NewReader(file), Name: "run.nii.gz",
+			Metadata: neuroscreen.Metadata{SubjectID: subject, AgeYears: &age, Sex: "M", Modality: neuroscreen.BOLD, TRSeconds: tr}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if scan, err = c.Wait(t.Context(), scan.ID, nil); err != nil {
+			t.Fatal(err)
+		}
+		return scan
+	}
+	scan := post("S-1", &tr, file)
+	if scan.State != neuroscreen.Scored {
+		t.Fatalf("%s for %v", scan.State, scan.Reasons)
+	}
+	res, err := c.GetResultWithResponse(t.Context(), scan.ID, nil)
+	if err != nil || res.JSON200 == nil {
+		t.Fatalf("result: %v %s", err, res.Body)
+	}
+	if f := res.JSON200.FMRI; f == nil || f.Frames != 24 || f.TRFrom != "metadata" || len(f.Motion.FDMM) != 24 || len(f.Structures) < 20 {
+		t.Errorf("result %.400s", res.Body)
+	}
+	// Without a repetition time in header or metadata the run is refused.
+	scan = post("S-2", nil, fmritest.Run(t, fmritest.Acquire(v, fmritest.Grid(v, 6)), 20, 0, nil))
+	if scan.State != neuroscreen.Refused || len(scan.Reasons) == 0 || scan.Reasons[0].Code != fmri.TRAmbiguous {
+		t.Errorf("%s for %v", scan.State, scan.Reasons)
 	}
 }

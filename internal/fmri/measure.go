@@ -1,0 +1,198 @@
+package fmri
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"neuroscreen"
+	"neuroscreen/internal/anatomy"
+	"neuroscreen/internal/volume"
+)
+
+// Limits of a run's quality (reviewed by Parkes 2018,
+// doi:10.1016/j.neuroimage.2017.12.073, for motion).
+const (
+	ReviewMeanFD = 0.25 // mm
+	MostMeanFD   = 0.5  // mm: beyond, measures are not compared
+	ReviewTSNR   = 30   // median; 50 to 100 are usual at 3 T in voxels of 3 mm
+)
+
+// Stable codes of a run's quality.
+const (
+	HeadMotion = "head-motion"
+	LowTSNR    = "low-tsnr"
+	NoNodes    = "no-structures"
+)
+
+// brainShare of the brain's median signal that a voxel needs: below, the field
+// of the sinuses has put it out.
+const brainShare = 0.15
+
+// Measure reads everything from an aligned run whose mean image was labelled
+// with FreeSurfer values on the run's own grid. The reasons ask for a review.
+//
+// Errors: ctx's; the spool's.
+func Measure(ctx context.Context, r *Run, al *Alignment, mean *volume.Volume, labels *volume.Labels) (*neuroscreen.FMRI, []neuroscreen.Reason, error) {
+	s, err := r.Series(ctx, al, brainMask(mean, labels))
+	if err != nil {
+		return nil, nil, err
+	}
+	reasons := r.Notes()
+	out := &neuroscreen.FMRI{
+		Evidence: neuroscreen.Experimental, TRSeconds: r.TR.Seconds, TRFrom: r.TR.From, DummyScans: r.Dummies, Frames: r.Frames,
+		Seconds: r.Seconds(), BrainVoxels: len(s.Voxels), BrainML: float64(len(s.Voxels)) * r.VoxelMM3() / 1000,
+		Withheld: []string{}, NotComparable: []string{}, Connectomes: []neuroscreen.FMRIConnectome{},
+	}
+	if len(s.Voxels) == 0 {
+		return nil, nil, neuroscreen.Errorf(neuroscreen.CodeUnprocessable, NotAligned,
+			"no voxel of the brain stays in the field of view throughout; the head moved too far")
+	}
+	q := Assess(s, al.Motion, r.TR.Seconds)
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	out.Motion, out.Quality = motionOut(al, q), qualityOut(q)
+	review := func(code, text string, value, limit float64) {
+		reasons = append(reasons, neuroscreen.Reason{Code: code, Text: fmt.Sprintf(text, value, limit), Value: &value, Limit: &limit})
+	}
+	if fd := q.MeanFD(); fd > ReviewMeanFD {
+		review(HeadMotion, "The head moved by %.2f mm from frame to frame on average (limit %.2f mm).", fd, ReviewMeanFD)
+		if fd > MostMeanFD {
+			out.NotComparable = append(out.NotComparable, HeadMotion)
+		}
+	}
+	if q.MedianTSNR < ReviewTSNR {
+		review(LowTSNR, "The signal is %.0f times its noise over time at the median (limit %.0f).", q.MedianTSNR, ReviewTSNR)
+	}
+	if r.Seconds() < MinSeconds {
+		out.NotComparable = append(out.NotComparable, TooShort)
+	}
+
+	white, whiteEroded := Tissue(labels, WhiteMatterLabels)
+	csf, csfEroded := Tissue(labels, VentricleLabels)
+	n := FindNuisance(s, al.Motion, q, white, csf, r.TR.Seconds, PassBand)
+	band := n.Design(true, false)
+	out.Clean = neuroscreen.FMRIClean{
+		KeptFrames: len(band.Frames), LowHz: PassBand.Low, HighHz: PassBand.High, HighPassSeconds: HighPassSeconds, Motion: len(n.Motion),
+		WhiteMatter: len(n.WhiteMatter), CSF: len(n.CSF), NotEroded: !whiteEroded || !csfEroded, Rank: band.Rank, DegreesOfFreedom: band.DegreesOfFreedom,
+	}
+	nodes := Nodes(s, labels.Data)
+	of := voxelsOf(s, labels)
+	for _, node := range nodes {
+		out.Structures = append(out.Structures, neuroscreen.FMRIStructure{
+			Structure: node.Name, Label: node.Label, Voxels: node.Voxels, TSNR: meanOf(q.TSNR, of[node.Class])})
+	}
+	if band.DegreesOfFreedom < MinDegreesOfFreedom {
+		review(FewDegreesOfFreedom, "Cleaning leaves %.0f degrees of freedom (limit %.0f): nothing is read from the signal. A longer run leaves more.",
+			float64(band.DegreesOfFreedom), MinDegreesOfFreedom)
+		out.Withheld = append(out.Withheld, FewDegreesOfFreedom)
+		return out, reasons, nil
+	}
+	if len(nodes) < 3 {
+		review(NoNodes, "Only %.0f structures have voxels enough (limit %.0f).", float64(len(nodes)), 3)
+		out.Withheld = append(out.Withheld, NoNodes)
+		return out, reasons, nil
+	}
+	for _, global := range []bool{false, true} {
+		out.Connectomes = append(out.Connectomes, connectomeOut(nodes, n.Design(true, global), global)...)
+	}
+	alff, falff := Amplitudes(s, band, n.Design(false, false))
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	band.Clean(s)
+	reho := ReHo(s, r.Shape)
+	for i, node := range nodes {
+		a, f, w := meanOf(alff, of[node.Class]), meanOf(falff, of[node.Class]), meanOf(reho, of[node.Class])
+		out.Structures[i].ALFF, out.Structures[i].FALFF, out.Structures[i].ReHo = &a, &f, &w
+	}
+	return out, reasons, ctx.Err()
+}
+
+// brainMask is true in the labelled brain, less CSF outside of it and voxels
+// without signal.
+func brainMask(mean *volume.Volume, labels *volume.Labels) []bool {
+	csf := uint8(anatomy.Structures[anatomy.CSF].Label)
+	var inside []float32
+	for at, l := range labels.Data {
+		if l != 0 && l != csf {
+			inside = append(inside, mean.Data[at])
+		}
+	}
+	least := brainShare * volume.Percentiles(inside, 50)[0]
+	mask := make([]bool, len(labels.Data))
+	for at, l := range labels.Data {
+		mask[at] = l != 0 && l != csf && mean.Data[at] > least
+	}
+	return mask
+}
+
+// voxelsOf returns which voxels of a series belong to each structure.
+func voxelsOf(s *Series, labels *volume.Labels) (of [anatomy.NumClasses][]int) {
+	for n, at := range s.Voxels {
+		if a, ok := anatomy.ByLabel(int(labels.Data[at])); ok {
+			of[a.Class] = append(of[a.Class], n)
+		}
+	}
+	return of
+}
+
+// meanOf leaves out voxels without a value; 0 for none.
+func meanOf(x []float32, at []int) float64 {
+	sum, n := 0.0, 0
+	for _, i := range at {
+		if x[i] != 0 {
+			sum += float64(x[i])
+			n++
+		}
+	}
+	return sum / float64(max(n, 1))
+}
+
+func motionOut(al *Alignment, q *Quality) neuroscreen.FMRIMotion {
+	m := neuroscreen.FMRIMotion{ReferenceFrame: al.Reference, CentreMM: al.Centre, FDMM: q.FD, MeanFDMM: q.MeanFD(), MaxFDMM: slices.Max(q.FD)}
+	for _, f := range al.Motion {
+		m.Parameters = append(m.Parameters, f.Parameters())
+	}
+	return m
+}
+
+func qualityOut(q *Quality) neuroscreen.FMRIQuality {
+	out := neuroscreen.FMRIQuality{DVARS: q.DVARS, StdDVARS: q.StdDVARS, GlobalSignal: q.GlobalSignal, OutlierShare: q.OutlierShare,
+		OutlierFrames: []int{}, SpikeFrames: q.Spikes, MedianTSNR: q.MedianTSNR, DriftPercentPerMinute: q.DriftPercentPerMinute}
+	for t, o := range q.Outlier {
+		if o {
+			out.OutlierFrames = append(out.OutlierFrames, t)
+		}
+	}
+	return out
+}
+
+// connectomeOut is empty where the design leaves too little.
+func connectomeOut(nodes []Node, d *Design, global bool) []neuroscreen.FMRIConnectome {
+	c := Connect(nodes, d)
+	if c == nil {
+		return nil
+	}
+	out := neuroscreen.FMRIConnectome{GlobalSignalRemoved: global, DegreesOfFreedom: d.DegreesOfFreedom, FisherZ: c.Z,
+		StandardError: c.StandardError, SplitHalf: c.SplitHalf, Reliability: c.Reliability}
+	var grey []int
+	for i, n := range nodes {
+		out.Nodes = append(out.Nodes, n.Name)
+		if n.Grey() {
+			grey = append(grey, i)
+			out.Graph.Nodes = append(out.Graph.Nodes, n.Name)
+		}
+	}
+	r := make([][]float64, len(grey))
+	for i, a := range grey {
+		for _, b := range grey {
+			r[i] = append(r[i], c.R[a][b])
+		}
+	}
+	g := NewGraph(r, GraphDensity)
+	out.Graph.Density, out.Graph.Degree, out.Graph.Strength, out.Graph.Clustering = g.Density, g.Degree, g.Strength, g.Clustering
+	out.Graph.PathLength, out.Graph.Connected, out.Graph.Modularity, out.Graph.Module = g.PathLength, g.Connected, g.Modularity, g.Module
+	return []neuroscreen.FMRIConnectome{out}
+}

@@ -1,0 +1,213 @@
+package pipeline
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"neuroscreen"
+	"neuroscreen/internal/fmri"
+	"neuroscreen/internal/fmri/fmritest"
+	"neuroscreen/internal/nifti"
+	"neuroscreen/internal/qc"
+	"neuroscreen/internal/testdata"
+	"neuroscreen/internal/volume"
+)
+
+func boldInput(file []byte, tr float64) Input {
+	in := Input{ScanID: "scan", SHA256: strings.Repeat("0", 64), Image: bytes.NewReader(file),
+		Metadata: neuroscreen.Metadata{SubjectID: "subject", Sex: neuroscreen.Female, Modality: neuroscreen.BOLD}}
+	if tr > 0 {
+		in.Metadata.TRSeconds = &tr
+	}
+	return in
+}
+
+// TestAnalyzeRun gives each structure of a head and its mirror image a slow
+// fluctuation of their own: the connectome must hold it.
+func TestAnalyzeRun(t *testing.T) {
+	const frames, tr = 200, 2.0
+	e := engine(t)
+	head := fmritest.Head(t)
+	still := fmritest.Acquire(head, fmritest.Grid(head, 4))
+	seg, err := e.network.Segment(context.Background(), still)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Thalami 9, putamina 14, cortices 23 cycles in the run; all in the band.
+	cycles := map[uint8]float64{10: 9, 49: 9, 12: 14, 51: 14, 3: 23, 42: 23}
+	rng := rand.New(rand.NewPCG(1, 2))
+	file := fmritest.Run(t, still, frames, tr, func(n int, v []float32) {
+		// A head that held quite still would take its motion from its signal.
+		var m fmri.Motion
+		for a := range 3 {
+			m.MM[a], m.Rad[a] = 0.1*rng.Float64()-0.05, (0.1*rng.Float64()-0.05)*math.Pi/180
+		}
+		moved := volume.Grid{Shape: still.Shape, Affine: m.Affine(still.Centre()).Inverse().Mul(still.Affine)}
+		volume.ResampleInto(v, moved, still.Data, still.Grid, volume.Options{})
+		for at, l := range seg.Labels.Data {
+			if c, ok := cycles[l]; ok {
+				v[at] *= 1 + 0.01*float32(math.Sin(2*math.Pi*c*float64(n)/frames))
+			}
+		}
+		if n < 2 { // not yet steady
+			for at := range v {
+				v[at] *= 1.2
+			}
+		}
+	})
+	var stages []neuroscreen.State
+	in := boldInput(file, 0)
+	in.Stage = func(_ context.Context, s neuroscreen.State) error {
+		stages = append(stages, s)
+		return nil
+	}
+	out, err := e.Analyze(context.Background(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []neuroscreen.State{neuroscreen.Checked, neuroscreen.Segmented, neuroscreen.Measured}; !slices.Equal(stages, want) {
+		t.Errorf("stages %v, want %v", stages, want)
+	}
+	b, err := json.Marshal(out.Result)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(b, []byte(`:null,"metrics"`)) || bytes.Contains(b, []byte(`"scores":null`)) || bytes.Contains(b, []byte(`"withheld":null`)) {
+		t.Errorf("null lists: %.300s", b)
+	}
+	r, f := out.Result, out.Result.FMRI
+	if r.Modality != neuroscreen.BOLD || len(r.Scores) != 0 || f.Evidence != neuroscreen.Experimental || f.TRSeconds != 2 || f.TRFrom != "header" {
+		t.Errorf("modality %s, %d scores, %s, TR %g s by the %s", r.Modality, len(r.Scores), f.Evidence, f.TRSeconds, f.TRFrom)
+	}
+	if f.DummyScans != 2 || f.Frames != frames-2 || len(f.Motion.FDMM) != f.Frames || len(f.Quality.DVARS) != f.Frames || len(f.Motion.Parameters) != f.Frames {
+		t.Errorf("%d dummies, %d frames", f.DummyScans, f.Frames)
+	}
+	// Of steps between uniform places: 3 x .033 mm, and 3 x 50 mm x .033 degrees,
+	// together .187; trilinear interpolation moves fine detail by less.
+	if fd := f.Motion.MeanFDMM; fd < 0.13 || fd > 0.2 {
+		t.Errorf("mean FD %.3f mm", fd)
+	}
+	if f.BrainML < 900 || f.BrainML > 1700 {
+		t.Errorf("a brain of %.0f ml", f.BrainML)
+	}
+	if f.Clean.DegreesOfFreedom < fmri.MinDegreesOfFreedom || f.Clean.WhiteMatter != 5 || len(f.Withheld) != 0 || len(f.NotComparable) != 0 {
+		t.Fatalf("%+v, withheld %v, not comparable %v", f.Clean, f.Withheld, f.NotComparable)
+	}
+	if len(f.Connectomes) != 2 || f.Connectomes[0].GlobalSignalRemoved || !f.Connectomes[1].GlobalSignalRemoved {
+		t.Fatalf("%d connectomes", len(f.Connectomes))
+	}
+	c := f.Connectomes[0]
+	z := func(a, b string) float64 { return c.FisherZ[slices.Index(c.Nodes, a)][slices.Index(c.Nodes, b)] }
+	for _, pair := range []string{"Thalamus", "Putamen", "Cerebral-Cortex"} {
+		if v := z("Left-"+pair, "Right-"+pair); v < 1 {
+			t.Errorf("%s: z %.2f between the sides, which fluctuate together", pair, v)
+		}
+	}
+	if v := z("Left-Thalamus", "Left-Putamen"); math.Abs(v) > 0.5 {
+		t.Errorf("z %.2f between thalamus and putamen, which don't", v)
+	}
+	t.Logf("z %.2f, %.2f, %.2f between sides, %.2f across; %d degrees of freedom; split half %.2f",
+		z("Left-Thalamus", "Right-Thalamus"), z("Left-Putamen", "Right-Putamen"), z("Left-Cerebral-Cortex", "Right-Cerebral-Cortex"),
+		z("Left-Thalamus", "Left-Putamen"), f.Clean.DegreesOfFreedom, c.SplitHalf)
+	of := map[string]neuroscreen.FMRIStructure{}
+	for _, s := range f.Structures {
+		of[s.Structure] = s
+	}
+	thalamus, caudate := of["Left-Thalamus"], of["Left-Caudate"]
+	if *thalamus.ALFF < 1.5**caudate.ALFF || *thalamus.FALFF < 1.2**caudate.FALFF || *thalamus.ReHo < 1.2**caudate.ReHo {
+		t.Errorf("thalamus %.3f %.3f %.3f, caudate %.3f %.3f %.3f: ALFF, fALFF, ReHo", *thalamus.ALFF, *thalamus.FALFF, *thalamus.ReHo,
+			*caudate.ALFF, *caudate.FALFF, *caudate.ReHo)
+	}
+	labels, err := nifti.Decode(bytes.NewReader(out.Segmentation), nifti.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(labels.Shape, still.Shape[:]) || !(volume.Grid{Shape: labels.Shape3(), Affine: volume.Affine(labels.Affine)}).Near(still.Grid, 1e-3) {
+		t.Errorf("labels on another grid: %v", labels.Shape)
+	}
+	if !bytes.HasPrefix(out.Preview, []byte("\x89PNG")) {
+		t.Error("no picture")
+	}
+}
+
+func TestAnalyzeRunShort(t *testing.T) {
+	head := fmritest.Head(t)
+	still := fmritest.Acquire(head, fmritest.Grid(head, 4))
+	out, err := engine(t).Analyze(context.Background(), boldInput(fmritest.Run(t, still, 24, 2, nil), 2.5))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := out.Result.FMRI
+	if !slices.Equal(f.NotComparable, []string{fmri.TooShort}) || !slices.Equal(f.Withheld, []string{fmri.FewDegreesOfFreedom}) || len(f.Connectomes) != 0 {
+		t.Errorf("not comparable %v, withheld %v, %d connectomes", f.NotComparable, f.Withheld, len(f.Connectomes))
+	}
+	if got := codes(out.Result.QC.Reasons); !slices.Equal(got, []string{fmri.TRDisagrees, fmri.TooShort, fmri.FewDegreesOfFreedom}) || out.Result.QC.Verdict != neuroscreen.VerdictReview {
+		t.Errorf("%s for %v", out.Result.QC.Verdict, got)
+	}
+	if f.TRSeconds != 2.5 || f.Structures[0].ALFF != nil || f.Quality.MedianTSNR < 50 {
+		t.Errorf("TR %g s, tSNR %.0f", f.TRSeconds, f.Quality.MedianTSNR)
+	}
+}
+
+func TestAnalyzeRunRefuses(t *testing.T) {
+	g := volume.Grid{Shape: [3]int{40, 50, 30}, Affine: volume.Scaling([3]float64{4, 4, 4})}
+	nothing := fmritest.Run(t, volume.New(g), 20, 2, nil)
+	young := 12.0
+	for _, c := range []struct {
+		name   string
+		file   []byte
+		change func(*Input)
+		want   string
+	}{
+		{"noise", nothing, nil, ""},
+		{"two repetition times", nothing, func(in *Input) { three := 3.0; in.Sidecar = &fmri.Sidecar{RepetitionTime: &three} }, fmri.TRAmbiguous},
+		{"no repetition time", fmritest.Run(t, volume.New(g), 20, 0, nil), nil, fmri.TRAmbiguous},
+		{"five volumes", fmritest.Run(t, volume.New(g), 5, 2, nil), nil, fmri.TooFewVolumes},
+		{"one volume", fmritest.Run(t, volume.New(g), 1, 2, nil), nil, qc.Not4D},
+		{"a child", nothing, func(in *Input) { in.Metadata.AgeYears = &young }, qc.Under18},
+		{"a slab", fmritest.Run(t, volume.New(volume.Grid{Shape: [3]int{40, 50, 8}, Affine: g.Affine}), 20, 2, nil), nil, qc.FieldOfViewCut},
+		{"cut short", nothing[:len(nothing)/2], nil, ""},
+		{"called a T1", nothing, func(in *Input) { in.Metadata.Modality = neuroscreen.T1w }, qc.Not3D},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			in := boldInput(c.file, 0)
+			if c.change != nil {
+				c.change(&in)
+			}
+			_, err := engine(t).Analyze(context.Background(), in)
+			e, ok := errors.AsType[*neuroscreen.Error](err)
+			if !ok || e.Code != neuroscreen.CodeUnprocessable || c.want != "" && e.Type != c.want {
+				t.Errorf("error %v, want a refusal for %q", err, c.want)
+			}
+		})
+	}
+}
+
+// TestAnalyzeRealRun: motion, mask and quality of a real run are plausible.
+func TestAnalyzeRealRun(t *testing.T) {
+	b, err := os.ReadFile(testdata.Shared(t, "scans", "bold", "ds_oneback_100vol.nii.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := engine(t).Analyze(context.Background(), boldInput(b, 2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := out.Result.FMRI
+	t.Logf("brain %.0f ml, mean FD %.3f mm, median tSNR %.1f, %d outlier frames, %d degrees of freedom; timings %v",
+		f.BrainML, f.Motion.MeanFDMM, f.Quality.MedianTSNR, len(f.Quality.OutlierFrames), f.Clean.DegreesOfFreedom, out.Result.TimingsMS)
+	if f.BrainML < 1000 || f.BrainML > 1600 || f.Motion.MeanFDMM > 0.3 || f.Quality.MedianTSNR < 50 || f.Quality.MedianTSNR > 200 {
+		t.Errorf("brain %.0f ml, mean FD %.3f mm, median tSNR %.1f", f.BrainML, f.Motion.MeanFDMM, f.Quality.MedianTSNR)
+	}
+	if len(f.Structures) < 28 {
+		t.Errorf("%d structures", len(f.Structures))
+	}
+}
