@@ -3,6 +3,7 @@ package fmri
 import (
 	"fmt"
 	"math"
+	"sync"
 
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas64"
@@ -141,10 +142,25 @@ func (d *Design) Residual(x []float64) []float64 {
 	return out
 }
 
-// block returns the residuals of some voxels, one after the other.
+// floats lends memory for blocks: thrown away each time, it would be most of
+// what a long run takes.
+var floats sync.Pool
+
+// borrow returns n numbers, not cleared.
+func borrow(n int) []float64 {
+	if p, ok := floats.Get().(*[]float64); ok && cap(*p) >= n {
+		return (*p)[:n]
+	}
+	return make([]float64, n)
+}
+
+func giveBack(x []float64) { floats.Put(&x) }
+
+// block returns the residuals of some voxels, one after the other. The caller
+// gives them back.
 func (d *Design) block(s *Series, voxels []int) []float64 {
 	frames := len(d.Frames)
-	x := make([]float64, len(voxels)*frames)
+	x := borrow(len(voxels) * frames)
 	if frames == 0 {
 		return x
 	}
@@ -163,10 +179,11 @@ func (d *Design) block(s *Series, voxels []int) []float64 {
 	rank := len(d.flat) / frames
 	X := blas64.General{Rows: len(voxels), Cols: frames, Stride: frames, Data: x}
 	Q := blas64.General{Rows: rank, Cols: frames, Stride: frames, Data: d.flat}
-	c := blas64.General{Rows: len(voxels), Cols: rank, Stride: rank, Data: make([]float64, len(voxels)*rank)}
 	if rank == 0 {
 		return x
 	}
+	c := blas64.General{Rows: len(voxels), Cols: rank, Stride: rank, Data: borrow(len(voxels) * rank)}
+	defer giveBack(c.Data)
 	blas64.Gemm(blas.NoTrans, blas.Trans, 1, X, Q, 0, c)
 	if d.left {
 		blas64.Gemm(blas.NoTrans, blas.NoTrans, 1, c, Q, 0, X)
@@ -190,9 +207,11 @@ func between(from, to int) []int {
 func (d *Design) Clean(s *Series) {
 	n := len(d.Frames)
 	parts(len(s.Voxels), func(_, from, to int) {
-		for i, v := range d.block(s, between(from, to)) {
+		x := d.block(s, between(from, to))
+		for i, v := range x {
 			s.Data[(from+i/n)*s.Frames+i%n] = float32(v)
 		}
+		giveBack(x)
 	})
 	for v := range s.Voxels {
 		copy(s.Data[v*n:][:n], s.Voxel(v))

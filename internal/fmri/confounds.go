@@ -126,6 +126,7 @@ func Components(s *Series, tissue []bool, highPass Regressors, kept []bool, n in
 		}
 		X := blas64.General{Rows: len(part), Cols: frames, Stride: frames, Data: x}
 		blas64.Gemm(blas.Trans, blas.NoTrans, 1, X, X, 1, gram)
+		giveBack(x)
 	}
 	if n = min(n, varying, d.DegreesOfFreedom); n <= 0 {
 		return nil

@@ -58,6 +58,14 @@ type fixtures struct {
 		Modularity    float64
 		Communities   [][]int
 	}
+	Decoding struct {
+		X            []float32 // sample after sample
+		Voxels, Keep int
+		Class, Run   []int
+		Predicted    []int
+		Weights      []float64 // condition after condition
+		Confusion    [][]int
+	}
 	Spline struct {
 		Shape  [3]int
 		Data   []float32

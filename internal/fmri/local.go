@@ -17,6 +17,8 @@ func Amplitudes(s *Series, band, full *Design) (alff, falff []float32) {
 	parts(len(s.Voxels), func(_, from, to int) {
 		of := between(from, to)
 		slow, all := band.block(s, of), full.block(s, of)
+		defer giveBack(slow)
+		defer giveBack(all)
 		for v := from; v < to; v++ {
 			a, f := sd(slow[(v-from)*n:][:n]), sd(all[(v-from)*n:][:n])
 			level := 0.0

@@ -81,8 +81,10 @@ func (r *Run) Series(ctx context.Context, al *Alignment, mask []bool) (*Series, 
 	s.Data = make([]float32, len(s.Voxels)*s.Frames)
 	lost := make([]atomic.Bool, len(s.Voxels))
 	blocks := (r.Frames + frameBlock - 1) / frameBlock
+	var scratch pool[[]float32]
 	err := each(ctx, blocks, func(b int) error {
-		v := make([]float32, r.Len())
+		v := scratch.get(func() []float32 { return make([]float32, r.Len()) })
+		defer scratch.put(v)
 		for t := b * frameBlock; t < min(r.Frames, (b+1)*frameBlock); t++ {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -171,4 +173,56 @@ func spline(c []float32, n [3]int, p [3]float64) (float32, bool) {
 		}
 	}
 	return sum, true
+}
+
+// plainMean is the mean over the frames, without alignment.
+func (r *Run) plainMean(ctx context.Context) ([]float32, error) {
+	sum, v := make([]float64, r.Len()), make([]float32, r.Len())
+	for t := range r.Frames {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err := r.Frame(t, v); err != nil {
+			return nil, err
+		}
+		for i, x := range v {
+			sum[i] += float64(x)
+		}
+	}
+	for i := range v {
+		v[i] = float32(sum[i] / float64(r.Frames))
+	}
+	return v, nil
+}
+
+// signalShare of the bright voxels' mean that a voxel of the head has.
+const signalShare = 0.25
+
+// Patterns returns the frames of all voxels with signal, aligned where the
+// volumes have slices enough for it, which it also reports: what decoding looks
+// at.
+//
+// Errors: CodeUnprocessable NotAligned; ctx's; the spool's.
+func (r *Run) Patterns(ctx context.Context) (s *Series, aligned bool, err error) {
+	var al *Alignment
+	var mean []float32
+	if min(r.Shape[0], r.Shape[1], r.Shape[2]) >= 2*splineOverlap {
+		if al, err = Realign(ctx, r); err != nil {
+			return nil, false, err
+		}
+		image, err := r.MeanImage(ctx, al)
+		if err != nil {
+			return nil, false, err
+		}
+		mean = image.Data
+	} else if mean, err = r.plainMean(ctx); err != nil {
+		return nil, false, err
+	}
+	threshold := signalShare * volume.Percentiles(mean, 98)[0]
+	mask := make([]bool, len(mean))
+	for i, v := range mean {
+		mask[i] = v > threshold
+	}
+	s, err = r.Series(ctx, al, mask)
+	return s, al != nil, err
 }

@@ -8,6 +8,7 @@ scipy and scikit-learn; deterministic.
 import json
 import os
 import tempfile
+import warnings
 
 import networkx as nx
 import nibabel as nib
@@ -17,6 +18,11 @@ from nilearn.glm.first_level.design_matrix import create_cosine_drift
 from nipype.algorithms import confounds as nc
 from scipy import stats
 from sklearn.covariance import EmpiricalCovariance
+from sklearn.feature_selection import SelectKBest, f_classif
+from sklearn.metrics import confusion_matrix
+from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import LinearSVC
 
 rng = np.random.default_rng(20240611)
 here = os.path.dirname(os.path.abspath(__file__))
@@ -206,9 +212,33 @@ def connectome():
             "communities": sorted(sorted(c) for c in communities)}
 
 
+def decoding():
+    """scikit-learn on the same folds: 5 runs of 3 conditions, 3 events each."""
+    runs, classes, times, voxels, keep = 5, 3, 3, 70, 20
+    pattern = rng.normal(0, 0.35, (classes, voxels)) * (rng.random(voxels) < 0.4)
+    y, run, x = [], [], []
+    for r in range(runs):
+        for c in rng.permutation(np.repeat(np.arange(classes), times)):
+            y.append(int(c))
+            run.append(r)
+            x.append(pattern[c] + rng.normal(0, 0.6, voxels))
+    x, y, run = np.round(x, 4), np.array(y), np.array(run)
+    x[:, 5] = 0  # outside the head
+    model = make_pipeline(SelectKBest(f_classif, k=keep), LinearSVC(C=1, tol=1e-10, max_iter=1000000))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the voxel without variance
+        predicted = cross_val_predict(model, x, y, groups=run, cv=LeaveOneGroupOut())
+        model.fit(x, y)
+    weights = np.zeros((classes, voxels))
+    weights[:, model[0].get_support()] = model[1].coef_
+    return {"x": numbers(x), "voxels": voxels, "keep": keep, "class": y.tolist(), "run": run.tolist(),
+            "predicted": [int(p) for p in predicted], "weights": numbers(weights),
+            "confusion": confusion_matrix(y, predicted).tolist()}
+
+
 if __name__ == "__main__":
     fixtures = {"dummies": dummies(), "displacement": displacement(), "quality": quality(), "spline": spline(), "cleaning": cleaning(),
-                "local": local(), "connectome": connectome()}
+                "local": local(), "connectome": connectome(), "decoding": decoding()}
     with open(os.path.join(here, "fixtures.json"), "w") as f:
         json.dump(fixtures, f, separators=(",", ":"))
         f.write("\n")
