@@ -107,6 +107,7 @@ func TestReadEvents(t *testing.T) {
 	}
 	for name, table := range map[string]string{
 		"empty":             "",
+		"no line ends":      strings.Repeat("x", 1<<17),
 		"commas":            "onset,duration,trial_type\n1,2,a\n",
 		"no condition":      "onset\tduration\n1\t2\n",
 		"words for numbers": "onset\tduration\ttrial_type\nsoon\t2\ta\n",

@@ -3,6 +3,7 @@ package fmri
 import (
 	"bufio"
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -37,8 +38,14 @@ func eventsError(format string, args ...any) error {
 // Errors: CodeUnprocessable EventsInvalid; the reader's.
 func ReadEvents(r io.Reader) ([]Event, error) {
 	sc := bufio.NewScanner(r)
+	failed := func() error {
+		if errors.Is(sc.Err(), bufio.ErrTooLong) {
+			return eventsError("the events are no table: a line has no end")
+		}
+		return sc.Err()
+	}
 	if !sc.Scan() {
-		if err := sc.Err(); err != nil {
+		if err := failed(); err != nil {
 			return nil, err
 		}
 		return nil, eventsError("the table of events is empty")
@@ -79,7 +86,7 @@ func ReadEvents(r io.Reader) ([]Event, error) {
 		}
 		events = append(events, e)
 	}
-	if err := sc.Err(); err != nil {
+	if err := failed(); err != nil {
 		return nil, err
 	}
 	slices.SortStableFunc(events, func(a, b Event) int { return cmp.Compare(a.Onset, b.Onset) })

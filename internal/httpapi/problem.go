@@ -144,6 +144,8 @@ var problemDocs = map[string]problemDoc{
 	"too-few-volumes":          {"Too few volumes", "A functional run of fewer than 20 volumes says nothing."},
 	"tr-ambiguous":             {"The repetition time is not known", "The file states none, or two. Send tr_s with the scan: the seconds from one volume to the next."},
 	"tr-invalid":               {"Not a repetition time", "tr_s is in seconds, 0.1 to 30."},
+	"events-invalid":           {"The events cannot be used", "Events are a BIDS events.tsv: columns onset, duration and trial_type, in seconds from the first volume, and run for several runs in one file."},
+	"too-few-events":           {"Too few events", "Decoding learns from some runs and is tested on another: at least two runs with at least two conditions each are needed."},
 	"not-aligned":              {"The head cannot be followed", "The volumes show too little of a head, or it left the field of view."},
 	"refused":                  {"The scan cannot be analysed", "The analysis gave no closer reason."},
 
