@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"neuroscreen"
 	"neuroscreen/internal/norm"
 	"neuroscreen/internal/timeline"
 )
@@ -40,13 +41,16 @@ func (s *Server) timeline(ctx context.Context, pseudonym, subject string) (timel
 	if err != nil {
 		return none, err
 	}
-	visits := make([]timeline.Visit, len(found))
-	for i, v := range found {
+	visits := make([]timeline.Visit, 0, len(found))
+	for _, v := range found {
 		result, err := v.Result()
 		if err != nil {
 			return none, fmt.Errorf("stored result %s/%d: %w", v.ScanID, v.Version, err)
 		}
-		visits[i] = timeline.NewVisit(result, v.Metadata, v.Version, v.Received)
+		if result.Modality == neuroscreen.BOLD {
+			continue // it has no volumes
+		}
+		visits = append(visits, timeline.NewVisit(result, v.Metadata, v.Version, v.Received))
 	}
 	cal, _, err := s.calibration(ctx, nil)
 	if err != nil {

@@ -558,6 +558,14 @@ func TestPostedRunIsMeasured(t *testing.T) {
 	if f := res.JSON200.FMRI; f == nil || f.Frames != 24 || f.TRFrom != "metadata" || len(f.Motion.FDMM) != 24 || len(f.Structures) < 20 {
 		t.Errorf("result %.400s", res.Body)
 	}
+	// A run has no volumes: it is no visit of the timeline, and its report opens.
+	line, err := c.GetCaseTimelineWithResponse(t.Context(), scan.ID)
+	if err != nil || line.JSON200 == nil || len(line.JSON200.Visits) != 0 {
+		t.Errorf("timeline: %v %s", err, line.Body)
+	}
+	if page, err := c.GetReportWithResponse(t.Context(), scan.ID, nil); err != nil || page.StatusCode() != 200 {
+		t.Errorf("report: %v %s", err, page.Status())
+	}
 	// Without a repetition time in header or metadata the run is refused.
 	scan = post("S-2", nil, fmritest.Run(t, fmritest.Acquire(v, fmritest.Grid(v, 6)), 20, 0, nil))
 	if scan.State != neuroscreen.Refused || len(scan.Reasons) == 0 || scan.Reasons[0].Code != fmri.TRAmbiguous {
