@@ -99,10 +99,13 @@ func TestRealignHead(t *testing.T) {
 		moved := volume.Grid{Shape: g.Shape, Affine: w.Inverse().Mul(g.Affine)}
 		return volume.Resample(smooth, moved, volume.Options{Threads: 1}).Data
 	}
-	for _, c := range []struct{ tsnr, limit float64 }{{0, 0.05}, {60, 0.1}} {
-		mm, degrees := alignAll(t, g, randomMotions(24, 3, 3, 5), c.tsnr, acquire)
+	for _, c := range []struct {
+		frames            int
+		most, tsnr, limit float64 // most in mm and in degrees
+	}{{24, 3, 0, 0.05}, {24, 3, 60, 0.1}, {8, 10, 60, 0.1}} {
+		mm, degrees := alignAll(t, g, randomMotions(c.frames, c.most, c.most, 5), c.tsnr, acquire)
 		if mm > c.limit || degrees > c.limit {
-			t.Errorf("tSNR %g: %.3f mm, %.3f degrees; the limit is %g", c.tsnr, mm, degrees, c.limit)
+			t.Errorf("up to %g mm and degrees, tSNR %g: %.3f mm, %.3f degrees; the limit is %g", c.most, c.tsnr, mm, degrees, c.limit)
 		}
 	}
 }

@@ -211,3 +211,25 @@ func TestAnalyzeRealRun(t *testing.T) {
 		t.Errorf("%d structures", len(f.Structures))
 	}
 }
+
+// BenchmarkAnalyzeRun takes 200 volumes of 64 x 64 x 35 voxels from bytes to
+// result.
+func BenchmarkAnalyzeRun(b *testing.B) {
+	head := fmritest.Head(b)
+	g := volume.Grid{Shape: [3]int{64, 64, 35}, Affine: volume.Scaling([3]float64{-3.5, 3.5, 4})}
+	c, o := head.Centre(), g.Centre()
+	for a := range 3 {
+		g.Affine[a][3] += c[a] - o[a]
+	}
+	file := fmritest.Run(b, fmritest.Acquire(head, g), 200, 2, nil)
+	e := engine(b)
+	for b.Loop() {
+		out, err := e.Analyze(context.Background(), boldInput(file, 0))
+		if err != nil {
+			b.Fatal(err)
+		}
+		for stage, ms := range out.Result.TimingsMS {
+			b.ReportMetric(ms, stage+"-ms")
+		}
+	}
+}
