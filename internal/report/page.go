@@ -27,7 +27,20 @@ type Page struct {
 	Preview  []byte               // PNG, may be empty
 	Reading  Reading
 	Review   *Review // the last decision on the result; nil for none
+	Paper    Paper   // A4 if not said
 }
+
+// Paper is a size of sheet, mm. Name is CSS's.
+type Paper struct {
+	Name          string
+	Width, Height float64
+}
+
+// The world's paper and North America's.
+var (
+	A4     = Paper{"A4", 210, 297}
+	Letter = Paper{"letter", 215.9, 279.4}
+)
 
 // Review is a decision as the report shows it.
 type Review struct {
@@ -49,30 +62,39 @@ var page = template.Must(template.New("report").Funcs(template.FuncMap{
 	},
 	"plain":      func(digits int, v float64) string { return signed(v, digits) },
 	"percentile": func(v *float64) string { return optional(v, percentile) },
-	"outlying":   func(v *neuroscreen.Volume) string { return Outlying(*v) },
+	"zscore":     func(v *float64) string { return optional(v, zscore) },
+	"zend":       zscore,
 	"name":       words.Structure,
 	"ratio":      func(v any) string { return ratio(number(v)) },
 	"bound":      bound,
 	"percent":    func(v any) string { return percent(number(v)) },
+
+	"notValidated": func() string { return notValidated },
 }).Parse(pageHTML))
 
 // HTML writes the report: one page that needs nothing else, on screen or as
-// two sheets of A4, result and method. It holds the result's numbers, rounded for reading.
+// two sheets of paper, result and method. It holds the result's numbers, rounded for reading.
 func HTML(w io.Writer, p Page) error {
-	return page.Execute(w, view(p))
+	v := view(p)
+	v.Print = fit(v)
+	return page.Execute(w, v)
 }
 
 // The page's view of a result: words and rows in the order of reading.
 type pageView struct {
 	Page
 	Preview     template.URL
+	Print       fitted
 	Facts       []fact
 	Verdict     string // of quality
 	Quality     []string
+	Calibration []string // what the comparison with the norm lacks
 	Metrics     []fact
 	Scores      []scoreView
+	Methods     []methodView // of all scores
+	Unvalidated bool         // some conformal set is
 	Pairs       []pairView
-	Singles     []*neuroscreen.Volume
+	Singles     []*volumeView
 	Tested      int
 	ByChance    string
 	Outside     int
@@ -150,14 +172,31 @@ type scoreView struct {
 	Title    string
 	Headline string
 	Text     string
+	Reasons  string // the strongest two, of a score that asks for a look
+	Set      string // the conformal set in one line
+	LeftOut  string // what it rests on though a reviewer left it out
 	Evidence string
 	Card     ScoreInWords
-	Beside   []scoreView
+	Use      string // what this score is for, beyond what all are for
+}
+
+// methodView is how a score came about.
+type methodView struct {
+	neuroscreen.Score
+	Name, Text string
+	Terms      []fact // of ln(likelihood ratio)
+	Notes      []fact
 }
 
 type pairView struct {
 	Name        string
-	Left, Right *neuroscreen.Volume
+	Left, Right *volumeView
+}
+
+type volumeView struct {
+	neuroscreen.Volume
+	Outlying string // low, high or ""
+	LeftOut  bool   // by a reviewer
 }
 
 type indexView struct{ Name, Value, Reference string }
@@ -175,18 +214,32 @@ func view(p Page) pageView {
 	if len(p.Preview) > 0 {
 		v.Preview = template.URL("data:image/png;base64," + base64.StdEncoding.EncodeToString(p.Preview))
 	}
-	for _, reason := range r.QC.Reasons {
-		v.Quality = append(v.Quality, sentence(reason.Text))
+	if v.Paper == (Paper{}) {
+		v.Paper = A4
 	}
-	for n, s := range r.Scores {
-		first := slices.IndexFunc(v.Scores, func(o scoreView) bool { return o.Condition == s.Condition })
-		if first < 0 {
-			v.Scores = append(v.Scores, scoreOf(s, p.words(n)))
+	for _, reason := range r.QC.Reasons {
+		if strings.HasSuffix(reason.Code, "-not-calibrated") {
+			v.Calibration = append(v.Calibration, prose(reason.Text))
 		} else {
-			v.Scores[first].Beside = append(v.Scores[first].Beside, besideOf(s, p.words(n)))
+			v.Quality = append(v.Quality, prose(reason.Text))
 		}
 	}
-	v.Pairs, v.Singles = pairs(r.Volumes)
+	var excluded []string
+	if p.Review != nil {
+		excluded = p.Review.Excluded
+	}
+	for n, s := range r.Scores {
+		card := p.words(n)
+		beside := slices.ContainsFunc(v.Scores, func(o scoreView) bool { return o.Condition == s.Condition })
+		if !beside {
+			one := scoreOf(s, card)
+			one.LeftOut = leftOut(s, excluded)
+			v.Scores = append(v.Scores, one)
+		}
+		v.Methods = append(v.Methods, methodOf(s, card, beside))
+		v.Unvalidated = v.Unvalidated || s.Conformal != nil && !s.Conformal.Validated
+	}
+	v.Pairs, v.Singles = pairs(r.Volumes, excluded)
 	v.Key, v.Decision = key(v.Pairs), decisionOf(p.Review)
 	for _, vol := range r.Volumes {
 		if vol.Z != nil {
@@ -292,13 +345,14 @@ func scoreOf(s neuroscreen.Score, card ScoreInWords) scoreView {
 	if !ok {
 		name = strings.ReplaceAll(string(s.Condition), "_", " ")
 	}
-	v := scoreView{Score: s, Name: upperFirst(name), Title: "Pattern seen in " + name, Evidence: evidenceWords[s.Evidence], Card: card}
+	v := scoreView{Score: s, Name: upperFirst(name), Title: "Pattern seen in " + name, Evidence: evidenceWords[s.Evidence], Card: card, Set: setWords(s.Conformal),
+		Use: strings.TrimSpace(strings.TrimPrefix(s.IntendedUse, neuroscreen.IntendedUse))}
 	if s.Side != nil {
 		v.Title += ", " + *s.Side
 	}
 	switch {
 	case s.Abstained != nil:
-		v.Headline, v.Text = "No score", sentence(*s.Abstained)
+		v.Headline, v.Text = "No score", prose(*s.Abstained)
 		return v
 	case s.Flag == neuroscreen.FlagFlagged:
 		v.Headline = "Flagged for a physician's review"
@@ -309,6 +363,9 @@ func scoreOf(s neuroscreen.Score, card ScoreInWords) scoreView {
 	}
 	if s.LikelihoodRatio == nil {
 		return v
+	}
+	if s.Flag != neuroscreen.FlagNone {
+		v.Reasons = strings.Join(strongest(s), " ")
 	}
 	v.Text = likelihoodWords(*s.LikelihoodRatio) + intervalWords(s.CI95)
 	if s.Prior != nil && s.Posterior != nil {
@@ -322,12 +379,111 @@ func scoreOf(s neuroscreen.Score, card ScoreInWords) scoreView {
 	return v
 }
 
+// strongest two of the features that a score rests on, in words. The last of
+// its reasons sum up.
+func strongest(s neuroscreen.Score) (out []string) {
+	for n, t := range s.Explanation.Reasons {
+		if n < len(s.Contributions) && len(out) < 2 && !strings.HasPrefix(t, "Together") {
+			out = append(out, prose(t))
+		}
+	}
+	return out
+}
+
+// setWords says in one line what a conformal set leaves.
+func setWords(c *neuroscreen.ConformalSet) string {
+	if c == nil {
+		return ""
+	}
+	left, ok := map[string]string{
+		"both": "neither people with nor people without the condition can be excluded", "case": "people without the condition are excluded",
+		"control": "people with the condition are excluded", "neither": "the volumes are like those of neither people with nor people without the condition",
+	}[c.Set]
+	if !ok {
+		left = c.Set
+	}
+	t := fmt.Sprintf("At an error rate of %.3g %%, %s.", 100*c.ErrorRate, left)
+	if !c.Validated {
+		t += " Not validated on this program's volumes."
+	}
+	return t
+}
+
+// notValidated is what the conformal sets' validated: false means.
+const notValidated = "Not validated: how often such a set leaves out the truth was counted on volumes that FreeSurfer measured in one cohort. On the volumes of this program nobody has counted it yet: " +
+	"the error rate may be higher than stated, until a site has tried it on people whose condition it knows."
+
+// leftOut names what a score rests on although a reviewer left it out.
+func leftOut(s neuroscreen.Score, excluded []string) string {
+	var names []string
+	for _, e := range excluded {
+		if slices.ContainsFunc(s.Contributions, func(c neuroscreen.Contribution) bool {
+			return c.Feature == e || c.Feature == "hippocampal_asymmetry_percent" && strings.HasSuffix(e, "-Hippocampus")
+		}) {
+			names = append(names, curveTitle(e))
+		}
+	}
+	return strings.Join(names, "; ")
+}
+
+func methodOf(s neuroscreen.Score, card ScoreInWords, beside bool) methodView {
+	name := conditionNames[s.Condition]
+	if name == "" {
+		name = words.Structure(string(s.Condition))
+	}
+	v := methodView{Score: s, Name: upperFirst(name)}
+	if s.Model != "" {
+		v.Name += ", model " + s.Model
+	}
+	if beside {
+		v.Name += " (beside it: sets no flag)"
+		v.Text = besideOf(s, card).Text
+	}
+	note := func(name string, texts ...string) {
+		for n, t := range texts {
+			texts[n] = prose(t)
+		}
+		if t := strings.TrimSpace(strings.Join(texts, " ")); t != "" {
+			v.Notes = append(v.Notes, fact{Name: name, Value: t})
+		}
+	}
+	if s.Abstained == nil && s.LikelihoodRatio != nil {
+		v.Terms = append(v.Terms, fact{Name: "intercept", Value: signed(s.Intercept, 2)})
+		for _, c := range s.Contributions {
+			v.Terms = append(v.Terms, fact{Name: featureName(c.Feature), Value: signed(c.LogLR, 2)})
+		}
+		note("Rests on", slices.Clone(s.Explanation.Reasons)...)
+		note("Would change it", slices.Clone(s.Explanation.WouldChange)...)
+		note("Uncertain", slices.Clone(s.Explanation.Uncertain)...)
+		if s.Conformal != nil {
+			note("Case or control", s.Conformal.Text)
+		}
+	} else {
+		v.Text = "Not scored."
+	}
+	note("Made from", card.Cohort)
+	if beside {
+		note("Evidence", evidenceWords[s.Evidence], card.Performance)
+	}
+	note("Limits", strings.TrimPrefix(card.Limits, "Limits: "))
+	return v
+}
+
+// featureName is a model's feature in words.
+func featureName(f string) string {
+	if n, ok := map[string]string{"age_years": "age", "male": "sex", "intracranial_volume_l": "head size",
+		"hippocampal_asymmetry_percent": "hippocampal asymmetry", "nWBV": "whole-brain volume", "MMSE": "MMSE"}[f]; ok {
+		return n
+	}
+	return words.Structure(f)
+}
+
 // besideOf words a score that sets no flag and has no prior.
 func besideOf(s neuroscreen.Score, card ScoreInWords) scoreView {
 	v := scoreView{Score: s, Title: "Beside it, " + strings.NewReplacer("-", " ", "_", " ").Replace(s.Model), Evidence: evidenceWords[s.Evidence], Card: card}
 	switch {
 	case s.Abstained != nil:
-		v.Text = "No score: " + sentence(*s.Abstained)
+		v.Text = "No score: " + prose(*s.Abstained)
 	case s.LikelihoodRatio != nil:
 		v.Text = likelihoodWords(*s.LikelihoodRatio) + intervalWords(s.CI95)
 	}
@@ -356,6 +512,9 @@ func likelihoodWords(lr float64) string {
 		return "Measurements like these are about as frequent in people with the condition as in people without it."
 	}
 }
+
+// prose is a text of the result as a sentence in the report's type.
+func prose(s string) string { return sentence(words.Typeset(s)) }
 
 // sentence starts a phrase with a capital and ends it with a stop.
 func sentence(s string) string {
@@ -389,10 +548,10 @@ func Outlying(v neuroscreen.Volume) string {
 
 // pairs joins left and right, the farthest from the reference first; what has
 // no reference comes last, in the order of the result.
-func pairs(volumes []neuroscreen.Volume) (both []pairView, singles []*neuroscreen.Volume) {
+func pairs(volumes []neuroscreen.Volume, excluded []string) (both []pairView, singles []*volumeView) {
 	at := map[string]int{}
-	for n := range volumes {
-		vol := &volumes[n]
+	for _, v := range volumes {
+		vol := &volumeView{v, Outlying(v), slices.Contains(excluded, v.Structure)}
 		s, ok := anatomy.ByName(vol.Structure)
 		if !ok || s.Side == anatomy.Midline {
 			singles = append(singles, vol)
@@ -411,7 +570,7 @@ func pairs(volumes []neuroscreen.Volume) (both []pairView, singles []*neuroscree
 			both[i].Right = vol
 		}
 	}
-	far := func(vs ...*neuroscreen.Volume) float64 {
+	far := func(vs ...*volumeView) float64 {
 		most := -1.0
 		for _, v := range vs {
 			if v != nil && v.Z != nil {
@@ -423,7 +582,7 @@ func pairs(volumes []neuroscreen.Volume) (both []pairView, singles []*neuroscree
 	slices.SortStableFunc(both, func(a, b pairView) int {
 		return compare(far(b.Left, b.Right), far(a.Left, a.Right))
 	})
-	slices.SortStableFunc(singles, func(a, b *neuroscreen.Volume) int { return compare(far(b), far(a)) })
+	slices.SortStableFunc(singles, func(a, b *volumeView) int { return compare(far(b), far(a)) })
 	return both, singles
 }
 
@@ -471,6 +630,15 @@ func optional(v *float64, format func(float64) string) string {
 
 func signed(v float64, digits int) string {
 	return strings.Replace(strconv.FormatFloat(v, 'f', digits, 64), "-", "−", 1)
+}
+
+// zscore always has a sign.
+func zscore(z float64) string {
+	s := signed(z, 1)
+	if z > 0 {
+		s = "+" + s
+	}
+	return s
 }
 
 // grouped writes thousands apart, with a no-break thin space.

@@ -83,8 +83,16 @@ func samplePage() Page {
 			Scores: []neuroscreen.Score{
 				{Condition: neuroscreen.Alzheimers, Model: "alzheimers-scan", Evidence: neuroscreen.ExternalCohort, LikelihoodRatio: ptr(6.4123), CI95: ptr([2]float64{2.9, 14.2}),
 					Prior: ptr(0.05), Posterior: ptr(0.25232), Flag: neuroscreen.FlagFlagged, Intercept: -0.4,
-					Contributions: []neuroscreen.Contribution{{Feature: "Left-Hippocampus", Value: 2671, Z: ptr(-2.49), LogLR: 1.3}, {Feature: "Right-Hippocampus", Value: 2902, Z: ptr(-2.05), LogLR: 0.958}}},
-				{Condition: neuroscreen.Alzheimers, Model: "alzheimers-effects", Evidence: neuroscreen.PublishedEffects, LikelihoodRatio: ptr(11.2), CI95: ptr([2]float64{4.1, 30.6}), Flag: neuroscreen.FlagNone},
+					Contributions: []neuroscreen.Contribution{{Feature: "Left-Hippocampus", Value: 2671, Z: ptr(-2.49), LogLR: 1.3}, {Feature: "Right-Hippocampus", Value: 2902, Z: ptr(-2.05), LogLR: 0.958}},
+					IntendedUse:   neuroscreen.IntendedUse + " It does not tell one dementia from another.",
+					Conformal:     &neuroscreen.ConformalSet{ErrorRate: 0.1, Set: "case", Text: "At an error rate of 10 % controls are excluded. Counted on an invented cohort."},
+					Explanation: neuroscreen.Explanation{
+						Reasons:     []string{"Left hippocampus 2.5 SD below peers: likelihood ratio 3.7.", "Right hippocampus 2.0 SD below peers: likelihood ratio 2.6.", "Together, starting from 0.67 for average volumes: likelihood ratio 6.4."},
+						WouldChange: []string{`The flag would be "review" if the left hippocampus were 0.3 SD larger.`},
+						Uncertain:   []string{"Left hippocampus is measured to +-0.6 SD (95 %).", `Within the interval the flag goes from "review" to "flagged".`},
+					}},
+				{Condition: neuroscreen.Alzheimers, Model: "alzheimers-effects", Evidence: neuroscreen.PublishedEffects, LikelihoodRatio: ptr(11.2), CI95: ptr([2]float64{4.1, 30.6}), Flag: neuroscreen.FlagNone,
+					Explanation: neuroscreen.Explanation{Reasons: []string{"Left amygdala 1.9 SD below peers: likelihood ratio 4.2."}, Uncertain: []string{"Nobody was measured for these effects."}}},
 				{Condition: neuroscreen.Parkinsons, Model: "parkinsons", Evidence: neuroscreen.Experimental, LikelihoodRatio: ptr(0.81), CI95: ptr([2]float64{0.5, 1.3}),
 					Prior: ptr(0.025), Posterior: ptr(0.0203), Flag: neuroscreen.FlagNone},
 				{Condition: neuroscreen.MesialTemporalSclerosis, Model: "mesial-temporal-sclerosis", Evidence: neuroscreen.PublishedEffects, Flag: neuroscreen.FlagNone,
@@ -149,7 +157,13 @@ func TestPageSays(t *testing.T) {
 		"6.4 times as frequent in people with the condition",
 		"from 2.9 to 14.",
 		"If 5.0 % of the people who are scanned have the condition (the prior), 25 % of those with measurements like these do.",
-		"<b>Beside it, alzheimers effects:</b> Measurements like these are 11 times as frequent",
+		"<h3>Alzheimer&#39;s disease, model alzheimers-effects (beside it: sets no flag)</h3><p>Measurements like these are 11 times as frequent",
+		"Left hippocampus 2.5 SD below peers: likelihood ratio 3.7. Right hippocampus 2.0 SD below peers: likelihood ratio 2.6.</p>",
+		"At an error rate of 10 %, people without the condition are excluded. Not validated on this program&#39;s volumes.",
+		"Counted on an invented cohort.", "the error rate may be higher than stated",
+		"The flag would be “worth a second look” if the left hippocampus were 0.3 SD larger.",
+		"Left hippocampus is measured to ±0.6 SD (95 %). Within the interval the flag goes from “worth a second look” to “flagged”.",
+		"Nobody was measured for these effects.", "It does not tell one dementia from another.",
 		"1.2 times as frequent in people without the condition",
 		"includes 1",
 		"This cannot exclude the condition.",
@@ -218,7 +232,7 @@ func TestPageOfASparseResult(t *testing.T) {
 }
 
 func TestOutliersComeFirst(t *testing.T) {
-	both, singles := pairs(samplePage().Result.Volumes)
+	both, singles := pairs(samplePage().Result.Volumes, nil)
 	var names []string
 	for _, p := range both {
 		names = append(names, p.Name)

@@ -17,41 +17,63 @@ import (
 	"neuroscreen/internal/words"
 )
 
-// A sheet of A4 and its margins, mm.
+// Margins of a sheet, mm.
 const (
-	sheetW, sheetH = 210.0, 297.0
-	margin         = 12.0
-	footRoom       = 9.0 // under the text, for the foot
+	margin   = 12.0
+	footRoom = 9.0 // under the text, for the foot
 )
 
-// PDF writes the report as two sheets of A4: the result, and how it came
+// PDF writes the report as two sheets of paper: the result, and how it came
 // about. It says what HTML says, in embedded fonts; the same page gives the
 // same bytes.
 func PDF(w io.Writer, p Page) error {
 	v := view(p)
-	var d *sheets
-	// What has to be said differs in length; it is set smaller until it fits.
-	for _, scale := range []float64{1, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7} {
-		d = newSheets(p, scale)
-		first := d.result(v)
-		second := d.method(v)
-		if first && second {
+	d := newSheets(v, fit(v))
+	d.result(v)
+	d.method(v)
+	return d.pdf.Output(w)
+}
+
+// fitted is how large the sheets are set, so that each holds what has to be
+// said.
+type fitted struct {
+	Result, Method float64 // scales of the sheets' text and drawings
+	Picture        float64 // greatest height, mm at scale 1
+}
+
+var scales = []float64{1, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7}
+
+// fit tries sizes until both sheets hold what has to be said, which differs in
+// length. On the first, the picture gives way before the text.
+func fit(v pageView) fitted {
+	trial := newSheets(v, fitted{}) // loading the fonts takes longer than setting a sheet
+	for _, trial.Method = range scales {
+		if trial.method(v) {
 			break
 		}
 	}
-	return d.pdf.Output(w)
+	for _, trial.Result = range scales {
+		for _, trial.Picture = range []float64{84, 78, 72, 66, 60} {
+			if trial.result(v) {
+				return trial.fitted
+			}
+		}
+	}
+	return trial.fitted
 }
 
 // sheets draws with a pen that moves down. Sizes are in mm and points, times
 // scale.
 type sheets struct {
-	pdf   *fpdf.Fpdf
-	scale float64
-	y     float64
+	fitted
+	pdf                   *fpdf.Fpdf
+	scale, y              float64
+	sheetW, sheetH, inner float64 // mm
 }
 
-func newSheets(p Page, scale float64) *sheets {
-	pdf := fpdf.New("P", "mm", "A4", "")
+func newSheets(v pageView, f fitted) *sheets {
+	p := v.Page
+	pdf := fpdf.NewCustom(&fpdf.InitType{UnitStr: "mm", Size: fpdf.SizeType{Wd: v.Paper.Width, Ht: v.Paper.Height}})
 	pdf.AddUTF8FontFromBytes("go", "", goregular.TTF)
 	pdf.AddUTF8FontFromBytes("go", "B", gobold.TTF)
 	pdf.SetAutoPageBreak(false, 0)
@@ -67,7 +89,7 @@ func newSheets(p Page, scale float64) *sheets {
 	pdf.SetTitle("Brain volumes and patterns", true)
 	pdf.SetCreator("NeuroScreen "+p.Result.Software.Version, true)
 	pdf.SetLang("en")
-	return &sheets{pdf: pdf, scale: scale}
+	return &sheets{fitted: f, pdf: pdf, sheetW: v.Paper.Width, sheetH: v.Paper.Height, inner: v.Paper.Width - 2*margin}
 }
 
 // Greys and the two colours of the page; each colour has a sign or word too.
@@ -81,8 +103,6 @@ var (
 	mark  = tone{154, 52, 18}
 	note  = tone{31, 78, 121}
 )
-
-const inner = sheetW - 2*margin
 
 func (d *sheets) font(style string, size float64, c tone) {
 	d.pdf.SetFont("go", style, size*d.scale)
@@ -113,7 +133,7 @@ func (d *sheets) gap(mm float64) { d.y += mm * d.scale }
 
 func (d *sheets) heading(text string) {
 	d.gap(1.9)
-	d.paragraph(margin, inner, "B", 9.6, black, text)
+	d.paragraph(margin, d.inner, "B", 9.6, black, text)
 	d.gap(0.7)
 }
 
@@ -127,28 +147,29 @@ func (d *sheets) fill(c tone) { d.pdf.SetFillColor(c[0], c[1], c[2]) }
 func (d *sheets) top(right string) {
 	d.pdf.AddPage()
 	d.y = margin
-	d.paragraph(margin, inner, "B", 14, black, "Brain volumes and patterns")
+	d.paragraph(margin, d.inner, "B", 14, black, "Brain volumes and patterns")
 	d.font("", 8, dim)
-	d.rightAt(sheetW-margin, d.y, right)
+	d.rightAt(d.sheetW-margin, d.y, right)
 	d.gap(1.6)
 	d.stroke(black, 0.5)
-	d.pdf.Line(margin, d.y, sheetW-margin, d.y)
+	d.pdf.Line(margin, d.y, d.sheetW-margin, d.y)
 }
 
 // foot tells whose sheet it is, and reports whether the text above left room.
 func (d *sheets) foot(v pageView, n int) bool {
-	fits := d.y <= sheetH-margin-footRoom+4
+	fits := d.y <= d.sheetH-margin-footRoom+4
 	d.stroke(rule, 0.2)
-	d.pdf.Line(margin, sheetH-margin-3, sheetW-margin, sheetH-margin-3)
+	d.pdf.Line(margin, d.sheetH-margin-3, d.sheetW-margin, d.sheetH-margin-3)
 	d.pdf.SetFont("go", "", 6.6)
 	d.pdf.SetTextColor(dim[0], dim[1], dim[2])
-	d.at(margin, sheetH-margin, fmt.Sprintf("%s, scan %s", v.Result.SubjectID, v.Result.ScanID))
-	d.rightAt(sheetW-margin, sheetH-margin, fmt.Sprintf("Research use. %d of 2", n))
+	d.at(margin, d.sheetH-margin, fmt.Sprintf("%s, scan %s", v.Result.SubjectID, v.Result.ScanID))
+	d.rightAt(d.sheetW-margin, d.sheetH-margin, fmt.Sprintf("Research use. %d of 2", n))
 	return fits
 }
 
 // result is the first sheet.
 func (d *sheets) result(v pageView) bool {
+	d.scale = d.Result
 	d.top("NeuroScreen " + v.Result.Software.Version + ", for research use")
 	d.decision(v.Decision)
 	d.facts(v.Facts)
@@ -157,15 +178,15 @@ func (d *sheets) result(v pageView) bool {
 		d.score(s)
 	}
 	if len(v.Scores) == 0 {
-		d.paragraph(margin, inner, "", 8, black, "No pattern was scored.")
+		d.paragraph(margin, d.inner, "", 8, black, "No pattern was scored.")
 	}
 	d.heading("Image quality")
 	text := v.Verdict + "."
 	if len(v.Quality) == 0 {
 		text += " Nothing in the image speaks against the measurements."
 	}
-	d.paragraph(margin, inner, "", 8, black, strings.Join(append([]string{text}, v.Quality...), " "))
-	d.paragraph(margin, inner, "", 6.6, dim, "Tumours, strokes, haemorrhages, shunts and mixed-up patients are not detected. Look at the source images.")
+	d.paragraph(margin, d.inner, "", 8, black, strings.Join(append([]string{text}, v.Quality...), " "))
+	d.paragraph(margin, d.inner, "", 6.6, dim, "Tumours, strokes, haemorrhages, shunts and mixed-up patients are not detected. Look at the source images.")
 	d.picture(v.Page.Preview)
 	d.curves(v)
 	if len(v.Key) > 0 {
@@ -180,15 +201,16 @@ func (d *sheets) result(v pageView) bool {
 			}
 			indices = append(indices, t)
 		}
-		d.paragraph(margin, inner, "", 6.6, dim, fmt.Sprintf("Of %d volumes with a reference, %d lie outside the 5th to 95th percentile; about %s would in a healthy person. %s.",
-			v.Tested, v.Outside, v.ByChance, strings.Join(indices, "; ")))
+		text := fmt.Sprintf("Of %d volumes with a reference, %d lie outside the 5th to 95th percentile; about %s would in a healthy person. %s.",
+			v.Tested, v.Outside, v.ByChance, strings.Join(indices, "; "))
+		d.paragraph(margin, d.inner, "", 6.6, dim, strings.Join(append([]string{text}, v.Calibration...), " "))
 	}
 	d.gap(1.5)
-	d.paragraph(margin, inner, "", 6.8, dim, v.IntendedUse)
+	d.paragraph(margin, d.inner, "", 6.8, dim, v.IntendedUse)
 	d.gap(9)
 	d.stroke(black, 0.25)
 	d.pdf.Line(margin, d.y, margin+110, d.y)
-	d.pdf.Line(margin+122, d.y, sheetW-margin, d.y)
+	d.pdf.Line(margin+122, d.y, d.sheetW-margin, d.y)
 	d.font("", 7, dim)
 	d.y += d.line(7)
 	d.at(margin, d.y, "Reviewed by")
@@ -205,16 +227,16 @@ func (d *sheets) decision(v decisionView) {
 		v.Headline = strings.ToUpper(v.Headline)
 	}
 	d.gap(0.8)
-	d.paragraph(margin+3, inner-6, "B", 8.4, c, v.Headline)
+	d.paragraph(margin+3, d.inner-6, "B", 8.4, c, v.Headline)
 	if v.Text != "" {
-		d.paragraph(margin+3, inner-6, "", 8, black, v.Text)
+		d.paragraph(margin+3, d.inner-6, "", 8, black, v.Text)
 	}
 	d.gap(1.4)
 	d.stroke(c, map[string]float64{"reject": 0.8}[v.Kind]+0.25)
 	if v.Kind == "none" {
 		d.pdf.SetDashPattern([]float64{1.2, 1}, 0)
 	}
-	d.pdf.Rect(margin, top, inner, d.y-top, "D")
+	d.pdf.Rect(margin, top, d.inner, d.y-top, "D")
 	d.pdf.SetDashPattern(nil, 0)
 }
 
@@ -229,7 +251,7 @@ func (d *sheets) facts(facts []fact) {
 		name := d.width(f.Name)
 		d.font("", size, black)
 		w := name + 1.6 + d.width(f.Value) + 5
-		if n > 0 && (f.Wide || x+w > sheetW-margin+5) {
+		if n > 0 && (f.Wide || x+w > d.sheetW-margin+5) {
 			x = margin
 			d.y += d.line(size)
 		}
@@ -268,14 +290,22 @@ func (d *sheets) score(s scoreView) {
 	x := margin + 4 + d.width(s.Title+": ")
 	d.font("B", size, c)
 	d.at(x, d.y, s.Headline)
-	if s.Text != "" {
-		d.paragraph(margin+4, inner-4, "", 8, black, s.Text)
+	put := func(style string, size float64, c tone, text string) {
+		if text = strings.TrimSpace(text); text != "" {
+			d.paragraph(margin+4, d.inner-4, style, size, c, text)
+		}
 	}
+	put("", 8, black, s.Text)
+	if s.LeftOut != "" {
+		put("B", 8, black, "Rests on what the reviewer left out: "+s.LeftOut+".")
+	}
+	put("", 8, black, s.Reasons)
+	put("", 8, black, s.Set)
 	evidence := s.Card.Performance
 	if s.Evidence != "" {
-		evidence = strings.TrimSpace("Evidence: " + s.Evidence + ". " + evidence)
+		evidence = "Evidence: " + s.Evidence + ". " + evidence
 	}
-	d.paragraph(margin+4, inner-4, "", 6.6, dim, evidence)
+	put("", 6.6, dim, evidence+" "+s.Use)
 	d.gap(0.5)
 }
 
@@ -286,14 +316,14 @@ func (d *sheets) picture(data []byte) {
 	}
 	info := d.pdf.RegisterImageOptionsReader("preview", fpdf.ImageOptions{ImageType: "PNG"}, bytes.NewReader(data))
 	d.gap(1.4)
-	h := 84 * d.scale
+	h := d.Picture * d.scale
 	w := h * info.Width() / info.Height()
-	if w > inner {
-		w, h = inner, inner*info.Height()/info.Width()
+	if w > d.inner {
+		w, h = d.inner, d.inner*info.Height()/info.Width()
 	}
-	d.pdf.ImageOptions("preview", margin+(inner-w)/2, d.y, w, h, false, fpdf.ImageOptions{ImageType: "PNG"}, 0, "")
+	d.pdf.ImageOptions("preview", margin+(d.inner-w)/2, d.y, w, h, false, fpdf.ImageOptions{ImageType: "PNG"}, 0, "")
 	d.y += h
-	d.paragraph(margin, inner, "", 6.6, dim, "Outlines of the labels over the scan. Radiological convention: the patient's right is on the left of axial and coronal cuts.")
+	d.paragraph(margin, d.inner, "", 6.6, dim, "Outlines of the labels over the scan. Radiological convention: the patient's right is on the left of axial and coronal cuts.")
 }
 
 func (d *sheets) curves(v pageView) {
@@ -308,12 +338,12 @@ func (d *sheets) curves(v pageView) {
 	}
 	d.heading("Over age")
 	const apart = 4.0
-	w, h := (inner-3*apart)/4, 27*d.scale
+	w, h := (d.inner-3*apart)/4, 27*d.scale
 	for n, p := range plots {
 		d.curve(p, margin+float64(n)*(w+apart), d.y, w, h)
 	}
 	d.y += h
-	d.paragraph(margin, inner, "", 6.6, dim, "Grey: 5th to 95th percentile and median of healthy people with a head of this size. Point: this scan, with the 95 % interval of its measurement. The axes: "+axesName+".")
+	d.paragraph(margin, d.inner, "", 6.6, dim, "Grey: 5th to 95th percentile and median of healthy people with a head of this size. Point: this scan, with the 95 % interval of its measurement. The axes: "+axesName+".")
 }
 
 func (d *sheets) curve(p plot, left, top, w, h float64) {
@@ -355,10 +385,10 @@ func (d *sheets) curve(p plot, left, top, w, h float64) {
 
 // pairs is the table of volumes, left and right side by side, with the midline
 // below.
-func (d *sheets) pairs(rows []pairView, singles []*neuroscreen.Volume) {
+func (d *sheets) pairs(rows []pairView, singles []*volumeView) {
 	const size = 6.1
 	const name = 31.0
-	side := (inner - name) / 2
+	side := (d.inner - name) / 2
 	// Right edges of mm3, expected, % of head, z and its interval, percentile.
 	edges := [5]float64{0.225, 0.58, 0.68, 0.9, 1}
 	d.font("B", size-0.4, dim)
@@ -374,35 +404,38 @@ func (d *sheets) pairs(rows []pairView, singles []*neuroscreen.Volume) {
 	d.at(margin, d.y, "Structure")
 	d.gap(0.7)
 	d.stroke(black, 0.25)
-	d.pdf.Line(margin, d.y, sheetW-margin, d.y)
-	cells := func(v *neuroscreen.Volume, left float64) {
+	d.pdf.Line(margin, d.y, d.sheetW-margin, d.y)
+	cells := func(v *volumeView, left float64) {
 		if v == nil {
 			return
 		}
-		out := Outlying(*v)
 		put := func(k int, style, text string) {
 			d.font(style, size, black)
 			d.rightAt(left+edges[k]*side, d.y, text)
 		}
 		put(0, "", grouped(v.MM3, 0)+" ± "+grouped(v.StandardErrorMM, 0))
-		if v.ExpectedMM3 != nil {
+		if v.LeftOut {
+			d.stroke(black, 0.25)
+			d.pdf.Line(left+1, d.y-0.8*d.scale, left+edges[0]*side, d.y-0.8*d.scale)
+			put(1, "B", "left out")
+		} else if v.ExpectedMM3 != nil {
 			put(1, "", fmt.Sprintf("%s (%s–%s)", grouped(*v.ExpectedMM3, 0), optional(v.P5MM3, whole), optional(v.P95MM3, whole)))
 		} else {
 			put(1, "", "no reference")
 		}
 		put(2, "", optional(v.PercentICV, func(x float64) string { return signed(x, 2) }))
 		style := ""
-		if out != "" {
+		if v.Outlying != "" {
 			style = "B"
 		}
-		z := optional(v.Z, func(x float64) string { return signed(x, 1) })
+		z := optional(v.Z, zscore)
 		if v.ZCI95 != nil {
-			z += fmt.Sprintf(" (%s, %s)", signed(v.ZCI95[0], 1), signed(v.ZCI95[1], 1))
+			z += fmt.Sprintf(" (%s, %s)", zscore(v.ZCI95[0]), zscore(v.ZCI95[1]))
 		}
 		put(3, style, z)
-		put(4, style, strings.TrimSpace(out+" "+optional(v.Percentile, percentile)))
+		put(4, style, strings.TrimSpace(v.Outlying+" "+optional(v.Percentile, percentile)))
 	}
-	row := func(title string, left, right *neuroscreen.Volume) {
+	row := func(title string, left, right *volumeView) {
 		d.y += d.line(size)
 		d.gap(0.45)
 		d.font("", size+0.5, black)
@@ -411,7 +444,7 @@ func (d *sheets) pairs(rows []pairView, singles []*neuroscreen.Volume) {
 		cells(right, margin+name+side)
 		d.gap(0.75)
 		d.stroke(rule, 0.15)
-		d.pdf.Line(margin, d.y, sheetW-margin, d.y)
+		d.pdf.Line(margin, d.y, d.sheetW-margin, d.y)
 	}
 	for _, r := range rows {
 		row(r.Name, r.Left, r.Right)
@@ -425,50 +458,27 @@ func whole(v float64) string { return grouped(v, 0) }
 
 // method is the second sheet.
 func (d *sheets) method(v pageView) bool {
+	d.scale = d.Method
 	d.top("How the result came about")
 	if len(v.Pairs)+len(v.Singles) > 0 {
 		d.heading("Volumes")
 		d.pairs(v.Pairs, v.Singles)
 		d.gap(0.6)
-		d.paragraph(margin, inner, "", 6.6, dim, "SE: standard error of the measurement; z with its 95 % interval, which holds the error of the measurement and the difference between sites.")
+		d.paragraph(margin, d.inner, "", 6.6, dim, "SE: standard error of the measurement; z with its 95 % interval, which holds the error of the measurement and the difference between sites.")
 	}
 	d.heading("How the scores came about")
-	for _, s := range v.Result.Scores {
-		name := words.Structure(s.Model)
-		if s.Model == "" {
-			name = words.Structure(string(s.Condition))
-		}
-		text := name + ": not scored."
-		if s.Abstained == nil && s.LikelihoodRatio != nil {
-			text = fmt.Sprintf("%s: likelihood ratio %s", name, ratio(*s.LikelihoodRatio))
-			if s.CI95 != nil {
-				text += fmt.Sprintf(" (95 %% %s to %s)", bound(s.CI95[0]), bound(s.CI95[1]))
-			}
-			if s.Prior != nil && s.Posterior != nil {
-				text += fmt.Sprintf(", prior %s, posterior %s", percent(*s.Prior), percent(*s.Posterior))
-			}
-			text += fmt.Sprintf(". ln: intercept %s", signed(s.Intercept, 2))
-			for _, c := range s.Contributions {
-				text += fmt.Sprintf("; %s %s", c.Feature, signed(c.LogLR, 2))
-			}
-			text += "."
-		}
-		d.paragraph(margin, inner, "", 7.2, black, text)
-		d.gap(0.4)
+	for _, m := range v.Methods {
+		d.how(m)
 	}
-	d.paragraph(margin, inner, "", 6.6, dim, "ln(likelihood ratio) is the sum of the intercept and the contributions; logit(posterior) = logit(prior) + ln(likelihood ratio). A flag asks for a physician's review, nothing more; no flag cannot exclude a condition.")
-	d.gap(0.8)
-	for _, s := range v.Scores {
-		if s.Card.Cohort != "" {
-			d.paragraph(margin, inner, "", 6.6, black, s.Name+": "+s.Card.Cohort+" "+s.Card.Limits)
-			d.gap(0.5)
-		}
+	d.gap(0.4)
+	text := "ln(likelihood ratio) is the sum of its terms; logit(posterior) = logit(prior) + ln(likelihood ratio). A flag asks for a physician's review, nothing more; no flag cannot exclude a condition."
+	if v.Unvalidated {
+		text += " " + notValidated
 	}
+	d.paragraph(margin, d.inner, "", 6.6, dim, text)
 	if len(v.Reading.Norms) > 0 {
 		d.heading("Reference values")
-		for _, t := range v.Reading.Norms {
-			d.paragraph(margin, inner, "", 7, black, t)
-		}
+		d.paragraph(margin, d.inner, "", 6.6, black, strings.Join(v.Reading.Norms, " "))
 	}
 	d.metrics(v.Metrics)
 	d.heading("Versions")
@@ -483,8 +493,37 @@ func (d *sheets) method(v pageView) bool {
 		put(a.Name, a.SHA256)
 	}
 	d.gap(0.6)
-	d.paragraph(margin, inner, "", 6.6, dim, fmt.Sprintf("%s, kernel %s", v.Result.Schema, v.Result.Software.Kernel))
+	d.paragraph(margin, d.inner, "", 6.6, dim, fmt.Sprintf("%s, kernel %s", v.Result.Schema, v.Result.Software.Kernel))
 	return d.foot(v, 2)
+}
+
+// how one score came about: its numbers, then what is to be known of them, a
+// name in front of each.
+func (d *sheets) how(m methodView) {
+	const size, names = 6.4, 21.0
+	text := m.Text
+	if m.LikelihoodRatio != nil {
+		text = strings.TrimSpace(text + " Likelihood ratio " + ratio(*m.LikelihoodRatio))
+		if m.CI95 != nil {
+			text += fmt.Sprintf(" (95 %% %s to %s)", bound(m.CI95[0]), bound(m.CI95[1]))
+		}
+		if m.Prior != nil && m.Posterior != nil {
+			text += fmt.Sprintf(", prior %s, posterior %s", percent(*m.Prior), percent(*m.Posterior))
+		}
+		text += ". "
+		for n, t := range m.Terms {
+			text += map[bool]string{true: "ln: ", false: "; "}[n == 0] + t.Name + " " + t.Value
+		}
+	}
+	d.gap(0.3)
+	d.paragraph(margin, d.inner, "B", 7, black, m.Name)
+	d.paragraph(margin, d.inner, "", size, black, text)
+	for _, n := range m.Notes {
+		top := d.y
+		d.paragraph(margin+names, d.inner-names, "", size, black, n.Value)
+		d.font("", size, dim)
+		d.at(margin, top+d.line(size), n.Name)
+	}
 }
 
 // metrics run down in four columns.
@@ -494,7 +533,7 @@ func (d *sheets) metrics(metrics []fact) {
 	}
 	d.heading("Quality metrics")
 	const columns, apart, size = 4, 5.0, 6.2
-	w := (inner - (columns-1)*apart) / columns
+	w := (d.inner - (columns-1)*apart) / columns
 	perColumn := int(math.Ceil(float64(len(metrics)) / columns))
 	top := d.y
 	for n, m := range metrics {

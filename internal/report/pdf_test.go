@@ -2,9 +2,11 @@ package report
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -69,8 +71,15 @@ func TestPDFSaysWhatThePageSays(t *testing.T) {
 	v := view(p)
 	var want []string
 	for _, s := range v.Scores {
-		want = append(want, s.Title, s.Headline, s.Text, s.Card.Cohort, s.Card.Performance, s.Card.Limits)
+		want = append(want, s.Title, s.Headline, s.Text, s.Reasons, s.Set, s.LeftOut, s.Use, s.Card.Cohort, s.Card.Performance)
 	}
+	for _, m := range v.Methods {
+		want = append(want, m.Name, m.Text)
+		for _, f := range append(m.Terms, m.Notes...) {
+			want = append(want, f.Name, f.Value)
+		}
+	}
+	want = append(want, notValidated, "left out")
 	for _, f := range append(v.Facts, v.Metrics...) {
 		want = append(want, f.Name, f.Value)
 	}
@@ -78,7 +87,10 @@ func TestPDFSaysWhatThePageSays(t *testing.T) {
 		want = append(want, i.Name, i.Value, i.Reference)
 	}
 	for _, vol := range p.Result.Volumes {
-		want = append(want, grouped(vol.MM3, 0), optional(vol.ExpectedMM3, whole), optional(vol.Percentile, percentile))
+		want = append(want, grouped(vol.MM3, 0), optional(vol.Percentile, percentile))
+		if !slices.Contains(p.Review.Excluded, vol.Structure) {
+			want = append(want, optional(vol.ExpectedMM3, whole))
+		}
 	}
 	for _, a := range v.Assets {
 		want = append(want, a.Name, a.SHA256)
@@ -91,7 +103,7 @@ func TestPDFSaysWhatThePageSays(t *testing.T) {
 		}
 	}
 	html := render(t, p)
-	for _, w := range []string{"Amended by Dr. Reader, 2026-03-15 08:00 UTC.", "Hippocampus, left", "“Left label too large”"} {
+	for _, w := range []string{"Amended by Dr. Reader, 2026-03-15 08:00 UTC.", "“Left label too large”", "Rests on what the reviewer left out: Hippocampus, left.", `gone">2` + "\u202f" + `671 ± 56<small>left out`} {
 		if !strings.Contains(html, w) {
 			t.Errorf("the page does not say %q", w)
 		}
@@ -105,11 +117,31 @@ func TestPDFIsTwoSheets(t *testing.T) {
 	for range 4 {
 		long.Result.QC.Reasons = append(long.Result.QC.Reasons, long.Result.QC.Reasons...)
 	}
+	for range 3 {
+		for n := range long.Result.Scores {
+			e := &long.Result.Scores[n].Explanation
+			e.Uncertain = append(e.Uncertain, "Something else that has to be said of this score takes about as much room as this sentence.", "And so does this.")
+		}
+	}
 	var sparse neuroscreen.Result
 	for name, p := range map[string]Page{"sample": withPicture(t, samplePage()), "long": long, "sparse": {Result: &sparse}, "no picture": samplePage()} {
-		doc := renderPDF(t, p)
-		if n := len(sheetTexts(t, doc)); n != 2 {
-			t.Errorf("%s: %d sheets", name, n)
+		for _, p.Paper = range []Paper{A4, Letter} {
+			doc := renderPDF(t, p)
+			if n := len(sheetTexts(t, doc)); n != 2 {
+				t.Errorf("%s on %s: %d sheets", name, p.Paper.Name, n)
+			}
+			if box := fmt.Sprintf("/MediaBox [0 0 %.2f %.2f]", p.Paper.Width/25.4*72, p.Paper.Height/25.4*72); !bytes.Contains(doc, []byte(box)) {
+				t.Errorf("%s on %s: the sheet is not %s", name, p.Paper.Name, box)
+			}
+			// Nothing runs into the foot.
+			v := view(p)
+			d := newSheets(v, fit(v))
+			if !d.result(v) || !d.method(v) {
+				t.Errorf("%s on %s: does not fit", name, p.Paper.Name)
+			}
+			if html := render(t, p); !strings.Contains(html, "@page { size: "+p.Paper.Name+";") {
+				t.Errorf("%s: the page prints on other paper than %s", name, p.Paper.Name)
+			}
 		}
 	}
 	if text := sheetTexts(t, renderPDF(t, long))[0]; !strings.Contains(text, "REJECTED") || !strings.Contains(text, "must not be used") {

@@ -9,6 +9,7 @@ import (
 	"image/color"
 	"image/png"
 	"math"
+	"strings"
 	"sync"
 
 	"golang.org/x/image/font"
@@ -180,21 +181,37 @@ func layOut(rows [][]panel, s scene) image.Image {
 				canvas.SetRGBA(x+dx, row+9+dy, c)
 			}
 		}
-		write(canvas, regular(), ink, x+24, row+16, entry.name)
+		write(canvas, regular(), ink, x+24, row+16, strings.TrimSpace(entry.sign+" "+entry.name))
 	}
 	return canvas
 }
 
 const legendColumn = 158
 
-// legend names the outlines, by the left side's label.
+// legend names the outlines, by the left side's label. The sign stands inside
+// of the outline, for who cannot tell the colours apart and on grey paper.
 var legend = []struct {
-	label int
-	name  string
+	label      int
+	sign, name string
 }{
-	{17, "Hippocampus"}, {18, "Amygdala"}, {4, "Lateral ventricle"}, {5, "Inferior horn"}, {10, "Thalamus"}, {11, "Caudate"}, {12, "Putamen"}, {13, "Pallidum"},
-	{26, "Accumbens"}, {28, "Ventral DC"}, {3, "Cortex"}, {2, "White matter"}, {8, "Cerebellar cortex"}, {16, "Brain stem"}, {14, "3rd ventricle"}, {24, "Inside of skull"},
+	{17, "H", "Hippocampus"}, {18, "A", "Amygdala"}, {4, "LV", "Lateral ventricle"}, {5, "IH", "Inferior horn"}, {10, "Th", "Thalamus"}, {11, "Ca", "Caudate"},
+	{12, "Pu", "Putamen"}, {13, "Pa", "Pallidum"}, {26, "Ac", "Accumbens"}, {28, "DC", "Ventral DC"}, {3, "", "Cortex"}, {2, "", "White matter"},
+	{8, "", "Cerebellar cortex"}, {16, "BS", "Brain stem"}, {14, "V3", "3rd ventricle"}, {24, "", "Inside of skull"},
 }
+
+// signs of the labels of both sides.
+var signs = func() (s [256]string) {
+	for _, entry := range legend {
+		one, _ := anatomy.ByLabel(entry.label)
+		bare := strings.TrimPrefix(one.Name, "Left-")
+		for _, other := range anatomy.Structures {
+			if other.Name == one.Name || other.Name == "Right-"+bare && one.Name != bare {
+				s[other.Label] = entry.sign
+			}
+		}
+	}
+	return s
+}()
 
 // anatomyColour is the structure's colour, mixed with white where it would be
 // too dark for a line on black.
@@ -319,11 +336,47 @@ func (s *scene) draw(canvas *image.RGBA, p panel, at image.Point) {
 			}
 		}
 	}
-	middle := at.Add(image.Pt(w/2, h/2))
-	letter(canvas, at.X+12, middle.Y, ends[p.across][1])
-	letter(canvas, at.X+w-12, middle.Y, ends[p.across][0])
-	letter(canvas, middle.X, at.Y+14, ends[p.down][1])
-	letter(canvas, middle.X, at.Y+h-12, ends[p.down][0])
+	ends := map[image.Point]string{
+		{12, h / 2}: ends[p.across][1], {w - 12, h / 2}: ends[p.across][0], {w / 2, 14}: ends[p.down][1], {w / 2, h - 12}: ends[p.down][0],
+	}
+	for label, spot := range inside(labels, w, h) {
+		covered := false
+		for end := range ends {
+			d := end.Sub(spot)
+			covered = covered || max(d.X, -d.X) < 22 && max(d.Y, -d.Y) < 16
+		}
+		if signs[label] != "" && !covered {
+			letter(canvas, small(), at.Add(spot), signs[label])
+		}
+	}
+	for end, name := range ends {
+		letter(canvas, bold(), at.Add(end), name)
+	}
+}
+
+// roomForSign is how many pixels of a label a panel must show to hold its sign.
+const roomForSign = 350
+
+// inside finds for each label that a panel shows largely the pixel of it that
+// lies nearest to its middle.
+func inside(labels []uint8, w, h int) map[int]image.Point {
+	var n, x, y [256]int
+	for i, l := range labels {
+		n[l], x[l], y[l] = n[l]+1, x[l]+i%w, y[l]+i/w
+	}
+	best := map[int]int{}
+	out := map[int]image.Point{}
+	for i, label := range labels {
+		l := int(label)
+		if l == 0 || n[l] < roomForSign {
+			continue
+		}
+		dx, dy := i%w-x[l]/n[l], i/w-y[l]/n[l]
+		if d, seen := best[l]; !seen || dx*dx+dy*dy < d {
+			best[l], out[l] = dx*dx+dy*dy, image.Pt(i%w, i/w)
+		}
+	}
+	return out
 }
 
 // drawRow paints one row of pixels grey and notes their labels.
@@ -416,6 +469,7 @@ func blend(canvas *image.RGBA, x, y int, c color.RGBA) {
 var (
 	regular = sync.OnceValue(func() font.Face { return face(goregular.TTF, 13) })
 	bold    = sync.OnceValue(func() font.Face { return face(gobold.TTF, 16) })
+	small   = sync.OnceValue(func() font.Face { return face(gobold.TTF, 12) })
 )
 
 func face(ttf []byte, px float64) font.Face {
@@ -441,14 +495,14 @@ func write(canvas *image.RGBA, f font.Face, c color.RGBA, x, y int, text string)
 	d.DrawString(text)
 }
 
-// letter centres an orientation letter on x, y with a dark rim.
-func letter(canvas *image.RGBA, x, y int, text string) {
-	f := bold()
+// letter centres letters on a point with a dark rim.
+func letter(canvas *image.RGBA, f font.Face, at image.Point, text string) {
 	writing.Lock()
 	w := font.MeasureString(f, text).Round()
+	down := f.Metrics().CapHeight.Round() / 2
 	writing.Unlock()
 	for _, d := range [8][2]int{{-1, -1}, {0, -1}, {1, -1}, {-1, 0}, {1, 0}, {-1, 1}, {0, 1}, {1, 1}} {
-		write(canvas, f, color.RGBA{0, 0, 0, 255}, x-w/2+d[0], y+6+d[1], text)
+		write(canvas, f, color.RGBA{0, 0, 0, 255}, at.X-w/2+d[0], at.Y+down+d[1], text)
 	}
-	write(canvas, f, ink, x-w/2, y+6, text)
+	write(canvas, f, ink, at.X-w/2, at.Y+down, text)
 }

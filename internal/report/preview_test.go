@@ -180,3 +180,37 @@ func TestPreviewWithoutHippocampi(t *testing.T) {
 		t.Errorf("%d px high, want fewer than %d", got, whole)
 	}
 }
+
+// TestSigns: without colours, both sides of a structure are known by one sign
+// that no other has, and it stands inside of the outline.
+func TestSigns(t *testing.T) {
+	of := map[string]int{}
+	for _, entry := range legend {
+		if entry.sign == "" {
+			continue
+		}
+		if other, taken := of[entry.sign]; taken {
+			t.Errorf("%s stands for %d and %d", entry.sign, other, entry.label)
+		}
+		of[entry.sign] = entry.label
+		if signs[entry.label] != entry.sign {
+			t.Errorf("%d has the sign %q", entry.label, signs[entry.label])
+		}
+	}
+	if signs[17] != "H" || signs[53] != "H" || signs[16] != "BS" || signs[42] != "" {
+		t.Errorf("signs %q, %q, %q, %q", signs[17], signs[53], signs[16], signs[42])
+	}
+
+	const w, h = 40, 40
+	labels := make([]uint8, w*h)
+	for i := range labels { // a ring, whose middle lies outside of it
+		if r := math.Hypot(float64(i%w-20), float64(i/w-20)); r > 8 && r < 16 {
+			labels[i] = 17
+		}
+	}
+	labels[0] = 18
+	got := inside(labels, w, h)
+	if p, ok := got[17]; len(got) != 1 || !ok || labels[p.Y*w+p.X] != 17 {
+		t.Errorf("signs at %v", got)
+	}
+}
