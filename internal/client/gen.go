@@ -166,6 +166,24 @@ func (e WebhookEvent) Valid() bool {
 	}
 }
 
+// Defines values for Paper.
+const (
+	A4     Paper = "a4"
+	Letter Paper = "letter"
+)
+
+// Valid indicates whether the value is a known member of the Paper enum.
+func (e Paper) Valid() bool {
+	switch e {
+	case A4:
+		return true
+	case Letter:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for TusResumable.
 const (
 	TusResumableN100 TusResumable = "1.0.0"
@@ -391,6 +409,9 @@ type CaseList struct {
 // CaseSearch defines model for CaseSearch.
 type CaseSearch struct {
 	AccessionNumber *Identifier `json:"accession_number,omitempty"`
+
+	// Part Of either of them; capitals and small letters are the same
+	Part *string `json:"part,omitempty"`
 
 	// SubjectID The site's own identifier of the person
 	SubjectID *SubjectID `json:"subject_id,omitempty"`
@@ -924,6 +945,9 @@ type Cursor = string
 // Limit defines model for Limit.
 type Limit = int
 
+// Paper defines model for Paper.
+type Paper string
+
 // ScanID defines model for ScanID.
 type ScanID = openapi_types.UUID
 
@@ -1073,12 +1097,18 @@ type GetReadingParams struct {
 type GetReportParams struct {
 	// Version Result version; the newest if not given
 	Version *Version `form:"version,omitempty" json:"version,omitempty"`
+
+	// Paper What the report is set for when it is printed
+	Paper *Paper `form:"paper,omitempty" json:"paper,omitempty"`
 }
 
 // GetReportPDFParams defines parameters for GetReportPDF.
 type GetReportPDFParams struct {
 	// Version Result version; the newest if not given
 	Version *Version `form:"version,omitempty" json:"version,omitempty"`
+
+	// Paper What the report is set for when it is printed
+	Paper *Paper `form:"paper,omitempty" json:"paper,omitempty"`
 }
 
 // GetResultParams defines parameters for GetResult.
@@ -1363,18 +1393,22 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/cases/events (the `StreamCases` operationId).
 	StreamCases(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// SearchCasesWithBody Cases of one subject or accession number
+	// SearchCasesWithBody Cases of a subject or accession number
 	//
-	// In the order of the worklist, at most 200. A body, because identifiers do not belong into addresses. Not for the role researcher.
+	// In the order of the worklist, at most 200. Whole identifiers are found however old the scan is; a `part` of one among the site's newest
+	// 20,000 scans, because identifiers are stored encrypted and each has to be opened. A body, because identifiers do not belong into addresses.
+	// Not for the role researcher.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/cases/search (the `SearchCases` operationId).
 	SearchCasesWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// SearchCases Cases of one subject or accession number
+	// SearchCases Cases of a subject or accession number
 	//
-	// In the order of the worklist, at most 200. A body, because identifiers do not belong into addresses. Not for the role researcher.
+	// In the order of the worklist, at most 200. Whole identifiers are found however old the scan is; a `part` of one among the site's newest
+	// 20,000 scans, because identifiers are stored encrypted and each has to be opened. A body, because identifiers do not belong into addresses.
+	// Not for the role researcher.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -1594,7 +1628,7 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/scans/{scan_id}/report.html (the `GetReport` operationId).
 	GetReport(ctx context.Context, scanID ScanID, params *GetReportParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// GetReportPDF The report as two A4 pages
+	// GetReportPDF The report as two sheets of paper, result and method
 	//
 	// Corresponds with GET /v1/scans/{scan_id}/report.pdf (the `GetReportPDF` operationId).
 	GetReportPDF(ctx context.Context, scanID ScanID, params *GetReportPDFParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2057,9 +2091,11 @@ func (c *Client) StreamCases(ctx context.Context, reqEditors ...RequestEditorFn)
 	return c.Client.Do(req)
 }
 
-// SearchCasesWithBody Cases of one subject or accession number
+// SearchCasesWithBody Cases of a subject or accession number
 //
-// In the order of the worklist, at most 200. A body, because identifiers do not belong into addresses. Not for the role researcher.
+// In the order of the worklist, at most 200. Whole identifiers are found however old the scan is; a `part` of one among the site's newest
+// 20,000 scans, because identifiers are stored encrypted and each has to be opened. A body, because identifiers do not belong into addresses.
+// Not for the role researcher.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2076,9 +2112,11 @@ func (c *Client) SearchCasesWithBody(ctx context.Context, contentType string, bo
 	return c.Client.Do(req)
 }
 
-// SearchCases Cases of one subject or accession number
+// SearchCases Cases of a subject or accession number
 //
-// In the order of the worklist, at most 200. A body, because identifiers do not belong into addresses. Not for the role researcher.
+// In the order of the worklist, at most 200. Whole identifiers are found however old the scan is; a `part` of one among the site's newest
+// 20,000 scans, because identifiers are stored encrypted and each has to be opened. A body, because identifiers do not belong into addresses.
+// Not for the role researcher.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -2588,7 +2626,7 @@ func (c *Client) GetReport(ctx context.Context, scanID ScanID, params *GetReport
 	return c.Client.Do(req)
 }
 
-// GetReportPDF The report as two A4 pages
+// GetReportPDF The report as two sheets of paper, result and method
 //
 // Corresponds with GET /v1/scans/{scan_id}/report.pdf (the `GetReportPDF` operationId).
 func (c *Client) GetReportPDF(ctx context.Context, scanID ScanID, params *GetReportPDFParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -5088,6 +5126,18 @@ func NewGetReportRequest(server string, scanID ScanID, params *GetReportParams) 
 
 		}
 
+		if params.Paper != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "paper", *params.Paper, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if encoded := queryValues.Encode(); encoded != "" {
 			rawQueryFragments = append(rawQueryFragments, encoded)
 		}
@@ -5140,6 +5190,18 @@ func NewGetReportPDFRequest(server string, scanID ScanID, params *GetReportPDFPa
 		if params.Version != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "version", *params.Version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Paper != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "paper", *params.Paper, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -6169,18 +6231,22 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/cases/events (the `StreamCases` operationId).
 	StreamCasesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*StreamCasesResponse, error)
 
-	// SearchCasesWithBodyWithResponse Cases of one subject or accession number
+	// SearchCasesWithBodyWithResponse Cases of a subject or accession number
 	//
-	// In the order of the worklist, at most 200. A body, because identifiers do not belong into addresses. Not for the role researcher.
+	// In the order of the worklist, at most 200. Whole identifiers are found however old the scan is; a `part` of one among the site's newest
+	// 20,000 scans, because identifiers are stored encrypted and each has to be opened. A body, because identifiers do not belong into addresses.
+	// Not for the role researcher.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/cases/search (the `SearchCases` operationId).
 	SearchCasesWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SearchCasesResponse, error)
 
-	// SearchCasesWithResponse Cases of one subject or accession number
+	// SearchCasesWithResponse Cases of a subject or accession number
 	//
-	// In the order of the worklist, at most 200. A body, because identifiers do not belong into addresses. Not for the role researcher.
+	// In the order of the worklist, at most 200. Whole identifiers are found however old the scan is; a `part` of one among the site's newest
+	// 20,000 scans, because identifiers are stored encrypted and each has to be opened. A body, because identifiers do not belong into addresses.
+	// Not for the role researcher.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -6436,7 +6502,7 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/scans/{scan_id}/report.html (the `GetReport` operationId).
 	GetReportWithResponse(ctx context.Context, scanID ScanID, params *GetReportParams, reqEditors ...RequestEditorFn) (*GetReportResponse, error)
 
-	// GetReportPDFWithResponse The report as two A4 pages
+	// GetReportPDFWithResponse The report as two sheets of paper, result and method
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -9716,9 +9782,11 @@ func (c *ClientWithResponses) StreamCasesWithResponse(ctx context.Context, reqEd
 	return ParseStreamCasesResponse(rsp)
 }
 
-// SearchCasesWithBodyWithResponse Cases of one subject or accession number
+// SearchCasesWithBodyWithResponse Cases of a subject or accession number
 //
-// In the order of the worklist, at most 200. A body, because identifiers do not belong into addresses. Not for the role researcher.
+// In the order of the worklist, at most 200. Whole identifiers are found however old the scan is; a `part` of one among the site's newest
+// 20,000 scans, because identifiers are stored encrypted and each has to be opened. A body, because identifiers do not belong into addresses.
+// Not for the role researcher.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -9731,9 +9799,11 @@ func (c *ClientWithResponses) SearchCasesWithBodyWithResponse(ctx context.Contex
 	return ParseSearchCasesResponse(rsp)
 }
 
-// SearchCasesWithResponse Cases of one subject or accession number
+// SearchCasesWithResponse Cases of a subject or accession number
 //
-// In the order of the worklist, at most 200. A body, because identifiers do not belong into addresses. Not for the role researcher.
+// In the order of the worklist, at most 200. Whole identifiers are found however old the scan is; a `part` of one among the site's newest
+// 20,000 scans, because identifiers are stored encrypted and each has to be opened. A body, because identifiers do not belong into addresses.
+// Not for the role researcher.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -10163,7 +10233,7 @@ func (c *ClientWithResponses) GetReportWithResponse(ctx context.Context, scanID 
 	return ParseGetReportResponse(rsp)
 }
 
-// GetReportPDFWithResponse The report as two A4 pages
+// GetReportPDFWithResponse The report as two sheets of paper, result and method
 //
 // Returns a wrapper object for the known response body format(s).
 //

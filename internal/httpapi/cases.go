@@ -37,7 +37,15 @@ func (s *Server) ListCases(ctx context.Context, req ListCasesRequestObject) (Lis
 }
 
 func (s *Server) SearchCases(ctx context.Context, req SearchCasesRequestObject) (SearchCasesResponseObject, error) {
-	list, err := s.caseList(ctx, store.CaseFilter{SubjectID: req.Body.SubjectID, AccessionNumber: req.Body.AccessionNumber, Sort: store.WorstFirst, Limit: maxFound})
+	b := req.Body
+	f := store.CaseFilter{SubjectID: b.SubjectID, AccessionNumber: b.AccessionNumber, Sort: store.WorstFirst, Limit: maxFound}
+	if b.Part != nil {
+		var err error
+		if f.ScanIDs, err = s.cfg.Store.ScansByPart(ctx, siteID(ctx), *b.Part, maxFound); err != nil {
+			return nil, err
+		}
+	}
+	list, err := s.caseList(ctx, f)
 	if err != nil {
 		return nil, err
 	}

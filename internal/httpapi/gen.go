@@ -164,6 +164,24 @@ func (e WebhookEvent) Valid() bool {
 	}
 }
 
+// Defines values for Paper.
+const (
+	A4     Paper = "a4"
+	Letter Paper = "letter"
+)
+
+// Valid indicates whether the value is a known member of the Paper enum.
+func (e Paper) Valid() bool {
+	switch e {
+	case A4:
+		return true
+	case Letter:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for TusResumable.
 const (
 	TusResumableN100 TusResumable = "1.0.0"
@@ -389,6 +407,9 @@ type CaseList struct {
 // CaseSearch defines model for CaseSearch.
 type CaseSearch struct {
 	AccessionNumber *Identifier `json:"accession_number,omitempty"`
+
+	// Part Of either of them; capitals and small letters are the same
+	Part *string `json:"part,omitempty"`
 
 	// SubjectID The site's own identifier of the person
 	SubjectID *SubjectID `json:"subject_id,omitempty"`
@@ -922,6 +943,9 @@ type Cursor = string
 // Limit defines model for Limit.
 type Limit = int
 
+// Paper defines model for Paper.
+type Paper string
+
 // ScanID defines model for ScanID.
 type ScanID = openapi_types.UUID
 
@@ -1071,12 +1095,18 @@ type GetReadingParams struct {
 type GetReportParams struct {
 	// Version Result version; the newest if not given
 	Version *Version `form:"version,omitempty" json:"version,omitempty"`
+
+	// Paper What the report is set for when it is printed
+	Paper *Paper `form:"paper,omitempty" json:"paper,omitempty"`
 }
 
 // GetReportPDFParams defines parameters for GetReportPDF.
 type GetReportPDFParams struct {
 	// Version Result version; the newest if not given
 	Version *Version `form:"version,omitempty" json:"version,omitempty"`
+
+	// Paper What the report is set for when it is printed
+	Paper *Paper `form:"paper,omitempty" json:"paper,omitempty"`
 }
 
 // GetResultParams defines parameters for GetResult.
@@ -1228,7 +1258,7 @@ type ServerInterface interface {
 	// StreamCases Follow the worklist
 	// (GET /v1/cases/events)
 	StreamCases(w http.ResponseWriter, r *http.Request)
-	// SearchCases Cases of one subject or accession number
+	// SearchCases Cases of a subject or accession number
 	// (POST /v1/cases/search)
 	SearchCases(w http.ResponseWriter, r *http.Request)
 	// GetCase One line of the worklist
@@ -1300,7 +1330,7 @@ type ServerInterface interface {
 	// GetReport The report, one self-contained page
 	// (GET /v1/scans/{scan_id}/report.html)
 	GetReport(w http.ResponseWriter, r *http.Request, scanID ScanID, params GetReportParams)
-	// GetReportPDF The report as two A4 pages
+	// GetReportPDF The report as two sheets of paper, result and method
 	// (GET /v1/scans/{scan_id}/report.pdf)
 	GetReportPDF(w http.ResponseWriter, r *http.Request, scanID ScanID, params GetReportPDFParams)
 	// GetResult The result document
@@ -1462,7 +1492,7 @@ func (_ Unimplemented) StreamCases(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
-// SearchCases Cases of one subject or accession number
+// SearchCases Cases of a subject or accession number
 // (POST /v1/cases/search)
 func (_ Unimplemented) SearchCases(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNotImplemented)
@@ -1606,7 +1636,7 @@ func (_ Unimplemented) GetReport(w http.ResponseWriter, r *http.Request, scanID 
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
-// GetReportPDF The report as two A4 pages
+// GetReportPDF The report as two sheets of paper, result and method
 // (GET /v1/scans/{scan_id}/report.pdf)
 func (_ Unimplemented) GetReportPDF(w http.ResponseWriter, r *http.Request, scanID ScanID, params GetReportPDFParams) {
 	w.WriteHeader(http.StatusNotImplemented)
@@ -3300,6 +3330,19 @@ func (siw *ServerInterfaceWrapper) GetReport(w http.ResponseWriter, r *http.Requ
 		return
 	}
 
+	// ------------- Optional query parameter "paper" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "paper", r.URL.Query(), &params.Paper, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "paper"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "paper", Err: err})
+		}
+		return
+	}
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetReport(w, r, scanID, params)
 	}))
@@ -3338,6 +3381,19 @@ func (siw *ServerInterfaceWrapper) GetReportPDF(w http.ResponseWriter, r *http.R
 			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "version"})
 		} else {
 			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "version", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "paper" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "paper", r.URL.Query(), &params.Paper, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "paper"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "paper", Err: err})
 		}
 		return
 	}
@@ -7038,7 +7094,7 @@ type StrictServerInterface interface {
 	// StreamCases Follow the worklist
 	// (GET /v1/cases/events)
 	StreamCases(ctx context.Context, request StreamCasesRequestObject) (StreamCasesResponseObject, error)
-	// SearchCases Cases of one subject or accession number
+	// SearchCases Cases of a subject or accession number
 	// (POST /v1/cases/search)
 	SearchCases(ctx context.Context, request SearchCasesRequestObject) (SearchCasesResponseObject, error)
 	// GetCase One line of the worklist
@@ -7110,7 +7166,7 @@ type StrictServerInterface interface {
 	// GetReport The report, one self-contained page
 	// (GET /v1/scans/{scan_id}/report.html)
 	GetReport(ctx context.Context, request GetReportRequestObject) (GetReportResponseObject, error)
-	// GetReportPDF The report as two A4 pages
+	// GetReportPDF The report as two sheets of paper, result and method
 	// (GET /v1/scans/{scan_id}/report.pdf)
 	GetReportPDF(ctx context.Context, request GetReportPDFRequestObject) (GetReportPDFResponseObject, error)
 	// GetResult The result document

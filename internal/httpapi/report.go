@@ -21,7 +21,7 @@ import (
 // decided on the result and how.
 
 func (s *Server) GetReport(ctx context.Context, req GetReportRequestObject) (GetReportResponseObject, error) {
-	r, err := s.report(ctx, req.ScanID, req.Params.Version, report.HTML)
+	r, err := s.report(ctx, req.ScanID, req.Params.Version, paperOf(req.Params.Paper), report.HTML)
 	if r == nil {
 		return nil, err
 	}
@@ -29,14 +29,21 @@ func (s *Server) GetReport(ctx context.Context, req GetReportRequestObject) (Get
 }
 
 func (s *Server) GetReportPDF(ctx context.Context, req GetReportPDFRequestObject) (GetReportPDFResponseObject, error) {
-	r, err := s.report(ctx, req.ScanID, req.Params.Version, report.PDF)
+	r, err := s.report(ctx, req.ScanID, req.Params.Version, paperOf(req.Params.Paper), report.PDF)
 	if r == nil {
 		return nil, err
 	}
 	return r.(GetReportPDFResponseObject), err
 }
 
-func (s *Server) report(ctx context.Context, scanID uuid.UUID, version *int, write func(io.Writer, report.Page) error) (any, error) {
+func paperOf(p *Paper) report.Paper {
+	if val(p) == Letter {
+		return report.Letter
+	}
+	return report.A4
+}
+
+func (s *Server) report(ctx context.Context, scanID uuid.UUID, version *int, paper report.Paper, write func(io.Writer, report.Page) error) (any, error) {
 	p, number, err := s.reportPage(ctx, scanID, version)
 	if err != nil {
 		return nil, s.explain(ctx, scanID, err)
@@ -44,6 +51,7 @@ func (s *Server) report(ctx context.Context, scanID uuid.UUID, version *int, wri
 	if err := s.audit(ctx, scanObject(scanID), fmt.Sprintf("version %d", number)); err != nil {
 		return nil, err
 	}
+	p.Paper = paper
 	var body bytes.Buffer
 	if err := write(&body, p); err != nil {
 		return nil, fmt.Errorf("report of scan %s: %w", scanID, err)

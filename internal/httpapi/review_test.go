@@ -167,7 +167,11 @@ func TestSearchCases(t *testing.T) {
 	e := setup(t)
 	e.upload(&e.a, "one", 1)
 	e.post(&e.a, []part{{name: "metadata", body: metadata(map[string]any{"subject_id": "two", "accession_number": "ACC-99"})}, {name: "scan", body: image(t, 2)}})
-	for body, want := range map[string]string{`{"subject_id":"one"}`: "one", `{"accession_number":"ACC-99"}`: "two", `{"subject_id":"three"}`: "", `{"subject_id":"one","accession_number":"ACC-99"}`: ""} {
+	e.upload(&e.b, "one of another site", 3)
+	e.json("POST", "/v1/cases/search", e.a.keys[clinician], `{"part":"on"}`).want(400, "invalid-value")
+	e.json("POST", "/v1/cases/search", e.a.keys[researcher], `{"part":"one"}`).want(403, "role-not-allowed")
+	for body, want := range map[string]string{`{"part":"ONE"}`: "one", `{"part":"c-9"}`: "two", `{"part":"tw%"}`: "", `{"part":"one","subject_id":"two"}`: "",
+		`{"subject_id":"one"}`: "one", `{"accession_number":"ACC-99"}`: "two", `{"subject_id":"three"}`: "", `{"subject_id":"one","accession_number":"ACC-99"}`: ""} {
 		a := e.json("POST", "/v1/cases/search", e.a.keys[clinician], body)
 		a.want(200, "")
 		var list CaseList
@@ -278,6 +282,12 @@ func TestReportsShowTheDecision(t *testing.T) {
 	scan := e.upload(&e.a, "SUBJ-17", 1)
 	e.finish(scan.ID, scoredOutcome(neuroscreen.FlagFlagged))
 	at := "/v1/scans/" + scan.ID.String()
+	for paper, box := range map[string]string{"": "/MediaBox [0 0 595.28 841.89]", "?paper=a4": "/MediaBox [0 0 595.28 841.89]", "?paper=letter": "/MediaBox [0 0 612.00 792.00]"} {
+		if a := e.do("GET", at+"/report.pdf"+paper, key); !strings.Contains(string(a.body), box) {
+			t.Errorf("report.pdf%s is not %s", paper, box)
+		}
+	}
+	e.do("GET", at+"/report.pdf?paper=a5", key).want(400, "invalid-value")
 	a := e.do("GET", at+"/report.html", key)
 	a.want(200, "")
 	for _, want := range []string{"SUBJ-17", "Not reviewed", "A cohort of this test."} {

@@ -4,15 +4,20 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"neuroscreen"
 	"neuroscreen/internal/anatomy"
+	"neuroscreen/internal/words"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -268,6 +273,76 @@ func TestNumbers(t *testing.T) {
 	} {
 		if test.got != test.want {
 			t.Errorf("got %q, want %q", test.got, test.want)
+		}
+	}
+}
+
+// TestPageNumbersAreTheResults reads the page's table of all volumes back and
+// compares it with the result document: as exact as it is printed, and every
+// volume is there.
+func TestPageNumbersAreTheResults(t *testing.T) {
+	p := samplePage()
+	html := render(t, p)
+	_, method, _ := strings.Cut(html, `<section class="method">`)
+	rows := regexp.MustCompile(`(?s)<tr><td>([^<]+)</td>(.*?)</tr>`).FindAllStringSubmatch(method[:strings.Index(method, "How the scores")], -1)
+	cell := regexp.MustCompile(`(?s)<td class="r">(\S+) ± (\S+)<small>(?:(\S+) \((\S+?)–(\S+?)\)|no reference)</small></td>\s*<td>(\S+?)</td><td[^>]*>([^<]+)(?:<small>(\S+) to (\S+)</small>)?</td>\s*<td[^>]*>([^<]+)(?:<span class="tag">(\w+)</span>)?</td>`)
+	number := func(s string) float64 {
+		v, err := strconv.ParseFloat(strings.NewReplacer("\u202f", "", "−", "-", "&#43;", "").Replace(s), 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	found := 0
+	for _, row := range rows {
+		for n, c := range cell.FindAllStringSubmatch(row[2], -1) {
+			at := slices.IndexFunc(p.Result.Volumes, func(v neuroscreen.Volume) bool {
+				name := words.Structure(v.Structure)
+				return name == row[1] || name == []string{"Left ", "Right "}[n]+strings.ToLower(row[1][:1])+row[1][1:]
+			})
+			if at < 0 {
+				t.Fatalf("%q is none of the result's", row[1])
+			}
+			found++
+			v := p.Result.Volumes[at]
+			same := func(what, got string, want *float64, half float64) {
+				if want == nil {
+					if got != "" && got != "–" {
+						t.Errorf("%s, %s: %q, and the result has none", v.Structure, what, got)
+					}
+				} else if d := math.Abs(number(got) - *want); d > half*1.0001 {
+					t.Errorf("%s, %s: %s, the result has %g", v.Structure, what, got, *want)
+				}
+			}
+			same("volume", c[1], &v.MM3, 0.5)
+			same("standard error", c[2], &v.StandardErrorMM, 0.5)
+			same("expected", c[3], v.ExpectedMM3, 0.5)
+			same("5th percentile", c[4], v.P5MM3, 0.5)
+			same("95th percentile", c[5], v.P95MM3, 0.5)
+			same("per cent of the head", c[6], v.PercentICV, 0.005)
+			same("z", c[7], v.Z, 0.05)
+			if v.ZCI95 != nil {
+				same("z from", c[8], &v.ZCI95[0], 0.05)
+				same("z to", c[9], &v.ZCI95[1], 0.05)
+			}
+			if c[10] != "&lt;1" && c[10] != "&gt;99" {
+				same("percentile", c[10], v.Percentile, 0.5)
+			}
+			if c[11] != Outlying(v) {
+				t.Errorf("%s is marked %q", v.Structure, c[11])
+			}
+		}
+	}
+	if found != len(p.Result.Volumes) {
+		t.Errorf("%d of %d volumes", found, len(p.Result.Volumes))
+	}
+	for _, s := range p.Result.Scores {
+		if s.LikelihoodRatio == nil {
+			continue
+		}
+		want := fmt.Sprintf("<td>%s</td>\n<td>%s to %s</td>", ratio(*s.LikelihoodRatio), bound(s.CI95[0]), bound(s.CI95[1]))
+		if !strings.Contains(method, want) {
+			t.Errorf("the scores lack %q", want)
 		}
 	}
 }

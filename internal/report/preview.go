@@ -336,21 +336,26 @@ func (s *scene) draw(canvas *image.RGBA, p panel, at image.Point) {
 			}
 		}
 	}
-	ends := map[image.Point]string{
-		{12, h / 2}: ends[p.across][1], {w - 12, h / 2}: ends[p.across][0], {w / 2, 14}: ends[p.down][1], {w / 2, h - 12}: ends[p.down][0],
+	letters := []struct {
+		image.Point
+		name string
+	}{
+		{image.Pt(12, h/2), ends[p.across][1]}, {image.Pt(w-12, h/2), ends[p.across][0]},
+		{image.Pt(w/2, 14), ends[p.down][1]}, {image.Pt(w/2, h-12), ends[p.down][0]},
 	}
-	for label, spot := range inside(labels, w, h) {
-		covered := false
-		for end := range ends {
-			d := end.Sub(spot)
-			covered = covered || max(d.X, -d.X) < 22 && max(d.Y, -d.Y) < 16
+	spots := inside(labels, w, h)
+	for label, sign := range signs {
+		spot, shown := spots[label]
+		for _, l := range letters {
+			d := l.Sub(spot)
+			shown = shown && (max(d.X, -d.X) >= 22 || max(d.Y, -d.Y) >= 16)
 		}
-		if signs[label] != "" && !covered {
-			letter(canvas, small(), at.Add(spot), signs[label])
+		if shown && sign != "" {
+			letter(canvas, small(), at.Add(spot), sign)
 		}
 	}
-	for end, name := range ends {
-		letter(canvas, bold(), at.Add(end), name)
+	for _, l := range letters {
+		letter(canvas, bold(), at.Add(l.Point), l.name)
 	}
 }
 

@@ -197,8 +197,8 @@ func (s *Store) Cases(ctx context.Context, siteID uuid.UUID, f CaseFilter) (Case
 			args["group2"] = g[1]
 		}
 	}
-	if f.ScanID != nil {
-		and("scan_id = @only", "only", *f.ScanID)
+	if f.ScanIDs != nil {
+		and("scan_id = ANY (@only)", "only", f.ScanIDs)
 	}
 	if f.AccessionNumber != nil {
 		and("scan_id IN (SELECT scan_id FROM links WHERE site_id = @site AND accession_hash = @accession)",
@@ -263,7 +263,7 @@ func (s *Store) Cases(ctx context.Context, siteID uuid.UUID, f CaseFilter) (Case
 
 // Case returns one line of the worklist. Errors: CodeNotFound.
 func (s *Store) Case(ctx context.Context, siteID, scanID uuid.UUID) (CaseRow, error) {
-	page, err := s.Cases(ctx, siteID, CaseFilter{ScanID: &scanID, Limit: 1})
+	page, err := s.Cases(ctx, siteID, CaseFilter{ScanIDs: []uuid.UUID{scanID}, Limit: 1})
 	if err != nil {
 		return CaseRow{}, err
 	}

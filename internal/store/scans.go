@@ -333,15 +333,28 @@ func (s *Store) Events(ctx context.Context, siteID, scanID uuid.UUID, since int6
 		pgx.NamedArgs{"site": siteID, "scan": scanID, "since": since})
 }
 
+// link is what was posted about a scan, still sealed.
+type link struct {
+	ScanID    uuid.UUID
+	Pseudonym string
+	Sealed    []byte
+}
+
+func (s *Store) open(siteID uuid.UUID, l link) (id Identity, err error) {
+	plain, err := s.cfg.Keys.Open(siteID, linkContext(l.ScanID, l.Pseudonym), l.Sealed)
+	if err == nil {
+		err = json.Unmarshal(plain, &id)
+	}
+	if err != nil {
+		return id, fmt.Errorf("store: link of scan %s: %w", l.ScanID, err)
+	}
+	return id, nil
+}
+
 // Identities decrypts what was posted for the scans; unknown scans and those
 // of other sites are left out. A scan posted under several accession numbers
 // has the first.
 func (s *Store) Identities(ctx context.Context, siteID uuid.UUID, scanIDs ...uuid.UUID) (map[uuid.UUID]Identity, error) {
-	type link struct {
-		ScanID    uuid.UUID
-		Pseudonym string
-		Sealed    []byte
-	}
 	links, err := rows[link](ctx, s, `
 		SELECT DISTINCT ON (scan_id) scan_id, pseudonym, sealed FROM links
 		WHERE site_id = @site AND scan_id = ANY (@scans)
@@ -352,15 +365,43 @@ func (s *Store) Identities(ctx context.Context, siteID uuid.UUID, scanIDs ...uui
 	}
 	found := make(map[uuid.UUID]Identity, len(links))
 	for _, l := range links {
-		plain, err := s.cfg.Keys.Open(siteID, linkContext(l.ScanID, l.Pseudonym), l.Sealed)
+		if found[l.ScanID], err = s.open(siteID, l); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// mostOpened bounds a search for a part of an identifier, which has to open
+// every one that it looks at: their hashes tell nothing of parts.
+const mostOpened = 20_000
+
+// ScansByPart returns the newest scans, at most so many, whose subject
+// identifier or an accession number of which holds the part, whatever its
+// capitals. It looks at the newest 20,000.
+func (s *Store) ScansByPart(ctx context.Context, siteID uuid.UUID, part string, most int) ([]uuid.UUID, error) {
+	// The identifiers of scans grow with time: the primary key is the order.
+	links, err := rows[link](ctx, s, `
+		SELECT scan_id, pseudonym, sealed FROM links WHERE site_id = @site
+		ORDER BY scan_id DESC, accession_hash LIMIT @most`,
+		pgx.NamedArgs{"site": siteID, "most": mostOpened})
+	if err != nil {
+		return nil, err
+	}
+	part = strings.ToLower(part)
+	found := []uuid.UUID{}
+	for _, l := range links {
+		if len(found) == most {
+			break
+		}
+		id, err := s.open(siteID, l)
 		if err != nil {
-			return nil, fmt.Errorf("store: link of scan %s: %w", l.ScanID, err)
+			return nil, err
 		}
-		var id Identity
-		if err := json.Unmarshal(plain, &id); err != nil {
-			return nil, fmt.Errorf("store: link of scan %s: %w", l.ScanID, err)
+		holds := strings.Contains(strings.ToLower(id.SubjectID), part) || strings.Contains(strings.ToLower(id.AccessionNumber), part)
+		if holds && (len(found) == 0 || found[len(found)-1] != l.ScanID) {
+			found = append(found, l.ScanID)
 		}
-		found[l.ScanID] = id
 	}
 	return found, nil
 }

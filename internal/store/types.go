@@ -201,9 +201,9 @@ type CaseFilter struct {
 	Condition       *neuroscreen.Condition
 	State           *neuroscreen.State
 	Scanner         *string
-	SubjectID       *string // as posted
-	AccessionNumber *string // as posted
-	ScanID          *uuid.UUID
+	SubjectID       *string     // as posted
+	AccessionNumber *string     // as posted
+	ScanIDs         []uuid.UUID // nil for all
 	Review          ReviewState
 	Group           string     // of the default order: flagged, review, ended, running, clear, cancelled
 	ReceivedFrom    *time.Time // inclusive

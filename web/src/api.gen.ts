@@ -270,6 +270,8 @@ export interface paths {
             query?: {
                 /** @description Result version; the newest if not given */
                 version?: components["parameters"]["Version"];
+                /** @description What the report is set for when it is printed */
+                paper?: components["parameters"]["Paper"];
             };
             header?: never;
             path: {
@@ -342,6 +344,8 @@ export interface paths {
             query?: {
                 /** @description Result version; the newest if not given */
                 version?: components["parameters"]["Version"];
+                /** @description What the report is set for when it is printed */
+                paper?: components["parameters"]["Paper"];
             };
             header?: never;
             path: {
@@ -349,7 +353,7 @@ export interface paths {
             };
             cookie?: never;
         };
-        /** The report as two A4 pages */
+        /** The report as two sheets of paper, result and method */
         get: operations["getReportPDF"];
         put?: never;
         post?: never;
@@ -527,8 +531,10 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Cases of one subject or accession number
-         * @description In the order of the worklist, at most 200. A body, because identifiers do not belong into addresses. Not for the role researcher.
+         * Cases of a subject or accession number
+         * @description In the order of the worklist, at most 200. Whole identifiers are found however old the scan is; a `part` of one among the site's newest
+         *     20,000 scans, because identifiers are stored encrypted and each has to be opened. A body, because identifiers do not belong into addresses.
+         *     Not for the role researcher.
          */
         post: operations["searchCases"];
         delete?: never;
@@ -1186,6 +1192,8 @@ export interface components {
         CaseSearch: {
             subject_id?: components["schemas"]["SubjectID"];
             accession_number?: components["schemas"]["Identifier"];
+            /** @description Of either of them; capitals and small letters are the same */
+            part?: string;
         };
         /** @description Open cases, each number at most 1,000 */
         CaseCounts: {
@@ -1808,6 +1816,8 @@ export interface components {
         SiteName: string;
         /** @description Result version; the newest if not given */
         Version: number;
+        /** @description What the report is set for when it is printed */
+        Paper: "a4" | "letter";
         TusResumable: "1.0.0";
         UploadID: string;
         Limit: number;
@@ -2327,6 +2337,8 @@ export interface operations {
             query?: {
                 /** @description Result version; the newest if not given */
                 version?: components["parameters"]["Version"];
+                /** @description What the report is set for when it is printed */
+                paper?: components["parameters"]["Paper"];
             };
             header?: never;
             path: {
@@ -2426,6 +2438,8 @@ export interface operations {
             query?: {
                 /** @description Result version; the newest if not given */
                 version?: components["parameters"]["Version"];
+                /** @description What the report is set for when it is printed */
+                paper?: components["parameters"]["Paper"];
             };
             header?: never;
             path: {
