@@ -15,18 +15,20 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// pageHead begins every page: no scripts, nothing from elsewhere.
+// pageHead begins every page: no scripts, nothing from elsewhere. Dark as the
+// clinicians' pages are, which link to them: a white page blinds a dark room.
 const pageHead = `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
- body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1b2430; background: #fff }
- h1 { font-size: 1.7rem } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccd3db } h3 { margin: 2rem 0 .3rem; font-size: 1rem }
- code, pre { font: 14px/1.45 ui-monospace, monospace } pre { background: #f4f6f8; padding: .8rem; overflow-x: auto }
- table { border-collapse: collapse; width: 100%; margin: .4rem 0 } td, th { text-align: left; vertical-align: top; padding: .2rem .6rem .2rem 0; border-bottom: 1px solid #e6eaee; font-size: 14px }
- td p { margin: 0 } .method { display: inline-block; min-width: 4.2em; font-weight: 700; color: #0b5c8f } .who { color: #5b6673; font-size: 14px } a { color: #0b5c8f }
- @media (prefers-color-scheme: dark) { body { background: #12171d; color: #dde4ec } pre { background: #1c232b } a, td p { margin: 0 } .method { color: #6fb8e8 } td, th, h2 { border-color: #313b46 } .who { color: #93a0ae } }
+ :root { color-scheme: dark }
+ body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #dbe2ea; background: #0b0e12 }
+ h1 { font-size: 1.7rem } h2 { margin-top: 2.5rem; border-bottom: 1px solid #29323c } h3 { margin: 2rem 0 .3rem; font-size: 1rem }
+ code, pre { font: 14px/1.45 ui-monospace, monospace } pre { background: #1a2129; padding: .8rem; overflow-x: auto }
+ table { border-collapse: collapse; width: 100%; margin: .4rem 0 } td, th { text-align: left; vertical-align: top; padding: .2rem .6rem .2rem 0; border-bottom: 1px solid #29323c; font-size: 14px }
+ td p { margin: 0 } .method { display: inline-block; min-width: 4.2em; font-weight: 700; color: #7cc0ff } .who { color: #94a1ae; font-size: 14px } a { color: #7cc0ff }
+ @media print { :root { color-scheme: light } body, a, .method, .who { color: #000; background: #fff } pre { background: #eee } }
 </style>
 `
 

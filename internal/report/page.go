@@ -628,14 +628,19 @@ func optional(v *float64, format func(float64) string) string {
 	return format(*v)
 }
 
+// signed has a minus where there is one; what rounds to nothing has none.
 func signed(v float64, digits int) string {
-	return strings.Replace(strconv.FormatFloat(v, 'f', digits, 64), "-", "−", 1)
+	s := strconv.FormatFloat(v, 'f', digits, 64)
+	if strings.Trim(s, "-0.") == "" {
+		s = strings.TrimPrefix(s, "-")
+	}
+	return strings.Replace(s, "-", "−", 1)
 }
 
-// zscore always has a sign.
+// zscore has a plus too.
 func zscore(z float64) string {
 	s := signed(z, 1)
-	if z > 0 {
+	if s != "0.0" && z > 0 {
 		s = "+" + s
 	}
 	return s

@@ -1,6 +1,7 @@
 // Model cards, one click away from each score.
 import { asProblem, call, type ModelCard } from './api'
 import { type Child, dialog, h, show } from './dom'
+import { typeset } from './format'
 import { problemBox } from './problem'
 
 let cards: Promise<ModelCard[]> | undefined
@@ -37,13 +38,13 @@ function markdown(text: string): Child[] {
         else out.push(list)
         lists.push(list)
       }
-      lists.at(-1)!.append(h('li', {}, item[2]!))
+      lists.at(-1)!.append(h('li', {}, typeset(item[2]!)))
       continue
     }
     lists = []
     const heading = /^(#+) (.*)$/.exec(line)
     if (heading) out.push(heading[1]!.length === 1 ? h('h3', { class: 'card-name' }, heading[2]!) : h('h3', {}, heading[2]!))
-    else if (line.trim()) out.push(h('p', {}, line))
+    else if (line.trim()) out.push(h('p', {}, typeset(line)))
   }
   return out
 }

@@ -5,7 +5,7 @@ import { drawCurve, strip } from './curve'
 import { correct, decide, history } from './decide'
 import { type Child, h, show, svg, tell } from './dom'
 import { showCard } from './cards'
-import { age, bound, conditions, decided, fixed, grouped, percent, percentile, ratio, sentence, signed, upperFirst, when } from './format'
+import { age, bound, conditions, decided, fixed, grouped, percent, percentile, prose, ratio, signed, typeset, upperFirst, when } from './format'
 import type { Page } from './main'
 import { markOf, type Mark, sign } from './marks'
 import { problemBox } from './problem'
@@ -146,23 +146,25 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
     show(
       head,
       h('a', { href: '#/', class: 'back', 'aria-label': 'Back to the worklist' }, '←'),
-      h('h1', {}, c.subject_id),
+      h('h1', { title: c.subject_id }, c.subject_id),
       h(
         'dl',
         {},
         fact('Age, sex', age(m.age_years, m.sex)),
         fact('Head', l.result?.intracranial_volume_mm3 && `${grouped(l.result.intracranial_volume_mm3 / 1000)} ml`),
         fact('Scanned', m.scan_date),
-        fact('Scanner', [m.manufacturer, m.scanner, m.field_strength_t && `${m.field_strength_t} T`].filter(Boolean).join(' ')),
         fact('Accession', c.accession_number),
+        fact('Scanner', [m.manufacturer, m.scanner, m.field_strength_t && `${m.field_strength_t} T`].filter(Boolean).join(' ')),
         fact('Received', when(c.received_at)),
-        fact('Version', c.result_version > 0 && String(c.result_version)),
+        fact('Version', c.result_version > 1 && String(c.result_version)),
       ),
-      h('span', { class: 'spring' }),
-      last && h('span', { class: `decision ${last.decision}` }, decided[last.decision], h('small', {}, `${last.mine ? 'you' : last.by}, ${when(last.at)}`)),
-      !last && hold && mayDecide && h('span', { class: 'dim' }, 'open with you'),
-      heldBy && h('span', { class: 'held other', role: 'status' }, heldBy, ' ', h('button', { type: 'button', onclick: () => void take(true).then(() => load(), (e) => tell(asProblem(e).title)) }, 'Take over')),
-      mayDecide && !heldBy && final.has(scan.state) && h('span', { class: 'decisions' }, l.result ? [button('accept', 'a', 'Accept'), button('amend', 'e', 'Amend'), button('reject', 'r', 'Reject')] : button('accept', 'a', 'Note and close')),
+      h(
+        'div',
+        { class: 'act' },
+        last && h('span', { class: `decision ${last.decision}` }, decided[last.decision], h('small', {}, `${last.mine ? 'you' : last.by}, ${when(last.at)}`)),
+        heldBy && h('span', { class: 'held other', role: 'status' }, heldBy, ' ', h('button', { type: 'button', onclick: () => void take(true).then(() => load(), (e) => tell(asProblem(e).title)) }, 'Take over')),
+        mayDecide && !heldBy && final.has(scan.state) && h('span', { class: 'decisions' }, l.result ? [button('accept', 'a', 'Accept'), button('amend', 'e', 'Amend'), button('reject', 'r', 'Reject')] : button('accept', 'a', 'Note and close')),
+      ),
     )
   }
 
@@ -201,7 +203,7 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
       { class: 'verdicts' },
       h('h2', { class: 'mark ended' }, sign(markOf(c).kind), title),
       h('p', {}, text),
-      h('ul', { class: 'reasons' }, scan.reasons.map((r, n) => h('li', {}, sentence(r.text), scan.reasons.findLastIndex((x) => x.code === r.code) === n && [' ', h('a', { href: `/problems/${r.code}`, target: '_blank', rel: 'noopener' }, 'What to do')]))),
+      h('ul', { class: 'reasons' }, scan.reasons.map((r, n) => h('li', {}, prose(r.text), scan.reasons.findLastIndex((x) => x.code === r.code) === n && [' ', h('a', { href: `/problems/${r.code}`, target: '_blank', rel: 'noopener' }, 'What to do')]))),
       session.role !== 'researcher' && h('p', { class: 'ends' }, again, h('button', { type: 'button', onclick: () => correct({ scan, done: () => void load() }) }, 'Correct age or sex')),
       scan.state === 'refused' && h('p', { class: 'help' }, 'A better acquisition or another series of the same patient is handed over as a new scan.'),
     )
@@ -221,6 +223,9 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
     const excluded = new Set(last?.excluded ?? [])
     const scores = (r.scores ?? []).map((s, n) => ({ s, words: l.reading?.scores[n] }))
     const first = scores.filter(({ s }, n) => scores.findIndex((o) => o.s.condition === s.condition) === n)
+    const asks = (s: Score): number => (s.abstained !== null ? 3 : { flagged: 0, review: 1, none: 2 }[s.flag])
+    first.sort((a, b) => asks(a.s) - asks(b.s))
+    const reports = (paper: string): Child => ['pdf', 'html'].map((kind) => h('a', { href: `/v1/scans/${id}/report.${kind}${paper}`, target: '_blank', rel: 'noopener' }, kind === 'pdf' ? 'PDF' : 'page'))
     show(
       into,
       head,
@@ -233,7 +238,7 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
           { class: 'verdicts', 'aria-label': 'Findings' },
           first.map(({ s, words }) => verdict(s, words, scores.filter((o) => o.s.condition === s.condition && o.s !== s), excluded)),
           quality(r),
-          h('p', { class: 'ends reports' }, h('a', { href: `/v1/scans/${id}/report.pdf`, target: '_blank', rel: 'noopener' }, 'Report, PDF'), h('a', { href: `/v1/scans/${id}/report.html`, target: '_blank', rel: 'noopener' }, 'Report, page')),
+          h('p', { class: 'reports' }, h('span', {}, 'Report on A4: ', reports('')), h('span', {}, 'on Letter: ', reports('?paper=letter'))),
         ),
         viewBox,
       ),
@@ -245,26 +250,31 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
 
   function verdict(s: Score, words: ScoreInWords | undefined, beside: { s: Score; words: ScoreInWords | undefined }[], excluded: ReadonlySet<string>): HTMLElement {
     const kind: Mark['kind'] = s.abstained !== null ? 'abstained' : s.flag === 'flagged' ? 'flagged' : s.flag === 'review' ? 'review' : 'none'
-    const restsOn = (s.contributions ?? []).filter((c) => excluded.has(c.feature)).map((c) => nameOf(c.feature))
+    const restsOn = [...excluded].filter((e) => (s.contributions ?? []).some((c) => c.feature === e || (c.feature === 'hippocampal_asymmetry_percent' && e.endsWith('-Hippocampus'))))
     const why = s.explanation
-    const list = (title: string, items: string[] | null): Child => items && items.length > 0 && [h('h4', {}, title), h('ul', {}, items.map((t) => h('li', {}, t)))]
+    const list = (title: string, items: string[] | null): Child => items && items.length > 0 && [h('h4', {}, title), h('ul', {}, items.map((t) => h('li', {}, typeset(t))))]
+    // The last of the reasons sum up.
+    const strongest = (why.reasons ?? []).filter((t, n) => n < (s.contributions ?? []).length && !t.startsWith('Together')).slice(0, 2)
+    const [says] = (words?.text ?? '').split(/(?<=\.) /)
     return h(
       'article',
       { class: `verdict ${kind}` },
       h('h2', {}, sign(kind), h('span', {}, conditions[s.condition] ?? s.condition, s.side && `, ${s.side}`), h('span', { class: 'headline' }, s.abstained !== null ? 'No score' : markOf({ state: 'scored', flag: s.flag, condition: s.condition }).words)),
       s.abstained !== null
-        ? h('p', { class: 'says' }, sentence(s.abstained))
-        : s.likelihood_ratio !== null &&
+        ? h('p', { class: 'says' }, prose(s.abstained))
+        : s.likelihood_ratio !== null && [
             h(
               'p',
               { class: 'numbers' },
-              h('span', {}, h('small', {}, 'Likelihood ratio'), h('b', {}, ratio(s.likelihood_ratio)), s.ci95 && h('small', {}, `95 %: ${bound(s.ci95[0]!)} to ${bound(s.ci95[1]!)}`)),
+              h('span', {}, h('small', {}, kind === 'none' ? h('abbr', { title: 'Likelihood ratio' }, 'LR') : 'Likelihood ratio'), h('b', {}, ratio(s.likelihood_ratio)), s.ci95 && h('small', {}, `95 %: ${bound(s.ci95[0]!)} to ${bound(s.ci95[1]!)}`)),
               s.prior !== null && s.posterior !== null
-                ? h('span', {}, h('small', {}, 'Prior, then posterior'), h('b', {}, `${percent(s.prior)} → ${percent(s.posterior)}`), h('small', {}, 'of people scanned like this'))
+                ? h('span', {}, h('small', {}, 'Prior → posterior'), h('b', {}, `${percent(s.prior)} → ${percent(s.posterior)}`), h('small', { class: 'of' }, 'of people scanned like this'))
                 : h('span', {}, h('small', {}, 'Probability'), h('b', { class: 'dim' }, '–'), h('small', {}, 'no prior is known')),
             ),
-      kind !== 'none' && s.abstained === null && h('ul', { class: 'rests' }, (why.reasons ?? []).slice(0, -1).slice(0, 2).map((t) => h('li', {}, t))),
-      restsOn.length > 0 && h('p', { class: 'note' }, `Rests on what was left out: ${restsOn.join(', ')}.`),
+            kind !== 'none' && says && h('p', { class: 'says' }, says),
+          ],
+      restsOn.length > 0 && h('p', { class: 'note' }, `Rests on what was left out: ${restsOn.map(nameOf).join(', ')}.`),
+      kind !== 'none' && s.abstained === null && h('ul', { class: 'rests' }, strongest.map((t) => h('li', {}, typeset(t)))),
       h('p', { class: 'class' }, h('span', { class: 'chip' }, evidence[s.evidence] ?? s.evidence), words && h('button', { type: 'button', class: 'quiet', onclick: () => showCard(words.model) }, 'Model card')),
       words &&
         h(
@@ -275,21 +285,30 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
           list('What it rests on', why.reasons),
           list('What would change it', why.would_change),
           list('What is uncertain', why.uncertain),
-          s.conformal && h('p', {}, sentence(s.conformal.text)),
-          h('p', { class: 'dim' }, words.cohort, ' ', words.performance, ' ', words.limits),
+          s.conformal && [
+            h('h4', {}, 'With or without the condition', !s.conformal.validated && h('span', { class: 'tag' }, 'not validated')),
+            h('p', {}, prose(s.conformal.text)),
+            !s.conformal.validated && h('p', { class: 'dim' }, 'Not validated: on this program’s volumes nobody has counted yet how often such a set leaves out the truth. It may be more often than stated, until your site has tried it on people whose condition it knows.'),
+          ],
+          h('p', { class: 'dim' }, typeset(`${words.cohort} ${words.performance} ${words.limits}`)),
+          h('p', { class: 'dim' }, s.intended_use),
           beside.map((b) => b.words && h('p', { class: 'dim' }, h('b', {}, `${b.words.title}: `), b.words.text, ' ', h('button', { type: 'button', class: 'quiet', onclick: () => showCard(b.words!.model) }, 'Model card'))),
         ),
     )
   }
 
+  // What the comparison with the norm lacks says nothing of the image.
+  const ofTheNorm = (x: { code: string }): boolean => x.code.endsWith('-not-calibrated')
+
   function quality(r: Result): HTMLElement {
     const words: Record<string, string> = { pass: 'Passed', review: 'Look twice', refuse: 'Too poor for any score' }
     const metrics = Object.entries(r.qc.metrics ?? {}).sort(([a], [b]) => a.localeCompare(b))
+    const reasons = (r.qc.reasons ?? []).filter((x) => !ofTheNorm(x))
     return h(
       'article',
       { class: `verdict quality ${r.qc.verdict}` },
       h('h2', {}, sign(r.qc.verdict === 'pass' ? 'none' : r.qc.verdict === 'review' ? 'review' : 'ended'), h('span', {}, 'Image quality'), h('span', { class: 'headline' }, words[r.qc.verdict])),
-      (r.qc.reasons ?? []).length > 0 && h('ul', {}, r.qc.reasons!.map((x) => h('li', {}, sentence(x.text)))),
+      reasons.length > 0 && h('ul', {}, reasons.map((x) => h('li', {}, prose(x.text)))),
       h(
         'details',
         {},
@@ -403,7 +422,7 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
     return h(
       'section',
       { class: 'volumes-and-curves' },
-      h('div', { class: 'table' }, h('h2', {}, 'Volumes'), h('p', { class: 'dim' }, `Of ${tested.length} volumes with a reference, ${outside} lie outside of the 5th to 95th percentile; about ${Math.round(tested.length * 0.1)} would in a healthy person. Labels over the picture: `, all1, ' ', all0), h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Volumes' }, table)),
+      h('div', { class: 'table' }, h('h2', {}, 'Volumes'), h('p', { class: 'dim' }, `Of ${tested.length} volumes with a reference, ${outside} lie outside of the 5th to 95th percentile; about ${Math.round(tested.length * 0.1)} would in a healthy person. Labels over the picture: `, all1, ' ', all0), (r.qc.reasons ?? []).filter(ofTheNorm).map((x) => h('p', { class: 'dim' }, prose(x.text))), h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Volumes' }, table)),
       curves,
     )
   }
@@ -425,39 +444,54 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
       return v?.scan_date ?? (v?.age_years === undefined ? 'a visit' : `at ${Number(v.age_years.toFixed(1))} years`)
     }
     const number = (v: number | undefined, digits = 0): string => (v === undefined ? '–' : signed(v, digits))
-    const telling = t.changes.filter((c) => c.verdict === 'smaller' || c.verdict === 'larger')
-    const shown = t.changes.filter((c) => telling.includes(c) || /Hippocampus|Lateral-Ventricle/.test(c.structure))
-    return h(
-      'section',
-      { class: 'visits' },
-      h('h2', {}, 'Over time'),
-      h('ul', {}, t.visits.map((v) => h('li', {}, v.scan_id === id ? h('b', {}, `${label(v.scan_id)}: this scan`) : h('a', { href: `#/case/${v.scan_id}` }, label(v.scan_id)), v.scanner && `, ${v.scanner}`, v.qc === 'review' && ', image quality: look twice'))),
-      t.notes.map((n) => h('p', { class: 'dim' }, sentence(n.text))),
-      h('p', { class: 'dim' }, `Of ${t.changes.length} changes compared, ${telling.length} are larger than the measurement’s own error (95 %); hippocampi and lateral ventricles are shown in any case.`),
+    const verdicts: Record<string, string> = { smaller: 'smaller', larger: 'larger', 'no-measurable-change': 'no measurable change', 'not-comparable': 'not comparable' }
+    const tells = (c: { verdict: string }): boolean => c.verdict === 'smaller' || c.verdict === 'larger'
+    const always = /Hippocampus|Lateral-Ventricle/
+    const table = (changes: Timeline['changes']): HTMLElement =>
       h(
         'table',
-        { class: 'indices' },
-        h('thead', {}, h('tr', {}, ['Structure', 'From', 'To', 'Change, mm³', '%', 'Smallest detectable, mm³', '% a year', 'Healthy, mm³ a year', 'What it says'].map((x, n) => h('th', { scope: 'col', class: n > 2 && n < 8 ? 'r' : '' }, x)))),
+        { class: 'indices changes' },
+        h('thead', {}, h('tr', {}, ['Structure', 'Change, mm³', '%', 'Detectable, mm³', 'mm³ a year', '% a year', 'Healthy, mm³ a year', ''].map((x, n) => h('th', { scope: 'col', class: n > 0 && n < 7 ? 'r' : '' }, x || h('span', { class: 'unseen' }, 'Verdict'))))),
         h(
           'tbody',
           {},
-          shown.map((c) =>
+          changes.map((c) =>
             h(
               'tr',
               {},
               h('th', { scope: 'row' }, nameOf(c.structure)),
-              h('td', {}, label(c.from_scan_id)),
-              h('td', {}, label(c.to_scan_id)),
-              h('td', { class: `r z ${c.verdict === 'smaller' ? 'low' : c.verdict === 'larger' ? 'high' : ''}` }, number(c.mm3)),
+              h('td', { class: `r z ${tells(c) ? 'low' : ''}` }, number(c.mm3)),
               h('td', { class: 'r' }, number(c.percent, 1)),
               h('td', { class: 'r' }, c.smallest_detectable_mm3 === undefined ? '–' : `± ${grouped(c.smallest_detectable_mm3)}`),
+              h('td', { class: 'r' }, number(c.mm3_per_year)),
               h('td', { class: 'r' }, number(c.percent_per_year, 1)),
               h('td', { class: 'r' }, number(c.expected_mm3_per_year)),
-              h('td', {}, sentence(c.text)),
+              h('td', {}, tells(c) ? h('span', { class: 'tag' }, verdicts[c.verdict]) : h('span', { class: 'dim' }, verdicts[c.verdict] ?? c.verdict), c.verdict === 'not-comparable' && h('small', {}, ` ${prose(c.text)}`)),
             ),
           ),
         ),
-      ),
+      )
+    // From each visit to the next, the newest first, and over the whole time.
+    const spans = [...new Set(t.changes.map((c) => `${c.from_scan_id} ${c.to_scan_id}`))].reverse()
+    return h(
+      'section',
+      { class: 'visits' },
+      h('h2', {}, 'Over time'),
+      h('ol', {}, t.visits.map((v) => h('li', {}, v.scan_id === id ? h('b', { 'aria-current': 'page' }, `${label(v.scan_id)}, this scan`) : h('a', { href: `#/case/${v.scan_id}` }, label(v.scan_id)), h('small', {}, [v.age_years !== undefined && `${Number(v.age_years.toFixed(1))} years`, v.scanner, v.qc === 'review' && 'image quality: look twice'].filter(Boolean).join(', '))))),
+      t.notes.map((n) => h('p', { class: 'dim' }, prose(n.text))),
+      h('p', { class: 'dim' }, 'Detectable: the smallest change that can be told from the error of both measurements (95 %). Hippocampi and lateral ventricles are shown in any case, others when they changed by more than that.'),
+      spans.map((span) => {
+        const all = t.changes.filter((c) => `${c.from_scan_id} ${c.to_scan_id}` === span)
+        const shown = all.filter((c) => tells(c) || always.test(c.structure)).sort((x, y) => Number(tells(y)) - Number(tells(x)))
+        const [from, to] = span.split(' ')
+        const years = all[0]?.years
+        return h(
+          'section',
+          {},
+          h('h3', {}, `${label(from!)} to ${label(to!)}`, years !== undefined && h('small', {}, `${fixed(years, 1)} years`), h('small', {}, `${all.filter(tells).length} of ${all.length} volumes changed measurably`)),
+          table(shown),
+        )
+      }),
     )
   }
 
@@ -513,22 +547,24 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
     const veil = h('p', { class: 'veil', role: 'status' }, 'Loading the scan')
     const opacity = h('input', { type: 'range', id: 'opacity', min: 0, max: 1, step: 0.05, value: 0.4 })
     const outline = h('input', { type: 'checkbox', id: 'outline' })
-    const lo = h('input', { type: 'number', id: 'window-lo', step: 'any', 'aria-label': 'Darkest grey value' })
-    const hi = h('input', { type: 'number', id: 'window-hi', step: 'any', 'aria-label': 'Brightest grey value' })
+    const width = h('input', { type: 'number', id: 'window', step: 'any', min: 0 })
+    const level = h('input', { type: 'number', id: 'level', step: 'any' })
     const tools = h(
       'div',
       { class: 'tools' },
       l.result && h('label', { for: 'opacity' }, 'Labels ', opacity),
       l.result && h('label', {}, outline, ' outline'),
-      h('span', {}, 'Window ', lo, '–', hi, ' ', h('button', { type: 'button', class: 'quiet', onclick: () => viewer && windowed(...viewer.autoWindow(), true) }, 'reset')),
+      h('label', {}, 'Window ', width),
+      h('label', {}, 'Level ', level),
+      h('button', { type: 'button', class: 'quiet', onclick: () => viewer && windowed(...viewer.autoWindow(), true) }, 'reset'),
       h('span', { class: 'spring' }),
       where,
     )
     show(box, h('div', { class: 'canvas' }, canvas, veil), tools, h('p', { class: 'dim hint' }, 'Click: crosshair. Right drag: window and level. Wheel: slices. The patient’s right is on the left.'))
-    const round = (v: number): string => String(Number(v.toPrecision(4)))
+    const round = (v: number): string => String(Number(v.toPrecision(3)))
     const windowed = (a: number, b: number, apply = false): void => {
-      lo.value = round(a)
-      hi.value = round(b)
+      width.value = round(b - a)
+      level.value = round((a + b) / 2)
       if (apply) viewer?.window(a, b)
     }
     const labelName = (n: number): string => {
@@ -562,7 +598,7 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
     viewer.hidden(hidden)
     opacity.addEventListener('input', () => viewer?.opacity(Number(opacity.value)))
     outline.addEventListener('change', () => viewer?.outline(outline.checked))
-    for (const end of [lo, hi]) end.addEventListener('change', () => viewer?.window(Number(lo.value), Number(hi.value)))
+    for (const one of [width, level]) one.addEventListener('change', () => viewer?.window(Number(level.value) - Number(width.value) / 2, Number(level.value) + Number(width.value) / 2))
   }
 
   function setOpacity(to: (now: number) => number): void {

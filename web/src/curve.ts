@@ -3,9 +3,9 @@ import type { Curve, Volume } from './api'
 import { svg } from './dom'
 import { fixed } from './format'
 
-const W = 300
-const H = 190
-const plot = { left: 40, right: 290, top: 12, bottom: 156 }
+const W = 260
+const H = 168
+const plot = { left: 34, right: 246, top: 10, bottom: 134 }
 
 function niceStep(x: number): number {
   if (!(x > 0)) return 1

@@ -1,6 +1,6 @@
 // Numbers and dates as they are read in a report. A minus is U+2212, as wide as a plus.
 
-export const fixed = (v: number, digits: number): string => v.toFixed(digits).replace('-', '−')
+export const fixed = (v: number, digits: number): string => v.toFixed(digits).replace(/^-(0(\.0+)?)$/, '$1').replace('-', '−')
 
 /** Thousands apart by a narrow no-break space. */
 export function grouped(v: number): string {
@@ -27,7 +27,8 @@ export function percentile(v: number): string {
   return v.toFixed(0)
 }
 
-export const signed = (v: number, digits: number): string => (v > 0 ? '+' : '') + fixed(v, digits)
+/** With a plus too; what rounds to nothing has no sign. */
+export const signed = (v: number, digits: number): string => (Number(v.toFixed(digits)) > 0 ? '+' : '') + fixed(v, digits)
 
 /** Today's time, else day and time, in the reader's own zone. */
 export function when(iso: string, now = new Date()): string {
@@ -48,8 +49,23 @@ export function bytes(n: number): string {
 
 export const upperFirst = (s: string): string => s.charAt(0).toUpperCase() + s.slice(1)
 
+/** A text of the result document, which is plain ASCII and names flags as the document does, as a reader is used to it. */
+export const typeset = (s: string): string =>
+  s
+    .replaceAll('+-', '±')
+    .replaceAll('mm3', 'mm³')
+    .replaceAll('>=', '≥')
+    .replaceAll('<=', '≤')
+    .replaceAll('"none"', '“not flagged”')
+    .replaceAll('"review"', '“second look”')
+    .replaceAll('"flagged"', '“flagged”')
+    .replace(/(^|[\s(])-(?=\d)/g, '$1−')
+
 /** A phrase as a sentence. */
 export const sentence = (s: string): string => upperFirst(/[.!?]$/.test(s) ? s : `${s}.`)
+
+/** Both. */
+export const prose = (s: string): string => sentence(typeset(s))
 
 export const conditions: Record<string, string> = {
   alzheimers: 'Alzheimer’s disease',

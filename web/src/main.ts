@@ -98,6 +98,8 @@ document.addEventListener('keydown', (e) => {
     help()
   } else page?.key?.(e)
 })
+// A file that is dropped beside the place for it must not replace the page.
+for (const what of ['dragover', 'drop']) window.addEventListener(what, (e) => e.preventDefault())
 window.addEventListener('hashchange', route)
 window.addEventListener('pagehide', () => page?.leave())
 

@@ -1,20 +1,23 @@
 // Handing over a scan from the browser: drop, progress, cancel, and what became of it.
 import { changing, type Problem, type Scan, type ScanEvent } from './api'
-import { dialog, h, show } from './dom'
+import { dialog, h, show, tell } from './dom'
 import { bytes } from './format'
 import { problemBox } from './problem'
 
-export function uploadDialog(): void {
-  const form = uploadForm()
-  const d = dialog('Hand over a scan', 'narrow', form.el, h('p', { class: 'ends' }, h('button', { type: 'button', onclick: () => d.close() }, 'Close')))
+/** The form over the page; file is one that was dropped there. */
+export function uploadDialog(file?: File): void {
+  const form = uploadForm(file)
+  // Neither Escape nor the button drops an upload unasked.
+  const close = (): void => (form.busy() ? tell('The scan is being sent. Cancel that first.') : d.close())
+  const d = dialog('Hand over a scan', 'narrow', form.el, h('p', { class: 'ends' }, h('button', { type: 'button', onclick: close }, 'Close')))
   d.addEventListener('cancel', (e) => {
-    // Escape must not drop an upload unasked.
-    if (form.busy()) e.preventDefault()
+    e.preventDefault()
+    close()
   })
   d.addEventListener('close', () => form.leave())
 }
 
-export function uploadForm(): { el: HTMLElement; busy(): boolean; leave(): void } {
+export function uploadForm(dropped?: File): { el: HTMLElement; busy(): boolean; leave(): void } {
   let file: File | undefined
   let going: XMLHttpRequest | undefined
   let events: EventSource | undefined
@@ -47,9 +50,12 @@ export function uploadForm(): { el: HTMLElement; busy(): boolean; leave(): void 
   drop.addEventListener('dragleave', () => drop.classList.remove('over'))
   drop.addEventListener('drop', (e) => {
     e.preventDefault()
+    e.stopPropagation() // the worklist behind takes files too
     drop.classList.remove('over')
     take(e.dataTransfer?.files[0])
   })
+
+  take(dropped)
 
   const idle = (on: boolean): void => {
     send.hidden = !on
@@ -59,6 +65,7 @@ export function uploadForm(): { el: HTMLElement; busy(): boolean; leave(): void 
   // One name per file and form, so that sending again after a cut never doubles a scan.
   let attempt = ''
   const failed = (p: Problem): void => {
+    going = undefined
     idle(true)
     show(says, problemBox(p))
   }
@@ -95,6 +102,7 @@ export function uploadForm(): { el: HTMLElement; busy(): boolean; leave(): void 
     })
     x.addEventListener('error', () => failed({ type: '', title: 'The connection was cut', status: 0, detail: 'Nothing was stored. Send it again; a scan that did arrive is not doubled.' }))
     x.addEventListener('abort', () => {
+      going = undefined
       idle(true)
       show(says, h('p', { class: 'note' }, 'Cancelled. Nothing was stored.'))
     })

@@ -1,7 +1,7 @@
 // What waits for a decision, worst first.
 import { asProblem, call, type Case, type CaseList, type Counts, type Session } from './api'
 import { h, show } from './dom'
-import { age, conditions, decided, ratio, when } from './format'
+import { age, conditions, decided, ratio, typeset, when } from './format'
 import type { Page } from './main'
 import { marked, markOf, type Mark, sign } from './marks'
 import { problemBox } from './problem'
@@ -40,7 +40,8 @@ export function worklist(into: HTMLElement, session: Session): Page {
   const live = h('span', { class: 'live', role: 'status' }, 'connecting')
   const tallies = h('nav', { class: 'tallies', 'aria-label': 'Open cases by what they ask for' })
   const body = h('div', { class: 'list', 'aria-busy': 'true' })
-  const search = h('input', { type: 'search', id: 'search', placeholder: 'Subject or accession number', autocomplete: 'off', 'aria-label': 'Subject or accession number' })
+  const search = h('input', { type: 'search', id: 'search', placeholder: 'Subject or accession number', autocomplete: 'off', maxlength: 200, 'aria-label': 'Subject or accession number, or a part of it' })
+  const scanners = h('datalist', { id: 'scanners' })
   const selects = h('div', { class: 'filters' })
 
   show(
@@ -56,15 +57,22 @@ export function worklist(into: HTMLElement, session: Session): Page {
     ),
     tallies,
     selects,
+    scanners,
     body,
   )
+  if (mayUpload) {
+    into.addEventListener('drop', (e) => {
+      const file = e.dataTransfer?.files[0]
+      if (file && !start) uploadDialog(file)
+    })
+  }
 
   function drawTallies(): void {
     const c = counts
     const n = (v: number | undefined): string => (v === undefined ? '' : v >= 1000 ? '999+' : String(v))
     const tally = (kind: Mark['kind'] | undefined, words: string, number: number | undefined, to: Partial<Filter>): HTMLElement => {
       const on = !found && (Object.keys({ ...standard }) as (keyof Filter)[]).every((k) => filter[k] === { ...standard, ...to }[k])
-      return h('button', { type: 'button', 'aria-pressed': on ? 'true' : 'false', onclick: () => choose({ ...standard, ...to }) }, kind && sign(kind), h('b', {}, n(number)), words)
+      return h('button', { type: 'button', 'aria-pressed': on ? 'true' : 'false', onclick: () => choose({ ...standard, ...to }) }, kind && sign(kind), number !== undefined && h('b', {}, n(number)), words)
     }
     const open = c && c.flagged + c.review + c.ended + c.running + c.nothing_found + c.abstained
     show(
@@ -92,7 +100,7 @@ export function worklist(into: HTMLElement, session: Session): Page {
         ),
       )
     const text = (name: keyof Filter, label: string, type: string): HTMLElement =>
-      h('label', {}, label, h('input', { type, value: filter[name], maxlength: 100, autocomplete: 'off', onchange: (e: Event) => choose({ ...filter, [name]: (e.target as HTMLInputElement).value }) }))
+      h('label', {}, label, h('input', { type, value: filter[name], maxlength: 100, list: name === 'scanner' ? 'scanners' : undefined, autocomplete: 'off', onchange: (e: Event) => choose({ ...filter, [name]: (e.target as HTMLInputElement).value }) }))
     show(
       selects,
       choice('review', 'Cases', [['open', 'open'], ['decided', 'decided'], ['', 'all']]),
@@ -156,12 +164,10 @@ export function worklist(into: HTMLElement, session: Session): Page {
     if (!text) return choose({ ...standard })
     loading?.abort()
     try {
-      const [bySubject, byAccession] = await Promise.all([
-        call<CaseList>('POST', '/v1/cases/search', { body: { subject_id: text } }),
-        call<CaseList>('POST', '/v1/cases/search', { body: { accession_number: text } }),
-      ])
-      const seen = new Set(bySubject.cases.map((c) => c.id))
-      found = { text, cases: [...bySubject.cases, ...byAccession.cases.filter((c) => !seen.has(c.id))] }
+      const asked = [{ subject_id: text }, { accession_number: text }, ...(text.length < 3 ? [] : [{ part: text }])]
+      const answers = await Promise.all(asked.map((body) => call<CaseList>('POST', '/v1/cases/search', { body })))
+      // What was asked for whole comes first.
+      found = { text, cases: [...new Map(answers.flatMap((a) => a.cases.map((c) => [c.id, c]))).values()] }
       drawTallies()
       await draw()
       links()[0]?.focus()
@@ -180,6 +186,7 @@ export function worklist(into: HTMLElement, session: Session): Page {
       await drawEmpty()
       return
     }
+    show(scanners, [...new Set(shown.flatMap((c) => c.scanner ?? []))].sort().map((value) => h('option', { value })))
     const focused = document.activeElement?.closest('tr')?.dataset.id
     const condition = found ? '' : filter.condition
     show(
@@ -204,7 +211,7 @@ export function worklist(into: HTMLElement, session: Session): Page {
 
   async function drawEmpty(): Promise<void> {
     if (found) {
-      show(body, h('div', { class: 'empty' }, h('h2', {}, `No case of “${found.text}”`), h('p', {}, 'A subject or accession number is found as it was posted, whole; capitals count.'), h('p', {}, h('button', { type: 'button', onclick: () => choose({ ...standard }) }, 'Back to the worklist'))))
+      show(body, h('div', { class: 'empty' }, h('h2', {}, `No case of “${found.text}”`), h('p', {}, 'A part of a subject or accession number is enough, from three characters on, among the newest 20,000 scans; an older scan is found by the whole of it, as it was posted.'), h('p', {}, h('button', { type: 'button', onclick: () => choose({ ...standard }) }, 'Back to the worklist'))))
       return
     }
     if (isFiltered()) {
@@ -236,9 +243,9 @@ export function worklist(into: HTMLElement, session: Session): Page {
       'tr',
       { 'data-id': c.id, class: m.kind, onclick: (e: MouseEvent) => (e.target as Element).closest('a') || open(c.id) },
       h('td', {}, marked(m)),
-      h('th', { scope: 'row' }, h('a', { href: `#/case/${c.id}` }, c.subject_id), c.accession_number && h('small', {}, c.accession_number)),
+      h('th', { scope: 'row', title: c.subject_id }, h('a', { href: `#/case/${c.id}` }, c.subject_id), c.accession_number && h('small', {}, c.accession_number)),
       h('td', { class: 'r' }, age(c.age_years, c.sex)),
-      h('td', { class: 'why', title: c.why }, name && h('b', {}, name), h('span', {}, c.why || (m.kind === 'running' ? 'Seconds, as a rule' : 'Nothing beyond the limits'))),
+      h('td', { class: 'why', title: typeset(c.why) }, name && h('b', {}, name), h('span', {}, typeset(c.why) || (m.kind === 'running' ? 'Seconds, as a rule' : 'Nothing beyond the limits'))),
       h('td', { class: 'r n' }, c.likelihood_ratio === undefined ? '–' : ratio(c.likelihood_ratio)),
       h('td', { class: c.quality === 'pass' ? 'dim' : '' }, quality),
       h('td', { class: 'dim clip', title: c.scanner }, c.scanner ?? '–'),
