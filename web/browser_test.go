@@ -3,7 +3,6 @@ package web_test
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"fmt"
 	"image"
 	"image/png"
@@ -34,7 +33,7 @@ import (
 
 // startService runs the whole service on a database of its own and returns
 // its address and the admin key.
-func startService(t *testing.T) (url, key string) {
+func startService(t *testing.T, change ...func(*config.Server, *service.Parts)) (url, key string) {
 	t.Helper()
 	if web.Pages() == nil {
 		t.Fatal("the pages are not built; make web does it, and make test first of all")
@@ -47,9 +46,11 @@ func startService(t *testing.T) (url, key string) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	serving, ended := make(chan net.Addr, 1), make(chan error, 1)
 	var says lockedBuffer
-	go func() {
-		ended <- service.Run(ctx, cfg, service.Parts{Err: &says, Serving: func(a net.Addr) { serving <- a }})
-	}()
+	parts := service.Parts{Err: &says, Serving: func(a net.Addr) { serving <- a }}
+	for _, f := range change {
+		f(&cfg, &parts)
+	}
+	go func() { ended <- service.Run(ctx, cfg, parts) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -108,11 +109,22 @@ func newAPI(t *testing.T, url, key string) api {
 func (a api) submit(t *testing.T, subject string, file []byte) client.Scan {
 	t.Helper()
 	age := 60.0
-	scan, _, err := a.Submit(t.Context(), client.Upload{Scan: bytes.NewReader(file), Name: "scan.nii.gz",
-		Metadata: neuroscreen.Metadata{SubjectID: subject, AgeYears: &age, Sex: neuroscreen.Female, Modality: neuroscreen.T1w}})
+	return a.wait(t, a.hand(t, file, neuroscreen.Metadata{SubjectID: subject, AgeYears: &age}))
+}
+
+// hand gives a scan over; sex and modality are filled in.
+func (a api) hand(t *testing.T, file []byte, m neuroscreen.Metadata) client.Scan {
+	t.Helper()
+	m.Sex, m.Modality = neuroscreen.Female, neuroscreen.T1w
+	scan, _, err := a.Submit(t.Context(), client.Upload{Scan: bytes.NewReader(file), Name: "scan.nii.gz", Metadata: m})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return scan
+}
+
+func (a api) wait(t *testing.T, scan client.Scan) client.Scan {
+	t.Helper()
 	done, err := a.Wait(t.Context(), scan.ID, func(client.ScanEvent) {})
 	if err != nil {
 		t.Fatal(err)
@@ -127,16 +139,21 @@ func (a api) revoke(t *testing.T, id uuid.UUID) {
 	}
 }
 
-// cutHead is an image too small for a head.
-func cutHead(t *testing.T) []byte {
+// smallGrid is that of an image too small for a head.
+var smallGrid = nifti.Geometry{Shape: []int{40, 40, 40}, Affine: nifti.Affine{{1, 0, 0, -20}, {0, 1, 0, -20}, {0, 0, 1, -20}, {0, 0, 0, 1}}}
+
+func cutHead(t *testing.T) []byte { return smallImage(t, 0) }
+
+// smallImage differs with n.
+func smallImage(t *testing.T, n int) []byte {
 	t.Helper()
 	data := make([]int16, 40*40*40)
-	for n := range data {
-		data[n] = int16(n % 700)
+	for i := range data {
+		data[i] = int16(i % 700)
 	}
+	data[0] = int16(n)
 	var buf bytes.Buffer
-	g := nifti.Geometry{Shape: []int{40, 40, 40}, Affine: nifti.Affine{{1, 0, 0, -20}, {0, 1, 0, -20}, {0, 0, 1, -20}, {0, 0, 0, 1}}}
-	if err := nifti.Write(&buf, g, data); err != nil {
+	if err := nifti.Write(&buf, smallGrid, data); err != nil {
 		t.Fatal(err)
 	}
 	return buf.Bytes()
@@ -396,7 +413,9 @@ func TestUploadToReport(t *testing.T) {
 			t.Errorf("%s has %d bytes", kind, n)
 		}
 	}
-	b.checkPrint(eval[string](b, "document.querySelector('a[href$=\"report.html\"]').href"))
+	page := eval[string](b, "document.querySelector('a[href$=\"report.html\"]').href")
+	b.checkPrint(page, "595.2", "841.8")
+	b.checkPrint(page+"?paper=letter", "612", "792")
 	b.keys(kb.Escape)
 	b.waitText(".empty", "Nothing waits for a decision")
 	b.checkNothingKept()
@@ -475,11 +494,14 @@ func TestTwoReaders(t *testing.T) {
 	two.waitText("main", "Your session has ended")
 }
 
-var sheet = regexp.MustCompile(`/Type\s*/Page\b`)
+var (
+	sheet = regexp.MustCompile(`/Type\s*/Page\b`)
+	box   = regexp.MustCompile(`/MediaBox\s*\[0 0 ([0-9.]+) ([0-9.]+)\]`)
+)
 
-// checkPrint: the report page prints as two sheets of A4, and nothing in it is
-// against its policy.
-func (b *browser) checkPrint(url string) {
+// checkPrint: the report page prints as two sheets of the paper, and nothing
+// in it is against its policy.
+func (b *browser) checkPrint(url, width, height string) {
 	b.Helper()
 	w := openWindow(b.T, b.ctx, url)
 	w.do(chromedp.Navigate(url))
@@ -490,18 +512,13 @@ func (b *browser) checkPrint(url string) {
 		b.Fatal(err)
 	}
 	if n := len(sheet.FindAll(printed, -1)); n != 2 {
-		b.Errorf("the report prints on %d sheets", n)
+		b.Errorf("%s prints on %d sheets", url, n)
+	}
+	if m := box.FindSubmatch(printed); m == nil || !strings.HasPrefix(string(m[1]), width) || !strings.HasPrefix(string(m[2]), height) {
+		b.Errorf("%s prints on %s, want %s x %s points", url, m, width, height)
 	}
 	if dir := os.Getenv("NEUROSCREEN_SHOTS"); dir != "" {
-		if err := os.WriteFile(filepath.Join(dir, "printed.pdf"), printed, 0o644); err != nil {
-			b.Error(err)
-		}
-		made := eval[string](b, "fetch(document.querySelector('a[href$=\"report.pdf\"]').href).then(r => r.bytes()).then(a => a.toBase64())")
-		doc, err := base64.StdEncoding.DecodeString(made)
-		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, "made.pdf"), doc, 0o644)
-		}
-		if err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "printed-"+width+".pdf"), printed, 0o644); err != nil {
 			b.Error(err)
 		}
 	}
@@ -516,12 +533,15 @@ func (b *browser) checkWeight() {
 		Names []string
 	}](b, `(() => { const all = [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource').filter(e => e.name.includes('/assets/'))]
 		return { bytes: all.reduce((n, e) => n + e.encodedBodySize, 0), ms: Math.max(...all.map(e => e.responseEnd)), names: all.map(e => e.name) } })()`)
-	if w.Bytes == 0 || w.Bytes > 300_000 {
+	// So little is there within a second on a line of 1 Mbit/s; how long it
+	// takes here depends on what else the machine does.
+	const most = 100_000
+	if w.Bytes == 0 || w.Bytes > most {
 		b.Errorf("the first page loads %d bytes: %v", w.Bytes, w.Names)
 	}
 	b.Logf("first page: %d bytes, loaded after %.0f ms", w.Bytes, w.Ms)
-	if w.Ms > 1000 {
-		b.Errorf("the first page is loaded after %.0f ms", w.Ms)
+	if policy := eval[string](b, "fetch('/').then(r => r.headers.get('Content-Security-Policy'))"); !strings.Contains(policy, "default-src 'none'") || !strings.Contains(policy, "script-src 'self'") || strings.Contains(policy, "unsafe") {
+		b.Errorf("policy %q", policy)
 	}
 }
 
@@ -530,7 +550,7 @@ func (b *browser) checkWeight() {
 func (b *browser) checkNothingKept() {
 	b.Helper()
 	kept := eval[string](b, "JSON.stringify([location.href, document.title, document.cookie, {...localStorage}, {...sessionStorage}])")
-	if strings.Contains(kept, "SYNTHETIC") || strings.Contains(kept, "nsk_") || !strings.HasSuffix(kept, `"",{},{}]`) {
+	if strings.Contains(kept, "SYNTHETIC") || strings.Contains(kept, "S-") || strings.Contains(kept, "nsk_") || !strings.HasSuffix(kept, `"",{},{}]`) {
 		b.Errorf("kept in the browser: %s", kept)
 	}
 	if n := eval[int](b, "indexedDB.databases().then(d => d.length)"); n != 0 {

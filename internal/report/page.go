@@ -77,6 +77,9 @@ var page = template.Must(template.New("report").Funcs(template.FuncMap{
 func HTML(w io.Writer, p Page) error {
 	v := view(p)
 	v.Print = fit(v)
+	// The fonts of browsers are wider than the PDF's.
+	v.Print.Result *= 0.89
+	v.Print.Method *= 0.92
 	return page.Execute(w, v)
 }
 
@@ -102,7 +105,7 @@ type pageView struct {
 	Key         []pairView // those of the first sheet
 	Decision    decisionView
 	Indices     []indexView
-	Assets      []neuroscreen.Asset
+	Assets      []fact // with the first digits of their hashes
 	IntendedUse string
 }
 
@@ -123,7 +126,7 @@ type decisionView struct {
 var firstCurves = []string{"Left-Hippocampus", "Right-Hippocampus", "Left-Lateral-Ventricle", "Right-Lateral-Ventricle"}
 
 // firstPairs is how many rows the first sheet's table has.
-const firstPairs = 5
+const firstPairs = 4
 
 // key takes the hippocampi and then the farthest from the reference.
 func key(all []pairView) []pairView {
@@ -175,8 +178,7 @@ type scoreView struct {
 	Reasons  string // the strongest two, of a score that asks for a look
 	Set      string // the conformal set in one line
 	LeftOut  string // what it rests on though a reviewer left it out
-	Evidence string
-	Card     ScoreInWords
+	Evidence string // its class and what it is worth, in one line
 	Use      string // what this score is for, beyond what all are for
 }
 
@@ -206,10 +208,12 @@ func view(p Page) pageView {
 	v := pageView{
 		Page:        p,
 		Verdict:     verdictWords[r.QC.Verdict],
-		Assets:      append([]neuroscreen.Asset{r.Software.Network}, append(slices.Clone(r.Software.Norms), r.Software.Models...)...),
 		IntendedUse: neuroscreen.IntendedUse,
 		Facts:       facts(p),
 		Metrics:     metrics(r.QC.Metrics),
+	}
+	for _, a := range append([]neuroscreen.Asset{r.Software.Network}, append(slices.Clone(r.Software.Norms), r.Software.Models...)...) {
+		v.Assets = append(v.Assets, fact{Name: a.Name, Value: a.SHA256[:min(len(a.SHA256), hashDigits)]})
 	}
 	if len(p.Preview) > 0 {
 		v.Preview = template.URL("data:image/png;base64," + base64.StdEncoding.EncodeToString(p.Preview))
@@ -312,7 +316,7 @@ func facts(p Page) (f []fact) {
 			in.Shape[0], in.Shape[1], in.Shape[2], in.VoxelMM[0], in.VoxelMM[1], in.VoxelMM[2], in.Orientation, in.DType), true})
 	}
 	if r.ScanID != "" {
-		f = append(f, fact{"Scan", r.ScanID, true})
+		f = append(f, fact{"Scan", r.ScanID, false})
 	}
 	return f
 }
@@ -345,7 +349,7 @@ func scoreOf(s neuroscreen.Score, card ScoreInWords) scoreView {
 	if !ok {
 		name = strings.ReplaceAll(string(s.Condition), "_", " ")
 	}
-	v := scoreView{Score: s, Name: upperFirst(name), Title: "Pattern seen in " + name, Evidence: evidenceWords[s.Evidence], Card: card, Set: setWords(s.Conformal),
+	v := scoreView{Score: s, Name: upperFirst(name), Title: "Pattern seen in " + name, Evidence: evidenceLine(s.Evidence, card.Performance), Set: setWords(s.Conformal),
 		Use: strings.TrimSpace(strings.TrimPrefix(s.IntendedUse, neuroscreen.IntendedUse))}
 	if s.Side != nil {
 		v.Title += ", " + *s.Side
@@ -388,6 +392,19 @@ func strongest(s neuroscreen.Score) (out []string) {
 		}
 	}
 	return out
+}
+
+// evidenceLine has the figure with which a model's performance begins; the
+// second sheet has all of it.
+func evidenceLine(e neuroscreen.Evidence, performance string) string {
+	first, _, _ := strings.Cut(performance, ";")
+	parts := []string{}
+	for _, t := range []string{evidenceWords[e], strings.TrimSpace(first)} {
+		if t != "" {
+			parts = append(parts, sentence(t))
+		}
+	}
+	return strings.Join(parts, " ")
 }
 
 // setWords says in one line what a conformal set leaves.
@@ -452,19 +469,21 @@ func methodOf(s neuroscreen.Score, card ScoreInWords, beside bool) methodView {
 		for _, c := range s.Contributions {
 			v.Terms = append(v.Terms, fact{Name: featureName(c.Feature), Value: signed(c.LogLR, 2)})
 		}
-		note("Rests on", slices.Clone(s.Explanation.Reasons)...)
+	} else {
+		v.Text = "Not scored."
+	}
+	if !beside && s.Abstained == nil {
+		// Those that sum up say again what the numbers above them say.
+		reasons := slices.DeleteFunc(slices.Clone(s.Explanation.Reasons), func(t string) bool { return strings.HasPrefix(t, "Together") || strings.HasPrefix(t, "With a prior") })
+		note("Rests on", reasons...)
 		note("Would change it", slices.Clone(s.Explanation.WouldChange)...)
 		note("Uncertain", slices.Clone(s.Explanation.Uncertain)...)
 		if s.Conformal != nil {
 			note("Case or control", s.Conformal.Text)
 		}
-	} else {
-		v.Text = "Not scored."
 	}
 	note("Made from", card.Cohort)
-	if beside {
-		note("Evidence", evidenceWords[s.Evidence], card.Performance)
-	}
+	note("Evidence", evidenceWords[s.Evidence], card.Performance)
 	note("Limits", strings.TrimPrefix(card.Limits, "Limits: "))
 	return v
 }
@@ -480,7 +499,7 @@ func featureName(f string) string {
 
 // besideOf words a score that sets no flag and has no prior.
 func besideOf(s neuroscreen.Score, card ScoreInWords) scoreView {
-	v := scoreView{Score: s, Title: "Beside it, " + strings.NewReplacer("-", " ", "_", " ").Replace(s.Model), Evidence: evidenceWords[s.Evidence], Card: card}
+	v := scoreView{Score: s, Title: "Beside it, " + strings.NewReplacer("-", " ", "_", " ").Replace(s.Model), Evidence: evidenceLine(s.Evidence, card.Performance)}
 	switch {
 	case s.Abstained != nil:
 		v.Text = "No score: " + prose(*s.Abstained)
@@ -545,6 +564,9 @@ func Outlying(v neuroscreen.Volume) string {
 	}
 	return ""
 }
+
+// hashDigits of a file's hash tell it from every other.
+const hashDigits = 16
 
 // pairs joins left and right, the farthest from the reference first; what has
 // no reference comes last, in the order of the result.

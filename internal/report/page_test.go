@@ -162,13 +162,13 @@ func TestPageSays(t *testing.T) {
 		"6.4 times as frequent in people with the condition",
 		"from 2.9 to 14.",
 		"If 5.0 % of the people who are scanned have the condition (the prior), 25 % of those with measurements like these do.",
-		"<h3>Alzheimer&#39;s disease, model alzheimers-effects (beside it: sets no flag)</h3><p>Measurements like these are 11 times as frequent",
+		"<h3>Alzheimer&#39;s disease, model alzheimers-effects (beside it: sets no flag)</h3>\n<p>Measurements like these are 11 times as frequent",
 		"Left hippocampus 2.5 SD below peers: likelihood ratio 3.7. Right hippocampus 2.0 SD below peers: likelihood ratio 2.6.</p>",
 		"At an error rate of 10 %, people without the condition are excluded. Not validated on this program&#39;s volumes.",
 		"Counted on an invented cohort.", "the error rate may be higher than stated",
 		"The flag would be “worth a second look” if the left hippocampus were 0.3 SD larger.",
 		"Left hippocampus is measured to ±0.6 SD (95 %). Within the interval the flag goes from “worth a second look” to “flagged”.",
-		"Nobody was measured for these effects.", "It does not tell one dementia from another.",
+		"It does not tell one dementia from another.",
 		"1.2 times as frequent in people without the condition",
 		"includes 1",
 		"This cannot exclude the condition.",
@@ -176,7 +176,7 @@ func TestPageSays(t *testing.T) {
 		"Both hippocampi are small, which the asymmetry cannot judge &lt;b&gt;.",
 		"Noise is 48 % of the contrast",
 		"&lt;1<span", "An invented cohort of 188", "An invented cohort of 6,909",
-		strings.Repeat("0a", 32), strings.Repeat("1b", 32), strings.Repeat("2c", 32), strings.Repeat("3d", 32),
+		strings.Repeat("0a", 32), strings.Repeat("1b", 8), strings.Repeat("2c", 8), strings.Repeat("3d", 8),
 		"Reviewed by",
 		"data:image/png;base64,cG5n",
 		"1\u202f421 ml",
@@ -344,7 +344,10 @@ func TestPageNumbersAreTheResults(t *testing.T) {
 		if s.LikelihoodRatio == nil {
 			continue
 		}
-		want := fmt.Sprintf("<td>%s</td>\n<td>%s to %s</td>", ratio(*s.LikelihoodRatio), bound(s.CI95[0]), bound(s.CI95[1]))
+		want := fmt.Sprintf("Likelihood ratio %s (95 %% %s to %s)", ratio(*s.LikelihoodRatio), bound(s.CI95[0]), bound(s.CI95[1]))
+		if s.Posterior != nil {
+			want += fmt.Sprintf(", prior %s, posterior %s. ln: intercept %s", percent(*s.Prior), percent(*s.Posterior), signed(s.Intercept, 2))
+		}
 		if !strings.Contains(method, want) {
 			t.Errorf("the scores lack %q", want)
 		}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"image/png"
 	"io"
-	"math"
 	"strings"
 	"time"
 
@@ -228,7 +227,11 @@ func (d *sheets) decision(v decisionView) {
 	}
 	d.gap(0.8)
 	d.paragraph(margin+3, d.inner-6, "B", 8.4, c, v.Headline)
-	if v.Text != "" {
+	left := margin + 3 + d.width(v.Headline) + 2
+	d.font("", 8, black)
+	if left+d.width(v.Text) <= d.sheetW-margin-3 {
+		d.at(left, d.y, glyphs.Replace(v.Text))
+	} else {
 		d.paragraph(margin+3, d.inner-6, "", 8, black, v.Text)
 	}
 	d.gap(1.4)
@@ -301,9 +304,9 @@ func (d *sheets) score(s scoreView) {
 	}
 	put("", 8, black, s.Reasons)
 	put("", 8, black, s.Set)
-	evidence := s.Card.Performance
-	if s.Evidence != "" {
-		evidence = "Evidence: " + s.Evidence + ". " + evidence
+	evidence := s.Evidence
+	if evidence != "" {
+		evidence = "Evidence: " + evidence
 	}
 	put("", 6.6, dim, evidence+" "+s.Use)
 	d.gap(0.5)
@@ -480,20 +483,11 @@ func (d *sheets) method(v pageView) bool {
 		d.heading("Reference values")
 		d.paragraph(margin, d.inner, "", 6.6, black, strings.Join(v.Reading.Norms, " "))
 	}
-	d.metrics(v.Metrics)
-	d.heading("Versions")
-	put := func(name, sum string) {
-		d.font("", 6.4, black)
-		d.y += d.line(6.4)
-		d.at(margin, d.y, name)
-		d.at(margin+70, d.y, sum)
-	}
-	put("received file", v.Result.Input.SHA256)
-	for _, a := range v.Assets {
-		put(a.Name, a.SHA256)
-	}
+	d.columns("Quality metrics", 4, v.Metrics)
+	d.columns("Versions", 3, v.Assets)
 	d.gap(0.6)
-	d.paragraph(margin, d.inner, "", 6.6, dim, fmt.Sprintf("%s, kernel %s", v.Result.Schema, v.Result.Software.Kernel))
+	d.paragraph(margin, d.inner, "", 6.6, dim, fmt.Sprintf("Received file: SHA-256 %s. The others: its first 16 digits; whole in the result document. %s, kernel %s.",
+		v.Result.Input.SHA256, v.Result.Schema, v.Result.Software.Kernel))
 	return d.foot(v, 2)
 }
 
@@ -526,23 +520,23 @@ func (d *sheets) how(m methodView) {
 	}
 }
 
-// metrics run down in four columns.
-func (d *sheets) metrics(metrics []fact) {
-	if len(metrics) == 0 {
+// columns of names and values that run down.
+func (d *sheets) columns(title string, columns int, facts []fact) {
+	if len(facts) == 0 {
 		return
 	}
-	d.heading("Quality metrics")
-	const columns, apart, size = 4, 5.0, 6.2
-	w := (d.inner - (columns-1)*apart) / columns
-	perColumn := int(math.Ceil(float64(len(metrics)) / columns))
+	d.heading(title)
+	const apart, size = 5.0, 6.2
+	w := (d.inner - float64(columns-1)*apart) / float64(columns)
+	perColumn := (len(facts) + columns - 1) / columns
 	top := d.y
-	for n, m := range metrics {
+	for n, f := range facts {
 		x := margin + float64(n/perColumn)*(w+apart)
 		y := top + float64(n%perColumn+1)*d.line(size)
 		d.font("", size, dim)
-		d.at(x, y, m.Name)
+		d.at(x, y, f.Name)
 		d.font("", size, black)
-		d.rightAt(x+w, y, m.Value)
+		d.rightAt(x+w, y, f.Value)
 	}
 	d.y = top + float64(perColumn)*d.line(size)
 }

@@ -71,7 +71,7 @@ func TestPDFSaysWhatThePageSays(t *testing.T) {
 	v := view(p)
 	var want []string
 	for _, s := range v.Scores {
-		want = append(want, s.Title, s.Headline, s.Text, s.Reasons, s.Set, s.LeftOut, s.Use, s.Card.Cohort, s.Card.Performance)
+		want = append(want, s.Title, s.Headline, s.Text, s.Reasons, s.Set, s.LeftOut, s.Evidence, s.Use)
 	}
 	for _, m := range v.Methods {
 		want = append(want, m.Name, m.Text)
@@ -80,7 +80,7 @@ func TestPDFSaysWhatThePageSays(t *testing.T) {
 		}
 	}
 	want = append(want, notValidated, "left out")
-	for _, f := range append(v.Facts, v.Metrics...) {
+	for _, f := range slices.Concat(v.Facts, v.Metrics, v.Assets) {
 		want = append(want, f.Name, f.Value)
 	}
 	for _, i := range v.Indices {
@@ -91,9 +91,6 @@ func TestPDFSaysWhatThePageSays(t *testing.T) {
 		if !slices.Contains(p.Review.Excluded, vol.Structure) {
 			want = append(want, optional(vol.ExpectedMM3, whole))
 		}
-	}
-	for _, a := range v.Assets {
-		want = append(want, a.Name, a.SHA256)
 	}
 	want = append(want, v.Decision.Headline, v.Decision.Text, v.IntendedUse, p.Result.Input.SHA256, p.Result.ScanID, p.Reading.Norms[0])
 	want = append(want, v.Quality...)

@@ -82,7 +82,7 @@ func InWords(scores []neuroscreen.Score) []ScoreInWords {
 			v = besideOf(s, ScoreInWords{})
 		}
 		decided[s.Condition] = true
-		out[n] = ScoreInWords{Model: s.Model, Title: v.Title, Headline: v.Headline, Text: v.Text, Evidence: v.Evidence}
+		out[n] = ScoreInWords{Model: s.Model, Title: v.Title, Headline: v.Headline, Text: v.Text, Evidence: evidenceWords[s.Evidence]}
 	}
 	return out
 }

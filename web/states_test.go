@@ -1,0 +1,466 @@
+package web_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"image"
+	"image/png"
+	"io"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/input"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
+	"neuroscreen"
+	"neuroscreen/internal/client"
+	"neuroscreen/internal/config"
+	"neuroscreen/internal/jobs"
+	"neuroscreen/internal/login/logintest"
+	"neuroscreen/internal/nifti"
+	"neuroscreen/internal/report"
+	"neuroscreen/internal/service"
+	"neuroscreen/internal/store"
+)
+
+// The tests here show cases that no sample scan leads to. Their results are
+// made up; the service, its database and the browser are real.
+
+func ptr[T any](v T) *T { return &v }
+
+// invented makes results of the posted age, in the way of a real analysis.
+type invented struct {
+	t      *testing.T
+	hold   chan struct{}                                         // a scan of the scanner "Slow" waits for it after it was checked
+	volume func(structure string, age float64) (mm3, se float64) // of the hippocampi
+}
+
+func (v invented) use(_ *config.Server, p *service.Parts) { p.Analyse = v.analyse }
+
+func (v invented) analyse(ctx context.Context, in jobs.Input) (jobs.Output, error) {
+	if in.Metadata.Scanner == "Broken" {
+		return jobs.Output{}, errors.New("a fault of this test")
+	}
+	if err := in.Stage(ctx, neuroscreen.Checked); err != nil {
+		return jobs.Output{}, err
+	}
+	if in.Metadata.Scanner == "Slow" {
+		select {
+		case <-v.hold:
+		case <-ctx.Done():
+			return jobs.Output{}, ctx.Err()
+		}
+	}
+	for _, s := range []neuroscreen.State{neuroscreen.Segmented, neuroscreen.Measured} {
+		if err := in.Stage(ctx, s); err != nil {
+			return jobs.Output{}, err
+		}
+	}
+	r := &neuroscreen.Result{Schema: neuroscreen.ResultSchema, ScanID: in.ScanID.String(), SubjectID: in.Metadata.SubjectID, Modality: in.Metadata.Modality,
+		Input:    neuroscreen.Input{SHA256: in.SHA256, Shape: smallGrid.Shape, VoxelMM: [3]float64{1, 1, 1}, Orientation: "RAS", DType: "int16"},
+		Software: neuroscreen.Software{Version: "test", Kernel: "generic", Network: neuroscreen.Asset{Name: "default.weights", SHA256: strings.Repeat("1b", 32)}},
+		QC:       neuroscreen.QC{Verdict: neuroscreen.VerdictPass, Metrics: map[string]float64{"cnr": 3}}, IntracranialVolumeMM3: ptr(1.4e6)}
+	reading := report.Reading{Schema: report.ReadingSchema, Structures: report.Structures(), Norms: []string{"A cohort of this test."}}
+	labels := make([]uint8, 40*40*40)
+	for n, structure := range []string{"Left-Hippocampus", "Right-Hippocampus"} {
+		mm3, se := v.volume(structure, *in.Metadata.AgeYears)
+		z := (mm3 - 3400) / 300
+		r.Volumes = append(r.Volumes, neuroscreen.Volume{Structure: structure, Label: []int{17, 53}[n], MM3: mm3, StandardErrorMM: se, PercentICV: ptr(mm3 / 14000),
+			ExpectedMM3: ptr(3400.0), P5MM3: ptr(2900.0), P95MM3: ptr(3900.0), Z: &z, ZCI95: &[2]float64{z - 0.5, z + 0.5}, Percentile: ptr(50 * math.Erfc(-z/math.Sqrt2))})
+		c := report.Curve{Structure: structure}
+		for age := 20.0; age <= 100; age += 10 {
+			c.Points = append(c.Points, report.CurvePoint{AgeYears: age, P5: 2900, P50: 3400, P95: 3900})
+		}
+		reading.Curves = append(reading.Curves, c)
+		for i := range 1000 {
+			labels[(10+20*n)+40*(i/40+8)+1600*20] = uint8(r.Volumes[n].Label)
+		}
+	}
+	left := r.Volumes[0]
+	flag := neuroscreen.FlagNone
+	if *left.Z < -1.64 {
+		flag = neuroscreen.FlagFlagged
+	}
+	r.Scores = []neuroscreen.Score{{Condition: neuroscreen.Alzheimers, Model: "alzheimers-scan", Evidence: neuroscreen.ExternalCohort, LikelihoodRatio: ptr(math.E), CI95: &[2]float64{1.5, 5},
+		Prior: ptr(0.05), Posterior: ptr(0.125), Flag: flag, Contributions: []neuroscreen.Contribution{{Feature: left.Structure, Value: left.MM3, Z: left.Z, LogLR: 1}}, IntendedUse: neuroscreen.IntendedUse,
+		Conformal:   &neuroscreen.ConformalSet{ErrorRate: 0.1, Set: "both", Text: "At an error rate of 10 % neither can be excluded."},
+		Explanation: neuroscreen.Explanation{Reasons: []string{"Left hippocampus small: likelihood ratio 2.7."}, WouldChange: []string{`The flag would be "none" if it were larger.`}, Uncertain: []string{"Measured to +-0.5 SD."}}}}
+	reading.Scores = report.InWords(r.Scores)
+
+	var segmentation, preview bytes.Buffer
+	if err := nifti.Write(&segmentation, smallGrid, labels); err != nil {
+		return jobs.Output{}, err
+	}
+	if err := png.Encode(&preview, image.NewGray(image.Rect(0, 0, 300, 200))); err != nil {
+		return jobs.Output{}, err
+	}
+	words, err := json.Marshal(reading)
+	return jobs.Output{Result: r, Files: []jobs.File{
+		{Kind: store.KindSegmentation, MediaType: "application/gzip", Bytes: segmentation.Bytes()},
+		{Kind: store.KindPreview, MediaType: "image/png", Bytes: preview.Bytes()},
+		{Kind: store.KindReading, MediaType: "application/json", Bytes: words}}}, err
+}
+
+func (b *browser) open(id fmt.Stringer) {
+	b.Helper()
+	b.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf("location.hash = '#/case/%s'", id)))
+	b.wait("the picture", "location.hash.includes('"+id.String()+"') && document.querySelector('#viewer')?.dataset.ready === 'true'")
+}
+
+// TestVisits: what a person's scans say together is on each one's page, with
+// the smallest change that could be told.
+func TestVisits(t *testing.T) {
+	url, key := startService(t, invented{t: t, volume: func(structure string, age float64) (float64, float64) {
+		if structure == "Left-Hippocampus" && age > 72 {
+			return 2600, 55
+		}
+		return 3400 - age, 50
+	}}.use)
+	api := newAPI(t, url, key)
+	var scans []client.Scan
+	for n, m := range []neuroscreen.Metadata{{AgeYears: ptr(70.0), ScanDate: "2020-03-01"}, {AgeYears: ptr(71.5), ScanDate: "2021-09-01"}, {AgeYears: ptr(73.0), ScanDate: "2023-03-01"}} {
+		m.SubjectID, m.Scanner = "S-VISITS", "Prisma"
+		scans = append(scans, api.wait(t, api.hand(t, smallImage(t, n), m)))
+	}
+
+	b := newBrowser(t, url)
+	b.signIn(key)
+	b.open(scans[2].ID)
+	b.waitText("section.visits", "2023-03-01, this scan")
+	b.axe("visits")
+	b.shotAt(1280, "visits", "section.visits")
+	b.shotAt(1920, "visits", "section.visits")
+	for _, want := range []string{"2020-03-01 to 2023-03-01", "2021-09-01 to 2023-03-01", "2020-03-01 to 2021-09-01", "1 of 2 volumes changed measurably", "0 of 2 volumes changed measurably"} {
+		if text := b.text("section.visits"); !strings.Contains(text, want) {
+			t.Errorf("the visits lack %q: %s", want, text)
+		}
+	}
+	// The earlier visits stand in both curves, besides this scan.
+	if n := eval[int](b, "document.querySelectorAll('.curves .visit').length"); n != 4 {
+		t.Errorf("%d other visits in the curves", n)
+	}
+
+	// The rows of the whole time are the service's numbers.
+	tl, err := api.GetCaseTimelineWithResponse(t.Context(), scans[2].ID)
+	if err != nil || tl.JSON200 == nil {
+		t.Fatalf("%v %s", err, tl.Body)
+	}
+	seen := 0
+	for _, c := range tl.JSON200.Changes {
+		if c.From != scans[0].ID.String() || c.To != scans[2].ID.String() {
+			continue
+		}
+		seen++
+		name, verdict := "Left hippocampus", "smaller"
+		if c.Structure == "Right-Hippocampus" {
+			name, verdict = "Right hippocampus", "no measurable change"
+		}
+		want := fmt.Sprintf("%s %.0f %.1f ± %.0f", name, c.MM3, c.Percent, *c.Detectable)
+		row := eval[string](b, fmt.Sprintf("[...document.querySelectorAll('section.visits section:first-of-type tbody tr')].map(r => [...r.cells].map(c => c.innerText).join(' ')).find(t => t.startsWith(%q)) ?? ''", name))
+		if plain := strings.NewReplacer("−", "-", "\u202f", "").Replace(row); !strings.HasPrefix(plain, want) || !strings.Contains(plain, verdict) {
+			t.Errorf("the page shows %q, the service says %q, %s", plain, want, verdict)
+		}
+	}
+	if seen != 2 {
+		t.Errorf("%d changes over the whole time", seen)
+	}
+
+	b.click("section.visits ol a")
+	b.waitText("section.visits", "2020-03-01, this scan")
+	if hash := eval[string](b, "location.hash"); hash != "#/case/"+scans[0].ID.String() {
+		t.Errorf("at %s", hash)
+	}
+	b.checkNothingKept()
+}
+
+// TestAmend: what is left out is marked on the page and in the report, also
+// at the score that rests on it; a correction makes a new version, which is to
+// be decided on anew.
+func TestAmend(t *testing.T) {
+	url, key := startService(t, invented{t: t, volume: func(_ string, age float64) (float64, float64) { return 2500 + age, 40 }}.use)
+	api := newAPI(t, url, key)
+	scan := api.submit(t, "S-AMEND", cutHead(t))
+
+	b := newBrowser(t, url)
+	b.signIn(key)
+	b.waitText(".cases tbody", "S-AMEND")
+	b.keys("j", "e") // from the worklist, by keys
+	b.wait("the question", "document.activeElement?.id === 'comment'")
+	b.axe("amending")
+	b.shot("20-amend-1280")
+	b.keys("label runs into the horn", kb.Tab, " ") // the first box
+	b.wait("the first structure is chosen", "document.querySelector('.boxes input').checked")
+	b.click("dialog .main")
+	b.waitText(".case-head", "Amended")
+	b.waitText(".history", "Left out: Left hippocampus")
+	b.waitText(".history", "label runs into the horn")
+	b.waitText(".verdict.flagged", "Rests on what was left out: Left hippocampus")
+	b.waitText(".volumes .gone", "left out")
+	b.axe("an amended case")
+	b.shot("21-amended-1280")
+	page := eval[string](b, "fetch(document.querySelector('a[href$=\"report.html\"]').href).then(r => r.text())")
+	for _, want := range []string{"Amended by first admin key", "label runs into the horn", "Not to be used: Hippocampus, left", "Rests on what the reviewer left out: Hippocampus, left"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the report lacks %q", want)
+		}
+	}
+
+	b.keys("e")
+	b.wait("the question", "document.activeElement?.id === 'comment'")
+	b.click("dialog .help button")
+	b.wait("the correction", "document.querySelector('dialog[open] #new-age') !== null")
+	b.axe("correcting")
+	b.do(chromedp.SetValue(chromedp.CSS("#new-age"), "66.5"))
+	b.click("dialog .main")
+	b.waitText(".case-head dl", "66.5 F")
+	b.waitText(".history", "Result version 2")
+	b.waitText(".history", "(an earlier result, version 1)")
+	if text := b.text(".case-head"); strings.Contains(text, "Amended") {
+		t.Errorf("the new result is decided on already: %s", text)
+	}
+	if text := b.text(".volumes"); strings.Contains(text, "left out") {
+		t.Error("a structure of the new result is left out")
+	}
+	if got, err := api.GetResultWithResponse(t.Context(), scan.ID, &client.GetResultParams{}); err != nil || got.JSON200 == nil || got.JSON200.Volumes[0].MM3 != 2566.5 {
+		t.Errorf("the result is not of the corrected age: %v %s", err, got.Body)
+	}
+	b.keys(kb.Escape)
+	b.waitText(".cases tbody", "S-AMEND") // it waits again
+}
+
+// front stands before the service, as a clinic's proxy does, and can hold
+// uploads up or be away.
+type front struct {
+	*httptest.Server
+	mu   sync.Mutex
+	to   *url.URL
+	away bool
+	hold chan struct{} // uploads wait for it when it is there
+}
+
+func newFront(t *testing.T) *front {
+	f := &front{}
+	transport := &http.Transport{}
+	pass := &httputil.ReverseProxy{Transport: transport, ErrorLog: nil, Rewrite: func(r *httputil.ProxyRequest) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		r.SetURL(f.to)
+		r.Out.Host = r.In.Host
+	}}
+	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f.mu.Lock()
+		away, hold := f.away, f.hold
+		f.mu.Unlock()
+		if away {
+			panic(http.ErrAbortHandler) // hangs up
+		}
+		if hold != nil && r.Method == http.MethodPost && r.URL.Path == "/v1/scans" {
+			io.CopyN(io.Discard, r.Body, 1) // it is on its way
+			select {
+			case <-hold:
+			case <-r.Context().Done():
+			}
+			panic(http.ErrAbortHandler)
+		}
+		pass.ServeHTTP(w, r)
+	}))
+	t.Cleanup(func() {
+		f.CloseClientConnections()
+		f.Close()
+		transport.CloseIdleConnections()
+	})
+	return f
+}
+
+func (f *front) set(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
+}
+
+func (f *front) before(t *testing.T, address string) {
+	t.Helper()
+	to, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.set(func() { f.to = to })
+}
+
+// dropFile lets go of a file over the middle of an element.
+func (b *browser) dropFile(selector, path string) {
+	b.Helper()
+	at := eval[[]float64](b, fmt.Sprintf("(() => { const r = document.querySelector(%q).getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2] })()", selector))
+	for _, kind := range []input.DispatchDragEventType{input.DispatchDragEventTypeDragEnter, input.DispatchDragEventTypeDragOver, input.DispatchDragEventTypeDrop} {
+		b.do(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+			_, err := cdp.Call(ctx, target, input.DispatchDragEvent, input.DispatchDragEventParams{Type: kind, X: at[0], Y: at[1],
+				Data: &input.DragData{Items: []*input.DragDataItem{}, Files: []string{path}, DragOperationsMask: 1}})
+			return err
+		}))
+	}
+}
+
+// TestDropAndCancel: a scan is handed over by dropping it; an upload can be
+// cancelled, and nothing is stored then; a cut connection says so.
+func TestDropAndCancel(t *testing.T) {
+	f := newFront(t)
+	address, key := startService(t, invented{t: t, volume: func(string, float64) (float64, float64) { return 3400, 40 }}.use)
+	f.before(t, address)
+	head, err := filepath.Abs("../testdata/heads/healthy_45M.nii.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBrowser(t, f.URL)
+	b.signIn(key)
+	b.waitText(".first", "T1-weighted")
+	hold := make(chan struct{})
+	f.set(func() { f.hold = hold })
+
+	b.dropFile(".drop", head)
+	b.waitText(".drop", "healthy_45M.nii.gz, 1.9 MB")
+	b.do(chromedp.SetValue(chromedp.CSS("#up-subject"), "S-DROPPED"), chromedp.SetValue(chromedp.CSS("#up-age"), "45"), chromedp.SetValue(chromedp.CSS("#up-sex"), "M"))
+	b.click(".upload button.main")
+	b.wait("progress and a way to cancel", "document.querySelector('progress').value > 0 && !document.querySelector('.upload .ends button:last-child').hidden")
+	b.shot("30-uploading-1280")
+	b.click(".upload .ends button:last-child")
+	b.waitText(".upload", "Cancelled. Nothing was stored.")
+	if found, err := newAPI(t, address, key).ListCasesWithResponse(t.Context(), &client.ListCasesParams{}); err != nil || found.JSON200 == nil || len(found.JSON200.Cases) != 0 {
+		t.Errorf("stored: %v %s", err, found.Body)
+	}
+
+	// The same again, which the other side cuts.
+	b.click(".upload button.main")
+	b.wait("it is sent", "document.querySelector('progress').value > 0")
+	close(hold)
+	b.waitText(".upload [role=alert]", "The connection was cut")
+	f.set(func() { f.hold = nil })
+	b.click(".upload button.main")
+	b.waitText(".cases tbody", "S-DROPPED")
+
+	// Anywhere on the worklist, too; what is being sent is not dropped by
+	// closing the form.
+	b.do(chromedp.Evaluate[chromedp.Void]("location.hash = '#/'"))
+	b.waitText(".cases tbody", "S-DROPPED")
+	hold = make(chan struct{})
+	defer close(hold)
+	f.set(func() { f.hold = hold })
+	b.dropFile(".list", head)
+	b.waitText("dialog .drop", "healthy_45M.nii.gz")
+	b.axe("handing over")
+	b.do(chromedp.SetValue(chromedp.CSS("#up-subject"), "S-SECOND"), chromedp.SetValue(chromedp.CSS("#up-age"), "45"), chromedp.SetValue(chromedp.CSS("#up-sex"), "M"))
+	b.click("dialog .upload button.main")
+	b.wait("it is sent", "document.querySelector('progress').value > 0")
+	b.keys(kb.Escape)
+	b.waitText("#told", "Cancel that first")
+	b.shot("31-upload-going-1280")
+	b.click(".upload .ends button:last-child")
+	b.waitText(".upload", "Cancelled. Nothing was stored.")
+	b.keys(kb.Escape)
+	b.wait("the form is closed", "document.querySelector('dialog') === null")
+	b.checkNothingKept()
+}
+
+// TestProviderSignIn: the button leads to the identity provider and back into
+// a session of the person's role.
+func TestProviderSignIn(t *testing.T) {
+	issuer, f := logintest.New(t), newFront(t)
+	address, _ := startService(t, func(c *config.Server, _ *service.Parts) {
+		c.PublicURL, c.OIDCIssuer, c.OIDCClient, c.OIDCRoleClaim = f.URL, issuer.URL, "neuroscreen", "roles"
+	})
+	f.before(t, address)
+	b := newBrowser(t, f.URL)
+	b.do(chromedp.Navigate(f.URL))
+	b.wait("the button", "document.querySelector('#provider') !== null")
+	b.axe("sign-in with a provider")
+	b.shot("40-provider-1280")
+	b.click("#provider")
+	b.waitText(".top .who", "Dr. Test")
+	b.waitText(".top .who", "clinician")
+	b.checkNothingKept()
+	if n := eval[int](b, "[...document.querySelectorAll('.bar button')].length"); n != 0 {
+		t.Errorf("a clinician is offered to hand scans over")
+	}
+
+	// Whoever goes away is signed out; the page forgets what it showed.
+	b.do(chromedp.Evaluate[chromedp.Void]("{ const now = Date.now; Date.now = () => now() + 24 * 3600e3 }"))
+	b.waitText("main", "You were signed out because nothing happened for a while.")
+	if s := eval[int](b, "fetch('/session').then(r => r.status)"); s != 401 {
+		t.Errorf("the session answers %d", s)
+	}
+
+	// Who has no role here is told.
+	issuer.Change = func(c map[string]any) { c["roles"] = []string{"mail"} }
+	b.click("#provider")
+	b.waitText("body", "role")
+	if text := b.text(".top .who"); text != "" {
+		t.Errorf("signed in as %s", text)
+	}
+}
+
+// TestStates: what is under way, what failed and a service that is away
+// explain themselves.
+func TestStates(t *testing.T) {
+	made := invented{t: t, hold: make(chan struct{}), volume: func(string, float64) (float64, float64) { return 3400, 40 }}
+	f := newFront(t)
+	address, key := startService(t, made.use)
+	f.before(t, address)
+	api := newAPI(t, address, key)
+	broken := api.hand(t, smallImage(t, 1), neuroscreen.Metadata{SubjectID: "S-BROKEN", AgeYears: ptr(60.0), Scanner: "Broken"})
+	slow := api.hand(t, smallImage(t, 2), neuroscreen.Metadata{SubjectID: "S-SLOW", AgeYears: ptr(60.0), Scanner: "Slow"})
+
+	b := newBrowser(t, f.URL)
+	b.signIn(key)
+	b.waitText(".cases tbody", "S-SLOW")
+	b.waitText(".tallies", "2 being analysed")
+	b.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf("location.hash = '#/case/%s'", slow.ID)))
+	b.waitText(".stages [aria-current]", "Checked")
+	b.axe("a case under way")
+	b.shot("50-running-1280")
+	close(made.hold)
+	b.waitText(".verdict", "Not flagged") // by itself
+
+	// The service goes away and comes back.
+	b.do(chromedp.Evaluate[chromedp.Void]("location.hash = '#/'"))
+	b.waitText(".cases tbody", "S-SLOW")
+	f.set(func() { f.away = true })
+	f.CloseClientConnections()
+	b.click(".tallies button:nth-child(6)")
+	b.waitText(".list [role=alert]", "The service does not answer")
+	b.waitText(".live", "connecting")
+	b.axe("a service that is away")
+	b.shot("51-away-1280")
+	f.set(func() { f.away = false })
+	b.click(".list [role=alert] button")
+	b.waitText(".cases tbody", "S-SLOW")
+
+	// Part of an identifier finds it.
+	b.keys("/")
+	b.keys("slo", kb.Enter)
+	b.waitText(".list .note", "One case of “slo”")
+
+	// A fault is tried again before it counts.
+	if done := api.wait(t, broken); done.State != neuroscreen.Failed {
+		t.Fatalf("the broken scan ended as %s", done.State)
+	}
+	b.open(broken.ID)
+	b.waitText(".verdicts", "The analysis failed")
+	b.waitText(".verdicts", "Run it again")
+	b.axe("a failed case")
+	b.shot("52-failed-1280")
+	b.keys(kb.Escape)
+	b.click(".tallies button:nth-child(4)") // refused or failed
+	b.waitText(".cases tbody", "Failed")
+	b.shotAt(1920, "53-worklist", "#main")
+}
