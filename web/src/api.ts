@@ -68,7 +68,7 @@ export async function raw(method: string, path: string, o: Options = {}): Promis
     res = await fetch(path, init)
   } catch (e) {
     if (o.signal?.aborted) throw e
-    throw new ProblemError({ type: 'offline', title: 'The service does not answer', status: 0, detail: 'The service does not answer. Check the network, then try again.' })
+    throw new ProblemError({ type: 'offline', title: 'The service does not answer', status: 0, detail: 'Check the network, then try again.' })
   }
   if (res.ok) return res
   const problem = await problemOf(res)

@@ -495,7 +495,8 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
     )
   }
 
-  function indices(r: Result): HTMLElement {
+  function indices(r: Result): HTMLElement | false {
+    if (!r.indices?.length) return false
     const names: Record<string, [string, number]> = {
       hippocampal_asymmetry_percent: ['Hippocampal asymmetry 100 (R − L) / (R + L), %', 1],
       hoc_left: ['Hippocampal occupancy, left', 3],
@@ -509,15 +510,15 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
       h(
         'table',
         { class: 'indices' },
-        h('thead', {}, h('tr', {}, h('th', { scope: 'col' }, 'Index'), h('th', { scope: 'col', class: 'r' }, 'Value'), h('th', { scope: 'col', class: 'r' }, 'Healthy people, 5–95 %'), h('th', { scope: 'col' }, h('span', { class: 'unseen' }, 'Outside')))),
+        h('thead', {}, h('tr', {}, h('th', { scope: 'col' }, 'Index'), h('th', { scope: 'col', class: 'r' }, 'Value'), h('th', { scope: 'col', class: 'r' }, '95 % interval'), h('th', { scope: 'col', class: 'r' }, 'Healthy people, 5–95 %'), h('th', { scope: 'col' }, h('span', { class: 'unseen' }, 'Outside')))),
         h(
           'tbody',
           {},
-          (r.indices ?? []).map((i) => {
+          r.indices.map((i) => {
             const [name, digits] = names[i.name] ?? [upperFirst(i.name.replaceAll('_', ' ')), 3]
             const [lo, hi] = i.reference ?? []
             const out = lo === undefined || hi === undefined ? '' : i.value < lo ? 'low' : i.value > hi ? 'high' : ''
-            return h('tr', {}, h('th', { scope: 'row' }, name), h('td', { class: `r z ${out}` }, fixed(i.value, digits)), h('td', { class: 'r' }, lo === undefined || hi === undefined ? '–' : `${fixed(lo, digits)} to ${fixed(hi, digits)}`), h('td', {}, out && h('span', { class: 'tag' }, out)))
+            return h('tr', {}, h('th', { scope: 'row' }, name), h('td', { class: `r z ${out}` }, fixed(i.value, digits)), h('td', { class: 'r dim' }, i.ci95 ? `${fixed(i.ci95[0]!, digits)} to ${fixed(i.ci95[1]!, digits)}` : '–'), h('td', { class: 'r' }, lo === undefined || hi === undefined ? '–' : `${fixed(lo, digits)} to ${fixed(hi, digits)}`), h('td', {}, out && h('span', { class: 'tag' }, out)))
           }),
         ),
       ),

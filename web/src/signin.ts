@@ -4,7 +4,7 @@ import { problemBox } from './problem'
 
 export function signInPage(into: Element, why: string, done: (s: Session) => void): void {
   const key = h('input', { id: 'key', type: 'password', autocomplete: 'off', spellcheck: 'false', required: true, maxlength: 200, 'aria-describedby': 'key-help' })
-  const button = h('button', { class: 'main' }, 'Sign in')
+  const button = h('button', { class: document.body.dataset.provider === undefined ? 'main' : '' }, 'Sign in with a key')
   const says = h('div', { 'aria-live': 'polite' }, why && h('p', { class: 'note' }, why))
   const submit = async (e: Event): Promise<void> => {
     e.preventDefault()
@@ -28,13 +28,14 @@ export function signInPage(into: Element, why: string, done: (s: Session) => voi
       h('h1', {}, 'NeuroScreen'),
       h('p', {}, 'Brain MRI measured, compared with healthy people of the same age and head size, and listed for your review.'),
       says,
+      document.body.dataset.provider !== undefined && h('p', { class: 'ends' }, h('a', { href: '/session/provider', class: 'button main', id: 'provider' }, 'Sign in with your organisation')),
       h(
         'form',
         { onsubmit: (e: Event) => void submit(e) },
         h('label', { for: 'key' }, 'Key'),
         key,
         h('p', { id: 'key-help', class: 'help' }, 'From your site’s administrator. On the machine that runs the service, the first key is in ', h('code', {}, 'admin.key'), ' in its data folder.'),
-        h('p', { class: 'ends' }, button, document.body.dataset.provider !== undefined && h('a', { href: '/session/provider', class: 'quiet', id: 'provider' }, 'Sign in with your organisation')),
+        h('p', { class: 'ends' }, button),
       ),
       h('p', { class: 'help' }, 'Research use: every output is for review by a qualified physician together with the source images. You are signed out when nothing happens for a while; nothing is kept in this browser.'),
     ),

@@ -24,7 +24,8 @@ export function uploadForm(dropped?: File): { el: HTMLElement; busy(): boolean; 
 
   const input = h('input', { type: 'file', id: 'scan-file', accept: '.nii,.gz', class: 'file' })
   const name = h('span', {}, 'Drop a .nii or .nii.gz file here, or ')
-  const drop = h('div', { class: 'drop' }, name, h('label', { for: 'scan-file' }, 'choose one'), input)
+  const choose = h('label', { for: 'scan-file' }, 'choose one')
+  const drop = h('div', { class: 'drop' }, name, choose, input)
   const subject = h('input', { id: 'up-subject', required: true, maxlength: 200, autocomplete: 'off' })
   const age = h('input', { id: 'up-age', type: 'number', min: 0, max: 130, step: 'any', required: true, autocomplete: 'off' })
   const sex = h('select', { id: 'up-sex', required: true }, h('option', { value: '' }, ''), h('option', { value: 'F' }, 'female'), h('option', { value: 'M' }, 'male'))
@@ -38,6 +39,7 @@ export function uploadForm(dropped?: File): { el: HTMLElement; busy(): boolean; 
     if (!f) return
     file = f
     name.textContent = `${f.name}, ${bytes(f.size)}; or `
+    choose.textContent = 'choose another'
     says.replaceChildren()
   }
   input.addEventListener('change', () => take(input.files?.[0]))
@@ -100,11 +102,11 @@ export function uploadForm(dropped?: File): { el: HTMLElement; busy(): boolean; 
       if (x.status === 200 || x.status === 202) follow(x.response as Scan, x.status === 200)
       else failed((x.response as Problem | null) ?? { type: '', title: `The service answered ${x.status}`, status: x.status })
     })
-    x.addEventListener('error', () => failed({ type: '', title: 'The connection was cut', status: 0, detail: 'Nothing was stored. Send it again; a scan that did arrive is not doubled.' }))
+    x.addEventListener('error', () => failed({ type: '', title: 'The connection was cut', status: 0, detail: 'Send it again: a scan that did arrive is not doubled.' }))
     x.addEventListener('abort', () => {
       going = undefined
       idle(true)
-      show(says, h('p', { class: 'note' }, 'Cancelled. Nothing was stored.'))
+      show(says, h('p', { class: 'note' }, bar.value < 1 ? 'Cancelled. Nothing was stored.' : 'Cancelled. All of it was sent already: if it was stored in time, it is on the worklist.'))
     })
     idle(false)
     bar.value = 0

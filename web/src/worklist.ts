@@ -1,7 +1,7 @@
 // What waits for a decision, worst first.
 import { asProblem, call, type Case, type CaseList, type Counts, type Session } from './api'
 import { h, show } from './dom'
-import { age, conditions, decided, ratio, typeset, when } from './format'
+import { age, conditions, decided, ratio, typeset, upperFirst, when } from './format'
 import type { Page } from './main'
 import { marked, markOf, type Mark, sign } from './marks'
 import { problemBox } from './problem'
@@ -245,7 +245,7 @@ export function worklist(into: HTMLElement, session: Session): Page {
       h('td', {}, marked(m)),
       h('th', { scope: 'row', title: c.subject_id }, h('a', { href: `#/case/${c.id}` }, c.subject_id), c.accession_number && h('small', {}, c.accession_number)),
       h('td', { class: 'r' }, age(c.age_years, c.sex)),
-      h('td', { class: 'why', title: typeset(c.why) }, name && h('b', {}, name), h('span', {}, typeset(c.why) || (m.kind === 'running' ? 'Seconds, as a rule' : 'Nothing beyond the limits'))),
+      h('td', { class: 'why', title: typeset(c.why) }, name && h('b', {}, name), h('span', {}, upperFirst(typeset(c.why)) || (m.kind === 'running' ? 'Seconds, as a rule' : 'Nothing beyond the limits'))),
       h('td', { class: 'r n' }, c.likelihood_ratio === undefined ? '–' : ratio(c.likelihood_ratio)),
       h('td', { class: c.quality === 'pass' ? 'dim' : '' }, quality),
       h('td', { class: 'dim clip', title: c.scanner }, c.scanner ?? '–'),
