@@ -78,8 +78,8 @@ func HTML(w io.Writer, p Page) error {
 	v := view(p)
 	v.Print = fit(v)
 	// The fonts of browsers are wider than the PDF's.
-	v.Print.Result *= 0.89
-	v.Print.Method *= 0.92
+	v.Print.Result *= 0.91
+	v.Print.Method *= 0.95
 	return page.Execute(w, v)
 }
 

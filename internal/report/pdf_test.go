@@ -3,6 +3,7 @@ package report
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -152,5 +153,35 @@ func TestPDFEscapesNothing(t *testing.T) {
 	p.Result.SubjectID = `S (1) \ <b> ä`
 	if text := sheetTexts(t, renderPDF(t, p))[0]; !strings.Contains(text, p.Result.SubjectID) {
 		t.Errorf("%.300q lacks the subject", text)
+	}
+}
+
+// TestLegibleInGrey: text stands out from paper without its colour, and every
+// flag has a shape of its own.
+func TestLegibleInGrey(t *testing.T) {
+	luminance := func(c tone) (l float64) { // WCAG 2.2
+		for n, weight := range []float64{0.2126, 0.7152, 0.0722} {
+			v := float64(c[n]) / 255
+			if v <= 0.04045 {
+				v /= 12.92
+			} else {
+				v = math.Pow((v+0.055)/1.055, 2.4)
+			}
+			l += weight * v
+		}
+		return l
+	}
+	for name, c := range map[string]tone{"black": black, "dim": dim, "mark": mark, "note": note} {
+		if contrast := 1.05 / (luminance(c) + 0.05); contrast < 4.5 {
+			t.Errorf("%s has a contrast of %.1f to paper", name, contrast)
+		}
+	}
+	p := samplePage()
+	p.Result.Scores[2].Flag = neuroscreen.FlagReview
+	html := render(t, p)
+	for _, want := range []string{`score flagged`, `score review`, `score none`, `.score.review { border-left-style: double`, `.score.flagged { border-color: var(--mark); border-left-width: 6px`, `<span class="tag">low</span>`, `<span class="tag">high</span>`} {
+		if !strings.Contains(html, want) {
+			t.Errorf("the page lacks %q", want)
+		}
 	}
 }

@@ -79,7 +79,11 @@ func sclerosis(s neuroscreen.Score) string {
 
 // signed writes a minus as U+2212, as wide as a plus.
 func signed(v float64, digits int) string {
-	return strings.Replace(fmt.Sprintf("%+.*f", digits, v), "-", "−", 1)
+	s := fmt.Sprintf("%+.*f", digits, v)
+	if strings.Trim(s, "+-0.") == "" {
+		return s[1:] // nothing has no sign
+	}
+	return strings.Replace(s, "-", "−", 1)
 }
 
 func lowerFirst(s string) string {

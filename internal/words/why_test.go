@@ -16,8 +16,9 @@ func TestWhy(t *testing.T) {
 			{Feature: "Left-Amygdala", Z: ptr(0.4), LogLR: -0.5}, {Feature: "Right-Hippocampus", Z: ptr(-2.81), LogLR: 1.2}}},
 		"Left hippocampus smaller, asymmetry +12.3 %, z −2.4": {Condition: neuroscreen.MesialTemporalSclerosis, Side: ptr("left"), Contributions: []neuroscreen.Contribution{
 			{Feature: "hippocampal_asymmetry_percent", Value: 12.34, Z: ptr(3.0)}, {Feature: "Left-Hippocampus", Value: 2400, Z: ptr(-2.4)}}},
-		"Asymmetry −1.0 %": {Condition: neuroscreen.MesialTemporalSclerosis, Contributions: []neuroscreen.Contribution{{Feature: "hippocampal_asymmetry_percent", Value: -1}}},
-		"":                 {Condition: neuroscreen.Parkinsons},
+		"Left thalamus z 0.0": {Condition: neuroscreen.Parkinsons, Contributions: []neuroscreen.Contribution{{Feature: "Left-Thalamus", Z: ptr(-0.02), LogLR: 1}}},
+		"Asymmetry −1.0 %":    {Condition: neuroscreen.MesialTemporalSclerosis, Contributions: []neuroscreen.Contribution{{Feature: "hippocampal_asymmetry_percent", Value: -1}}},
+		"":                    {Condition: neuroscreen.Parkinsons},
 	} {
 		if got := Why(s); got != want {
 			t.Errorf("%q, want %q", got, want)
