@@ -3,6 +3,7 @@ package web_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"image"
 	"image/png"
@@ -189,7 +190,7 @@ func openWindow(t *testing.T, parent context.Context, url string, opts ...chrome
 	t.Helper()
 	ctx, stop := chromedp.NewContext(parent, opts...)
 	t.Cleanup(stop)
-	ctx, stop = context.WithTimeout(ctx, 5*time.Minute) // the software renderer is slow on a busy machine
+	ctx, stop = context.WithTimeout(ctx, 10*time.Minute) // the software renderer is slow on a busy machine
 	t.Cleanup(stop)
 	b := &browser{T: t, ctx: ctx, url: url}
 	err := chromedp.Listen(ctx, func(ev any) {
@@ -370,6 +371,7 @@ func TestUploadToReport(t *testing.T) {
 	b.axe("first page")
 	b.shot("2-first-scan-1280")
 	b.checkWeight()
+	b.checkCommand()
 
 	// Upload, and follow it to its end.
 	head, err := filepath.Abs("../testdata/heads/atrophied_74F.nii.gz")
@@ -390,6 +392,8 @@ func TestUploadToReport(t *testing.T) {
 	b.checkPicture()
 	b.waitText(".where", "Left hippocampus") // where the viewer begins
 	b.axe("case")
+	b.checkFirstScreen()
+	b.checkTools()
 	for _, width := range []int64{1280, 1920} {
 		b.shotAt(width, "4-case", "#main")
 		b.shotAt(width, "5-volumes", ".volumes-and-curves")
@@ -552,10 +556,14 @@ func (b *browser) checkWeight() {
 	}
 }
 
-// checkNothingKept: neither the address nor the browser's storage holds
+// checkNothingKept: neither addresses nor the browser's storage hold
 // anything of a patient, and no script can read the cookie.
 func (b *browser) checkNothingKept() {
 	b.Helper()
+	called := eval[string](b, "performance.getEntriesByType('resource').map(e => e.name).join(' ')")
+	if strings.Contains(called, "SYNTHETIC") || strings.Contains(called, "S-") {
+		b.Errorf("called: %s", called)
+	}
 	kept := eval[string](b, "JSON.stringify([location.href, document.title, document.cookie, {...localStorage}, {...sessionStorage}])")
 	if strings.Contains(kept, "SYNTHETIC") || strings.Contains(kept, "S-") || strings.Contains(kept, "nsk_") || !strings.HasSuffix(kept, `"",{},{}]`) {
 		b.Errorf("kept in the browser: %s", kept)
@@ -565,13 +573,103 @@ func (b *browser) checkNothingKept() {
 	}
 }
 
-// checkPicture: WebGL 2 is there, and the canvas shows a grey head with
-// coloured labels and not one colour.
-func (b *browser) checkPicture() {
+// checkCommand: what is to be copied is one call with metadata that the
+// service takes.
+func (b *browser) checkCommand() {
 	b.Helper()
-	if !eval[bool](b, "document.querySelector('#viewer').getContext('webgl2') instanceof WebGL2RenderingContext") {
-		b.Fatal("no WebGL 2")
+	m := regexp.MustCompile(`-F 'metadata=(\{.*\});type=application/json'`).FindStringSubmatch(b.text("#command"))
+	var metadata neuroscreen.Metadata
+	if m == nil || json.Unmarshal([]byte(m[1]), &metadata) != nil || metadata.Modality != neuroscreen.T1w || !strings.Contains(b.text("#command"), b.url+"/v1/scans") {
+		b.Errorf("the command is %s", b.text("#command"))
 	}
+	b.click("#command-copy")
+	b.wait("what became of the copy", "document.querySelector('#command-copy + [role=status]').innerText !== ''")
+}
+
+// checkFirstScreen: on a small screen, nothing that a decision rests on is
+// below its end.
+func (b *browser) checkFirstScreen() {
+	b.Helper()
+	b.do(chromedp.EmulateViewport(1280, 800))
+	for _, what := range []string{".case-head .decisions", ".verdict:nth-of-type(3) h2", ".verdict:nth-of-type(3) .numbers", ".quality h2", ".where"} {
+		if at := eval[float64](b, fmt.Sprintf("document.querySelector(%q).getBoundingClientRect().bottom", what)); at > 800 {
+			b.Errorf("%s ends at %.0f of 800", what, at)
+		}
+	}
+	if n := eval[int](b, "document.querySelectorAll('.verdict .class .chip').length"); n != 3 {
+		b.Errorf("%d classes of evidence", n)
+	}
+}
+
+// checkTools: labels can be hidden, all or one, the window changes the greys,
+// and arrow keys move the crosshair by a millimetre.
+func (b *browser) checkTools() {
+	b.Helper()
+	all := b.picture()
+	eye := `tr[data-name="Lateral ventricle"] .eye`
+	b.click(eye)
+	b.wait("the ventricles are hidden", "document.querySelector('"+eye+"').ariaPressed === 'false'")
+	without := b.picture()
+	b.keys("o")
+	none := b.picture()
+	if one, more := different(all, without), different(without, none); one < 200 || more < 500 {
+		b.Errorf("hiding the ventricles changes %d pixels, hiding all %d more", one, more)
+	}
+	b.keys("o")
+	b.click(eye)
+	b.wait("the ventricles are back", "document.querySelector('"+eye+"').ariaPressed === 'true'")
+	if n := different(all, b.picture()); n > 50 {
+		b.Errorf("shown again, %d pixels differ", n)
+	}
+	dark := func() (n int) {
+		img := b.picture()
+		for y := img.Bounds().Min.Y; y < img.Bounds().Max.Y; y++ {
+			for x := img.Bounds().Min.X; x < img.Bounds().Max.X; x++ {
+				if r, _, _, _ := img.At(x, y).RGBA(); r == 0 {
+					n++
+				}
+			}
+		}
+		return n
+	}
+	before := dark()
+	level := eval[float64](b, "Number(document.querySelector('#level').value)")
+	b.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf("{ const l = document.querySelector('#level'); l.value = %g; l.dispatchEvent(new Event('change')) }", 2*level)))
+	if n := dark(); n <= before {
+		b.Errorf("at a higher level %d black pixels, before %d", n, before)
+	}
+	b.do(chromedp.Focus(chromedp.CSS("#viewer")))
+	s := func() float64 {
+		m := regexp.MustCompile(`([SI]) ([0-9.]+) mm`).FindStringSubmatch(b.text(".where"))
+		if m == nil {
+			b.Fatalf("the crosshair is at %q", b.text(".where"))
+		}
+		v, _ := strconv.ParseFloat(m[2], 64)
+		return map[string]float64{"S": v, "I": -v}[m[1]]
+	}
+	from := s()
+	b.keys(kb.ArrowUp)
+	if d := s() - from; math.Abs(d-1) > 0.11 {
+		b.Errorf("the crosshair moved by %g mm", d)
+	}
+}
+
+// different counts the pixels that two pictures of one size do not share.
+func different(a, b image.Image) (n int) {
+	for y := a.Bounds().Min.Y; y < a.Bounds().Max.Y; y++ {
+		for x := a.Bounds().Min.X; x < a.Bounds().Max.X; x++ {
+			if a.At(x, y) != b.At(x, y) {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// picture is what the viewer shows.
+func (b *browser) picture() image.Image {
+	b.Helper()
+	b.do(chromedp.Evaluate[chromedp.Void]("scrollTo(0, 0)")) // else the case's head covers it
 	shot, err := chromedp.Run(b.ctx, chromedp.Screenshot(chromedp.CSS("#viewer")))
 	if err != nil {
 		b.Fatal(err)
@@ -580,7 +678,17 @@ func (b *browser) checkPicture() {
 	if err != nil {
 		b.Fatal(err)
 	}
-	greys, coloured := count(img)
+	return img
+}
+
+// checkPicture: WebGL 2 is there, and the canvas shows a grey head with
+// coloured labels and not one colour.
+func (b *browser) checkPicture() {
+	b.Helper()
+	if !eval[bool](b, "document.querySelector('#viewer').getContext('webgl2') instanceof WebGL2RenderingContext") {
+		b.Fatal("no WebGL 2")
+	}
+	greys, coloured := count(b.picture())
 	if greys < 40 || coloured < 300 {
 		b.Errorf("the picture has %d greys and %d coloured pixels: it is blank, or the labels are missing", greys, coloured)
 	}

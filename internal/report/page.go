@@ -454,7 +454,6 @@ func methodOf(s neuroscreen.Score, card ScoreInWords, beside bool) methodView {
 	}
 	if beside {
 		v.Name += " (beside it: sets no flag)"
-		v.Text = besideOf(s, card).Text
 	}
 	note := func(name string, texts ...string) {
 		for n, t := range texts {

@@ -162,7 +162,7 @@ func TestPageSays(t *testing.T) {
 		"6.4 times as frequent in people with the condition",
 		"from 2.9 to 14.",
 		"If 5.0 % of the people who are scanned have the condition (the prior), 25 % of those with measurements like these do.",
-		"<h3>Alzheimer&#39;s disease, model alzheimers-effects (beside it: sets no flag)</h3>\n<p>Measurements like these are 11 times as frequent",
+		"<h3>Alzheimer&#39;s disease, model alzheimers-effects (beside it: sets no flag)</h3>\n<p>Likelihood ratio 11 (95 % 4.1 to 31). ln: intercept 0.00",
 		"Left hippocampus 2.5 SD below peers: likelihood ratio 3.7. Right hippocampus 2.0 SD below peers: likelihood ratio 2.6.</p>",
 		"At an error rate of 10 %, people without the condition are excluded. Not validated on this program&#39;s volumes.",
 		"Counted on an invented cohort.", "the error rate may be higher than stated",
