@@ -114,7 +114,7 @@ const (
 )
 
 // Submit hands over a scan and returns it once it is durable. Connection
-// errors and 503 are tried again under the same idempotency key, so that the
+// errors, 429 and 503 are tried again under the same idempotency key, so that the
 // scan is stored once. known says that the service had it already.
 //
 // Errors: *ProblemError for what the service refused; the last connection
@@ -143,7 +143,7 @@ func (a *API) Submit(ctx context.Context, u Upload) (scan Scan, known bool, err 
 
 func temporary(err error) bool {
 	p, ok := errors.AsType[*ProblemError](err)
-	return !ok || p.Status == http.StatusServiceUnavailable || p.Status == http.StatusRequestTimeout || p.Name() == "incomplete-body"
+	return !ok || p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests || p.Status == http.StatusRequestTimeout || p.Name() == "incomplete-body"
 }
 
 func measure(r io.ReadSeeker) (size int64, digest string, err error) {

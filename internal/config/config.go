@@ -54,6 +54,7 @@ type Server struct {
 	MaxUploads      int            `name:"max-uploads" env:"NEUROSCREEN_MAX_UPLOADS" default:"64" help:"Uploads that are read at the same time, each with some 2 MB of memory; more are answered 429."`
 	BodyIdle        time.Duration  `name:"body-idle" env:"NEUROSCREEN_BODY_IDLE" default:"30s" help:"An upload that brings no bytes for so long is given up."`
 	Workers         int            `name:"workers" env:"NEUROSCREEN_WORKERS" default:"1" help:"Scans that this process analyses at once. One uses all cores."`
+	Memory          Bytes          `name:"memory" env:"NEUROSCREEN_MEMORY" default:"0" help:"Memory that this process may take, such as 2GiB: scans wait until there is room for their analysis, and one that never fits is refused. 0: three quarters of the machine's or container's."`
 	Lease           time.Duration  `name:"lease" env:"NEUROSCREEN_LEASE" default:"30s" help:"A scan whose worker was killed is taken up by another after this time and up to 10 s more."`
 	SessionIdle     time.Duration  `name:"session-idle" env:"NEUROSCREEN_SESSION_IDLE" default:"30m" help:"A browser is signed out after so long without use."`
 	PublicURL       string         `name:"public-url" env:"NEUROSCREEN_PUBLIC_URL" help:"Address that browsers know the service by, as https://host. Needed for an identity provider."`

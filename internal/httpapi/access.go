@@ -11,7 +11,8 @@ type access struct {
 	public bool               // no key needed
 	idle   bool               // called by pages on their own: does not keep a session alive
 	roles  []neuroscreen.Role // admins may always
-	stream bool               // reads a large body by itself, under one of Limits.Uploads
+	stream bool               // reads a large body by itself
+	upload bool               // works on a scan's bytes, under one of Limits.Uploads
 	audit  string             // action written to the audit trail when patient data were read; changes write their own
 }
 
@@ -29,12 +30,12 @@ var everyone = roles(uploader, clinician, researcher, admin)
 // operations has one row for each operationId of the contract. One that is
 // missing here is refused, and a test fails.
 var operations = map[string]access{
-	"createScan":       {roles: roles(uploader), stream: true},
+	"createScan":       {roles: roles(uploader), stream: true, upload: true},
 	"createUpload":     {roles: roles(uploader)},
 	"getUpload":        {roles: roles(uploader)},
-	"appendUpload":     {roles: roles(uploader), stream: true},
+	"appendUpload":     {roles: roles(uploader), stream: true, upload: true},
 	"deleteUpload":     {roles: roles(uploader)},
-	"finishUpload":     {roles: roles(uploader)},
+	"finishUpload":     {roles: roles(uploader), upload: true},
 	"findScans":        {roles: roles(uploader, clinician), audit: "scan.find"},
 	"getScan":          {roles: everyone, audit: "scan.read"},
 	"streamScanEvents": {roles: everyone, audit: "scan.events"},

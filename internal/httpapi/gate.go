@@ -140,7 +140,7 @@ func (s *Server) gate(next http.Handler) http.Handler {
 			s.writeProblem(w, r, err)
 			return
 		}
-		if operations[x.operation].stream {
+		if operations[x.operation].upload {
 			// Each takes some memory and a connection for as long as its client
 			// likes.
 			select {

@@ -48,7 +48,8 @@ func (s *Server) GetImage(ctx context.Context, req GetImageRequestObject) (GetIm
 	return imageResponse{s, tag, geometry, voxels}, nil
 }
 
-// voxels reads the first volume of a scan.
+// voxels reads the first volume of a scan, once there is memory for it: 4 bytes
+// a voxel as it is read, and 2 as it is sent, until the request has ended.
 func (s *Server) voxels(ctx context.Context, rec store.ScanRecord) (nifti.Geometry, []int16, error) {
 	none := nifti.Geometry{}
 	blob, err := s.cfg.Blobs.Open(ctx, rec.BlobKey)
@@ -72,15 +73,36 @@ func (s *Server) voxels(ctx context.Context, rec store.ScanRecord) (nifti.Geomet
 	}
 	defer rd.Close()
 	h := rd.Header()
-	if h.VolumeLen() > maxShown {
+	n := int64(h.VolumeLen())
+	if n > maxShown || s.cfg.Memory != nil && 6*n > s.cfg.Memory.Size() {
 		return none, nil, neuroscreen.Errorf(neuroscreen.CodeUnprocessable, "too-many-voxels", "the image is too large to be shown in a browser")
 	}
+	sent, err := s.room(ctx, 2*n)
+	if err != nil {
+		return none, nil, err
+	}
+	context.AfterFunc(ctx, sent)
+	read, err := s.room(ctx, 4*n)
+	if err != nil {
+		return none, nil, err
+	}
+	defer read()
 	data := make([]float32, h.VolumeLen())
 	if err := rd.Next(data); err != nil {
 		return none, nil, cannotShow(err)
 	}
 	shape := h.Shape3()
 	return nifti.Geometry{Shape: shape[:], Affine: h.Affine, Code: 1}, sixteenBits(data), nil
+}
+
+// room waits for memory. Errors: CodeUnavailable "memory-busy".
+func (s *Server) room(ctx context.Context, bytes int64) (leave func(), err error) {
+	waiting, cancel := context.WithTimeout(ctx, s.cfg.MemoryIn)
+	defer cancel()
+	if leave, err = s.cfg.Memory.Enter(waiting, bytes); err != nil && ctx.Err() == nil {
+		return nil, &neuroscreen.Error{Code: neuroscreen.CodeUnavailable, Type: "memory-busy", Message: "the server has no memory free for this; try again later", Err: err}
+	}
+	return leave, err
 }
 
 // cannotShow: the file's fault is said, the disk's is ours.

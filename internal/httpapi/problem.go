@@ -84,6 +84,7 @@ var problemDocs = map[string]problemDoc{
 	"invalid-digest":         {"Content-Digest cannot be read", "Write it as in RFC 9530: Content-Digest: sha-256=:BASE64: . Only sha-256 is verified, so only sha-256 is accepted."},
 	"digest-mismatch":        {"The bytes are not those that were announced", "The received bytes have another SHA-256 than Content-Digest says: they were changed on the way. Nothing was stored; send them again."},
 	"idempotency-key-reused": {"Idempotency key reused", "This Idempotency-Key came before with another scan or other metadata. Use a new key for a new upload."},
+	"memory-busy":            {"No memory free", "Analyses and pictures take all that there is. Try again after Retry-After."},
 	"request-timeout":        {"Too slow", "No bytes came for too long. Nothing was stored; send it again."},
 	"no-filter":              {"A parameter is needed", "Say what to look for: subject_id or accession_number."},
 	"not-ready":              {"Not ready yet", "The scan is still being analysed. Follow its events, or ask again later."},
@@ -203,6 +204,7 @@ var problemDocs = map[string]problemDoc{
 	// How an analysis can end without a result, or start again.
 	"worker-lost":      {"The worker ended without an answer", "Each attempt ended with its worker killed or out of memory. An administrator finds the cause in the workers' logs; POST .../retry starts again."},
 	"worker-stopped":   {"The worker was stopped", "Another worker goes on; nothing need be done."},
+	"too-much-memory":  {"Too large for the workers' memory", "The analysis would take more memory than there is for it: value is that in MB, limit what there is. Send the scan resampled to about 1 mm, or have an administrator start the workers with more (--memory); POST .../retry starts the analysis again."},
 	"timeout":          {"The analysis took too long", "It did not end within its time. POST .../retry starts it again."},
 	"invalid-settings": {"A setting cannot be meant", "field names the setting, detail the values that it may have. Of a scan: an administrator corrects the site's settings, and POST .../retry starts the analysis again."},
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"neuroscreen"
+	"neuroscreen/internal/memory"
 	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/store"
 )
@@ -244,6 +245,35 @@ func TestImage(t *testing.T) {
 		t.Errorf("shape %v, affine %v; want %v, %v", got.Shape, got.Affine, want.Shape, want.Affine)
 	}
 	e.do("GET", "/v1/scans/"+scan.ID.String()+"/image.nii.gz", e.a.keys[clinician], header("If-None-Match", a.header.Get("ETag"))).want(304, "")
+}
+
+// TestImageWaitsForMemory that others take, for a while; one that never fits is
+// refused.
+func TestImageWaitsForMemory(t *testing.T) {
+	gate := memory.NewGate(6 * 8 * 9 * 10) // of the test's image exactly
+	e := setup(t, func(c *Config) { c.Memory, c.MemoryIn = gate, 50*time.Millisecond })
+	at := "/v1/scans/" + e.upload(&e.a, "S", 7).ID.String() + "/image.nii.gz"
+	leave, err := gate.Enter(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := e.do("GET", at, e.a.keys[clinician])
+	a.want(503, "memory-busy")
+	if a.header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+	leave()
+	e.do("GET", at, e.a.keys[clinician]).want(200, "")
+	for end := time.Now().Add(time.Minute); gate.Used() > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d bytes stay taken", gate.Used())
+		}
+	}
+}
+
+func TestImageLargerThanMemory(t *testing.T) {
+	e := setup(t, func(c *Config) { c.Memory = memory.NewGate(6*8*9*10 - 1) })
+	e.do("GET", "/v1/scans/"+e.upload(&e.a, "S", 7).ID.String()+"/image.nii.gz", e.a.keys[clinician]).want(422, "too-many-voxels")
 }
 
 func TestImageOfAScanWhoseBytesAreGone(t *testing.T) {

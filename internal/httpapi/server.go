@@ -24,6 +24,7 @@ import (
 
 	"neuroscreen/api"
 	"neuroscreen/internal/blob"
+	"neuroscreen/internal/memory"
 	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/resumable"
 	"neuroscreen/internal/store"
@@ -72,6 +73,10 @@ func (l Limits) orDefault() Limits {
 	return d
 }
 
+// UploadMemory is what an upload takes, whatever its size: buffers of the
+// connection, of inflating and of writing.
+const UploadMemory = 2 << 20
+
 // Check is a dependency that must answer before scans can be accepted.
 type Check struct {
 	Name string
@@ -83,6 +88,7 @@ type Config struct {
 	Store   *store.Store
 	Blobs   *blob.Files
 	Uploads *resumable.Uploads // in pieces; without it, there are none
+	Memory  *memory.Gate       // for what grows with a scan; nil bounds nothing
 	Models  func() []ModelCard // cards of what is in use; none if nil
 	Checks  []Check            // asked by /readyz, besides the database
 	Metrics *prometheus.Registry
@@ -96,6 +102,7 @@ type Config struct {
 
 	Now       func() time.Time
 	Poll      time.Duration // between looks at a scan whose events are streamed; 300 ms if 0
+	MemoryIn  time.Duration // that a picture waits for memory before the client is told to come again; 10 s if 0
 	Heartbeat time.Duration // between comment lines of an idle event stream; 15 s if 0
 	StreamFor time.Duration // that a stream of the worklist lasts: who opens the next must still be signed in; 5 minutes if 0
 }
@@ -110,7 +117,7 @@ type Server struct {
 	docs     []byte
 	pages    *pages
 	showing  chan struct{} // held while a scan is made ready for the viewer, which takes memory
-	streams  chan struct{} // uploads under way
+	streams  chan struct{} // uploads under way, each with UploadMemory
 	turns    chan struct{} // those that work on what has come
 	closed   chan struct{}
 	close    sync.Once
@@ -129,6 +136,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	if cfg.Poll <= 0 {
 		cfg.Poll = 300 * time.Millisecond
+	}
+	if cfg.MemoryIn <= 0 {
+		cfg.MemoryIn = 10 * time.Second
 	}
 	if cfg.Heartbeat <= 0 {
 		cfg.Heartbeat = 15 * time.Second

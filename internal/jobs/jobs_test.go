@@ -191,6 +191,16 @@ func (b *bundle) count(t *testing.T, sql string) int {
 	return n
 }
 
+// awaitCount waits until a query counts so many rows.
+func (b *bundle) awaitCount(t *testing.T, sql string, want int) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); b.count(t, sql) != want; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s: %d, want %d", sql, b.count(t, sql), want)
+		}
+	}
+}
+
 // output is a good analysis' answer.
 func output(in Input) Output {
 	return Output{

@@ -22,6 +22,7 @@ import (
 
 	"neuroscreen"
 	"neuroscreen/internal/blob"
+	"neuroscreen/internal/memory"
 	"neuroscreen/internal/store"
 	"neuroscreen/internal/webhook"
 )
@@ -46,6 +47,12 @@ type Config struct {
 	Webhooks webhook.Sender
 	// Workers is how many scans are analysed at once; 1.
 	Workers int
+	// Estimate says how many bytes of memory an analysis takes, before it
+	// begins; Memory is what all of this process' may take. A scan waits until
+	// there is room for it, and is refused when there never will be. Without
+	// both only Workers bounds them.
+	Estimate func(context.Context, Input) (int64, error)
+	Memory   *memory.Gate
 	// LeaseTTL is how long a scan waits for a worker that was killed; 30 s.
 	// Living workers renew three times as often.
 	LeaseTTL time.Duration
@@ -55,7 +62,8 @@ type Config struct {
 	ReconcileEvery time.Duration
 	// Idle is how long an unfinished scan may be without job and lease; 20 s.
 	Idle time.Duration
-	// JobTimeout ends an analysis that hangs; 30 min.
+	// JobTimeout ends an analysis that hangs; 30 min. A scan may wait for
+	// memory as long again.
 	JobTimeout time.Duration
 	// MaxAttempts of a run, killed workers' counted; 3.
 	MaxAttempts int
@@ -113,6 +121,10 @@ type Runner struct {
 
 	stop func() // of the loops
 	wg   sync.WaitGroup
+
+	stopping    context.Context // ends when no scan may wait for memory any more
+	stopWaiting context.CancelFunc
+	waiting     sync.Map // ids of scans that wait for memory here
 }
 
 // NewRunner returns a runner that is not started.
@@ -127,6 +139,7 @@ func NewRunner(cfg Config) (*Runner, error) {
 		host = "unknown"
 	}
 	r := &Runner{cfg: cfg, queue: queue, holder: fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text()[:6])}
+	r.stopping, r.stopWaiting = context.WithCancel(context.Background())
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &worker{r: r})
 	river.AddWorker(workers, &noticeWorker{r: r})
@@ -143,7 +156,7 @@ func NewRunner(cfg Config) (*Runner, error) {
 		// Our leases see to killed workers much sooner. This only tidies up
 		// their jobs, which then find the scan finished; it must never take
 		// a job from a worker that is alive.
-		RescueStuckJobsAfter: cfg.JobTimeout + 10*time.Minute,
+		RescueStuckJobsAfter: 2*cfg.JobTimeout + 10*time.Minute,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("jobs: %w", err)
@@ -177,6 +190,7 @@ func (r *Runner) Stop(ctx context.Context) error {
 	if r.stop == nil {
 		return nil
 	}
+	r.stopWaiting()
 	err := r.client.Stop(ctx)
 	if err != nil {
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
@@ -250,11 +264,21 @@ func (w *worker) Work(ctx context.Context, job *river.Job[scanArgs]) error {
 	return w.r.work(ctx, job.Args.SiteID, job.Args.ScanID)
 }
 
-// work does one attempt at a scan: lease, analyse, store. What it returns is
-// for river only: nil when this job has nothing more to do, a snooze when the
-// scan waits for another attempt.
+// Timeout of the job is for the wait and the analysis.
+func (w *worker) Timeout(*river.Job[scanArgs]) time.Duration { return 2 * w.r.cfg.JobTimeout }
+
+// work does one attempt at a scan: memory, lease, analyse, store. What it
+// returns is for river only: nil when this job has nothing more to do, a
+// snooze when the scan waits for another attempt.
 func (r *Runner) work(ctx context.Context, siteID, scanID uuid.UUID) error {
 	log := r.cfg.Logger.With("scan", scanID)
+	leave, tooLarge, err := r.admit(ctx, siteID, scanID)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	ctx, cancelWork := context.WithTimeout(ctx, r.cfg.JobTimeout)
+	defer cancelWork()
 	lease, err := r.cfg.Store.Lease(ctx, siteID, scanID, r.holder, r.cfg.LeaseTTL)
 	switch {
 	case errors.Is(err, store.ErrFinal), errors.Is(err, store.ErrBusy), neuroscreen.AsError(err) != nil && neuroscreen.AsError(err).Code == neuroscreen.CodeNotFound:
@@ -271,6 +295,10 @@ func (r *Runner) work(ctx context.Context, siteID, scanID uuid.UUID) error {
 			Code: "worker-lost",
 			Text: fmt.Sprintf("The analysis was started %d times, and each time its worker ended without an answer: killed, or out of memory.", r.cfg.MaxAttempts),
 		}}})
+	}
+
+	if tooLarge != nil {
+		return r.finish(ctx, log, siteID, lease, store.Outcome{State: neuroscreen.Refused, Reasons: []neuroscreen.Reason{*tooLarge}})
 	}
 
 	work, cancel := context.WithCancelCause(ctx)
@@ -344,22 +372,25 @@ func (r *Runner) analyse(ctx context.Context, siteID uuid.UUID, lease store.Leas
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	scan := lease.Scan
-	in := Input{
-		ScanID: scan.ID, SiteID: siteID, Metadata: scan.Metadata, Settings: lease.Settings, SHA256: scan.SHA256, Size: scan.Size,
-		Image: r.opener(scan.BlobKey),
-		Stage: func(ctx context.Context, to neuroscreen.State) error {
-			return r.cfg.Store.Advance(ctx, siteID, lease, to)
-		},
-	}
-	if scan.HeaderBlobKey != "" {
-		in.Header = r.opener(scan.HeaderBlobKey)
+	in := r.input(lease.Scan)
+	in.Settings = lease.Settings
+	in.Stage = func(ctx context.Context, to neuroscreen.State) error {
+		return r.cfg.Store.Advance(ctx, siteID, lease, to)
 	}
 	out, err = r.cfg.Analyse(ctx, in)
 	if err == nil && out.Result == nil {
 		err = errors.New("the analysis returned neither result nor error")
 	}
 	return out, err
+}
+
+// input is what is known of a scan before it is taken up.
+func (r *Runner) input(scan store.ScanRecord) Input {
+	in := Input{ScanID: scan.ID, SiteID: scan.SiteID, Metadata: scan.Metadata, SHA256: scan.SHA256, Size: scan.Size, Image: r.opener(scan.BlobKey)}
+	if scan.HeaderBlobKey != "" {
+		in.Header = r.opener(scan.HeaderBlobKey)
+	}
+	return in
 }
 
 // opener: bytes that the database says are there and are not will not come

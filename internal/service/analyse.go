@@ -61,6 +61,33 @@ func newAnalyser(limits nifti.Limits) (jobs.Analyse, error) {
 	}, nil
 }
 
+// estimate reads no more of a scan than its header.
+func estimate(limits nifti.Limits) func(context.Context, jobs.Input) (int64, error) {
+	return func(ctx context.Context, in jobs.Input) (int64, error) {
+		image, err := in.Image(ctx)
+		if err != nil {
+			return 0, err
+		}
+		defer image.Close()
+		var rd *nifti.Reader
+		if in.Header == nil {
+			rd, err = nifti.NewReader(image, limits)
+		} else {
+			header, openErr := in.Header(ctx)
+			if openErr != nil {
+				return 0, openErr
+			}
+			defer header.Close()
+			rd, err = nifti.NewPairReader(header, image, limits)
+		}
+		if err != nil {
+			return 0, err
+		}
+		defer rd.Close()
+		return pipeline.Memory(rd.Header(), in.Metadata), nil
+	}
+}
+
 // measured counts analyses and their time.
 func measured(reg prometheus.Registerer, analyse jobs.Analyse) jobs.Analyse {
 	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{

@@ -73,6 +73,10 @@ func Run(ctx context.Context, cfg config.Server, parts Parts) (err error) {
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	limits := nifti.Limits{MaxBytes: int64(cfg.MaxImage)}
+	room, err := newRoom(cfg, metrics)
+	if err != nil {
+		return err
+	}
 
 	running, stop := context.WithCancel(ctx)
 	defer stop()
@@ -86,7 +90,7 @@ func Run(ctx context.Context, cfg config.Server, parts Parts) (err error) {
 		}
 		runner, err := jobs.NewRunner(jobs.Config{
 			Pool: storage.Pool, Store: st, Blobs: storage.Blobs, Logger: log, Workers: cfg.Workers, Analyse: measured(metrics, analyse),
-			LeaseTTL: cfg.Lease, Webhooks: webhook.Sender{Allowed: cfg.WebhookNetworks},
+			Memory: room, Estimate: estimate(limits), LeaseTTL: cfg.Lease, Webhooks: webhook.Sender{Allowed: cfg.WebhookNetworks},
 			KeepBytes: time.Duration(cfg.KeepDays) * 24 * time.Hour,
 		})
 		if err != nil {
@@ -99,7 +103,7 @@ func Run(ctx context.Context, cfg config.Server, parts Parts) (err error) {
 			<-running.Done()
 			return within(running, cfg.StopAfter, runner.Stop)
 		})
-		log.Info("analysing scans", "workers", cfg.Workers)
+		log.Info("analysing scans", "workers", cfg.Workers, "memory_mb", room.Size()/1e6)
 	}
 	if serves {
 		cards, err := modelCards()
@@ -116,7 +120,7 @@ func Run(ctx context.Context, cfg config.Server, parts Parts) (err error) {
 			return errors.Join(err, stopAndWait(stop, group))
 		}
 		api, err := httpapi.New(httpapi.Config{
-			Store: st, Blobs: storage.Blobs, Uploads: uploads, Models: func() []httpapi.ModelCard { return cards }, Metrics: metrics, Log: log, Version: version.String(),
+			Store: st, Blobs: storage.Blobs, Uploads: uploads, Memory: room, Models: func() []httpapi.ModelCard { return cards }, Metrics: metrics, Log: log, Version: version.String(),
 			Limits: httpapi.Limits{MaxUpload: int64(cfg.MaxUpload), Uploads: cfg.MaxUploads, BodyIdle: cfg.BodyIdle, Image: limits},
 			Pages:  web.Pages(),
 			Login:  people, Sessions: store.SessionLimits{Idle: cfg.SessionIdle},

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,6 +29,7 @@ import (
 	"neuroscreen/internal/jobs"
 	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/pgtest"
+	"neuroscreen/internal/pipeline"
 	"neuroscreen/internal/store"
 )
 
@@ -409,6 +411,7 @@ func TestDoesNotStart(t *testing.T) {
 		"bad address":      {func(c *config.Server) { c.DatabaseURL = "postgres://u:hunter2@h:x/db" }, "DATABASE_URL"},
 		"bad secret":       {func(c *config.Server) { c.Secret = "abc" }, "64 hex digits"},
 		"data is a file":   {func(c *config.Server) { c.Data = filepath.Join(c.Data, "file", "x") }, "--data"},
+		"little memory":    {func(c *config.Server) { c.Memory = 600 << 20 }, "--memory"},
 		"bad site":         {func(c *config.Server) { c.Site = "My Site" }, "lower case"},
 		"no certificate":   {func(c *config.Server) { c.TLSCert, c.TLSKey = "none.pem", "none.key" }, "none.pem"},
 		"another's secret": {func(c *config.Server) { c.Secret = config.Secret(strings.Repeat("ab", deid.SecretSize)) }, "another identity secret"},
@@ -455,6 +458,62 @@ func TestSubmitTriesAgain(t *testing.T) {
 	}
 }
 
+// TestSubmitWaitsWhileTheServiceIsBusy for as long as it says.
+func TestSubmitWaitsWhileTheServiceIsBusy(t *testing.T) {
+	t.Parallel()
+	cfg := settings(t)
+	r := start(t, cfg, fake)
+	c := api(t, r, cfg.Data)
+	busy := &busyTransport{next: &http.Transport{}, status: http.StatusTooManyRequests}
+	t.Cleanup(busy.next.CloseIdleConnections)
+	c.ClientInterface.(*client.Client).Client = &http.Client{Transport: busy}
+	var waited time.Duration
+	c.Pause = func(_ context.Context, d time.Duration) error { waited = d; return nil }
+	if _, known, err := c.Submit(t.Context(), upload(t, 1)); err != nil || known || waited != 7*time.Second {
+		t.Errorf("%v, known %v, waited %v", err, known, waited)
+	}
+}
+
+// busyTransport answers the first request itself.
+type busyTransport struct {
+	next   *http.Transport
+	status int
+}
+
+func (b *busyTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if b.status == 0 {
+		return b.next.RoundTrip(r)
+	}
+	r.Body.Close()
+	res := httptest.NewRecorder()
+	res.Header().Set("Content-Type", "application/problem+json")
+	res.Header().Set("Retry-After", "7")
+	res.WriteHeader(b.status)
+	fmt.Fprintf(res, `{"type":"/problems/too-many-uploads","title":"Busy","status":%d}`, b.status)
+	b.status = 0
+	return res.Result(), nil
+}
+
+// TestHeadersAreBounded: a client cannot make the server hold more than a few
+// kilobytes of them.
+func TestHeadersAreBounded(t *testing.T) {
+	t.Parallel()
+	cfg := settings(t)
+	r := start(t, cfg, fake)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	go func() { // the server may end it before all is sent
+		io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: "+strings.Repeat("a", 64<<10)+"\r\n\r\n")
+	}()
+	answer := make([]byte, 12)
+	if _, err := io.ReadFull(conn, answer); err != nil || string(answer) != "HTTP/1.1 431" {
+		t.Errorf("%q %v", answer, err)
+	}
+}
+
 // flakyTransport loses the first answers.
 type flakyTransport struct {
 	next  *http.Transport
@@ -472,6 +531,69 @@ func (f *flakyTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func ptr[T any](v T) *T { return &v }
+
+// TestScanLargerThanTheWorkersMemory is refused by its header, and stands in
+// the worklist with the reason.
+func TestScanLargerThanTheWorkersMemory(t *testing.T) {
+	t.Parallel()
+	cfg := settings(t)
+	cfg.MaxImage, cfg.Memory = 64<<20, pipeline.RestMemory+serverMemory+leastRoom
+	r := start(t, cfg, func(context.Context, jobs.Input) (jobs.Output, error) {
+		t.Error("it was analysed")
+		return jobs.Output{}, nil
+	})
+	c := api(t, r, cfg.Data)
+	var large bytes.Buffer
+	g := nifti.Geometry{Shape: []int{250, 250, 250}, Affine: nifti.Affine{{1, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}, {0, 0, 0, 1}}}
+	if err := nifti.Write(&large, g, make([]uint8, 250*250*250)); err != nil {
+		t.Fatal(err)
+	}
+	u := upload(t, 1)
+	u.Scan = bytes.NewReader(large.Bytes())
+	sent, _, err := c.Submit(t.Context(), u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done, err := c.Wait(t.Context(), sent.ID, nil)
+	if err != nil || done.State != neuroscreen.Refused || done.Reasons[0].Code != "too-much-memory" {
+		t.Fatalf("%s %+v %v", done.State, done.Reasons, err)
+	}
+	list, err := c.ListCasesWithResponse(t.Context(), nil)
+	if err != nil || list.JSON200 == nil || len(list.JSON200.Cases) != 1 || list.JSON200.Cases[0].Why != done.Reasons[0].Text {
+		t.Errorf("%v %s", err, list.Body)
+	}
+}
+
+// TestEstimate of a file and of a pair, and of what is none.
+func TestEstimate(t *testing.T) {
+	t.Parallel()
+	file := func(b []byte) func(context.Context) (io.ReadSeekCloser, error) {
+		return func(context.Context) (io.ReadSeekCloser, error) { return nopCloser{bytes.NewReader(b)}, nil }
+	}
+	var b bytes.Buffer
+	g := nifti.Geometry{Shape: []int{160, 160, 160}, Affine: nifti.Affine{{1, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}, {0, 0, 0, 1}}}
+	if err := nifti.Write(&b, g, make([]uint8, 160*160*160)); err != nil {
+		t.Fatal(err)
+	}
+	age := 71.0
+	in := jobs.Input{Image: file(b.Bytes()), Metadata: neuroscreen.Metadata{AgeYears: &age, Sex: neuroscreen.Female, Modality: neuroscreen.T1w}}
+	whole, err := estimate(nifti.Limits{})(t.Context(), in)
+	if err != nil || whole < 160*160*160*13 {
+		t.Errorf("%d bytes, %v", whole, err)
+	}
+	in.Header = in.Image // its data lie in another file
+	if pair, err := estimate(nifti.Limits{})(t.Context(), in); err != nil || pair != whole {
+		t.Errorf("%d bytes for the pair, %v", pair, err)
+	}
+	in.Header, in.Image = nil, file([]byte("no image"))
+	if _, err := estimate(nifti.Limits{})(t.Context(), in); err == nil {
+		t.Error("no error")
+	}
+}
+
+type nopCloser struct{ io.ReadSeeker }
+
+func (nopCloser) Close() error { return nil }
 
 // A scan is analysed with the settings that hold when its work is taken up; a
 // change leaves the stored result alone, and analysing again makes another.

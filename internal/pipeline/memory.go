@@ -1,0 +1,34 @@
+package pipeline
+
+import (
+	"neuroscreen"
+	"neuroscreen/internal/nifti"
+	"neuroscreen/internal/qc"
+)
+
+const (
+	// RestMemory is what a process takes that analyses no scan but is ready
+	// to: weights, and the layers of the networks, which work on boxes of
+	// fixed size for one scan at a time. 2 MB of voxels make a process of 520 MiB.
+	RestMemory = 640 << 20
+
+	// bytesPerVoxel of an analysis: the image, its copy in canonical order and
+	// what a resampling needs meanwhile are 4 bytes each, labels 1. Garbage
+	// lies between: heads of 7, 19 and 53 million voxels were seen to take 12
+	// to 15 in all.
+	bytesPerVoxel = 16
+
+	// filesMemory is for what does not grow with the image: document, picture,
+	// buffers.
+	filesMemory = 32 << 20
+)
+
+// Memory estimates what the analysis of a scan takes at its peak, in bytes
+// beyond RestMemory. A scan that its header refuses takes none, since no
+// voxel of it is read.
+func Memory(h *nifti.Header, m neuroscreen.Metadata) int64 {
+	if qc.CheckHeader(h, m) != nil {
+		return 0
+	}
+	return filesMemory + int64(h.VolumeLen())*bytesPerVoxel
+}

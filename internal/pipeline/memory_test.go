@@ -1,0 +1,121 @@
+package pipeline
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"neuroscreen"
+	"neuroscreen/internal/nifti"
+)
+
+// helperScan makes this program analyse one file and end.
+const helperScan = "PIPELINE_TEST_HELPER_SCAN"
+
+func TestMain(m *testing.M) {
+	if path := os.Getenv(helperScan); path != "" {
+		if err := analyzeOnce(path); err != nil {
+			panic(err)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func analyzeOnce(path string) error {
+	e, err := New("test", nifti.Limits{})
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	age := 45.0
+	_, err = e.Analyze(context.Background(), Input{Image: f, Metadata: neuroscreen.Metadata{AgeYears: &age, Sex: neuroscreen.Male, Modality: neuroscreen.T1w}})
+	return err
+}
+
+// TestMemoryIsEnough: an analysis takes no more than its header lets expect,
+// and the estimate is not so high that it keeps scans waiting for nothing.
+func TestMemoryIsEnough(t *testing.T) {
+	if testing.Short() {
+		t.Skip("analyses two heads")
+	}
+	head, err := nifti.ReadFile(healthy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, finer := range []int{1, 2} {
+		path := filepath.Join(t.TempDir(), "head.nii.gz")
+		f, err := os.Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, data := refine(head, finer)
+		if err := nifti.Write(f, g, data); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), helperScan+"="+path)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		took := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10
+		h := header(t, path)
+		estimate := RestMemory + Memory(h, neuroscreen.Metadata{Modality: neuroscreen.T1w})
+		if estimate == RestMemory {
+			t.Fatal("the header is refused")
+		}
+		t.Logf("%v voxels: %d MB, estimated %d MB", g.Shape, took/1e6, estimate/1e6)
+		if took > estimate || took < estimate/2 {
+			t.Errorf("%v voxels took %d MB, estimated %d MB", g.Shape, took/1e6, estimate/1e6)
+		}
+	}
+}
+
+func header(t *testing.T, path string) *nifti.Header {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	h, err := nifti.DecodeHeader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// refine cuts each voxel into n along each axis.
+func refine(head *nifti.Image, n int) (nifti.Geometry, []int16) {
+	s := head.Shape
+	g := nifti.Geometry{Shape: []int{n * s[0], n * s[1], n * s[2]}, Affine: head.Affine}
+	for i := range 3 {
+		for j := range 3 {
+			g.Affine[i][j] /= float64(n)
+		}
+	}
+	data := make([]int16, 0, len(head.Data)*n*n*n)
+	for k := range g.Shape[2] {
+		for j := range g.Shape[1] {
+			for i := range g.Shape[0] {
+				data = append(data, int16(head.Data[i/n+s[0]*(j/n+s[1]*(k/n))]))
+			}
+		}
+	}
+	return g, data
+}
+
+func TestMemoryOfARefusedHeader(t *testing.T) {
+	h := header(t, healthy)
+	if Memory(h, neuroscreen.Metadata{Modality: neuroscreen.BOLD}) != 0 {
+		t.Error("a scan that is refused by its header waits for memory")
+	}
+}
