@@ -26,7 +26,7 @@ type Metadata struct {
 	AgeYears        *float64 `json:"age_years,omitempty"`
 	BirthDate       string   `json:"birth_date,omitempty"` // YYYY-MM-DD
 	ScanDate        string   `json:"scan_date,omitempty"`  // YYYY-MM-DD
-	Sex             Sex      `json:"sex"`
+	Sex             Sex      `json:"sex"` // empty when not known
 	Modality        Modality `json:"modality"`
 	Scanner         string   `json:"scanner,omitempty"`
 	FieldStrengthT  *float64 `json:"field_strength_t,omitempty"`
@@ -42,6 +42,19 @@ type Metadata struct {
 	SeriesInstanceUID   string   `json:"series_instance_uid,omitempty"`
 	FrameOfReferenceUID string   `json:"frame_of_reference_uid,omitempty"`
 	SOPInstanceUIDs     []string `json:"sop_instance_uids,omitempty"`
+}
+
+// Missing says what no analysis can do without and the metadata lack. Who
+// posts on a person's behalf is told at once and never gets so far; who posts
+// unattended has the scan refused for it, so that somebody sees it.
+func (m Metadata) Missing() (rs []Reason) {
+	if m.AgeYears == nil {
+		rs = append(rs, Reason{Code: "missing-age", Text: "The age at the scan is not known: neither it nor dates that can be right were sent. Correct it here, or at the source and send the scan again."})
+	}
+	if m.Sex == "" {
+		rs = append(rs, Reason{Code: "missing-sex", Text: "The sex is not known, and reference values need it. Correct it here, or at the source and send the scan again."})
+	}
+	return rs
 }
 
 // State of a scan. The first five are the stages of the pipeline in order;

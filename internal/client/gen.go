@@ -357,13 +357,15 @@ type Case struct {
 	ResultVersion int       `json:"result_version"`
 
 	// Run 1, and one more for each retry or correction
-	Run       int       `json:"run"`
-	ScanDate  *string   `json:"scan_date,omitempty"`
-	Scanner   *string   `json:"scanner,omitempty"`
-	Sex       Sex       `json:"sex"`
-	State     State     `json:"state"`
-	SubjectID string    `json:"subject_id"`
-	UpdatedAt time.Time `json:"updated_at"`
+	Run      int     `json:"run"`
+	ScanDate *string `json:"scan_date,omitempty"`
+	Scanner  *string `json:"scanner,omitempty"`
+
+	// Sex Empty when it is not known
+	Sex       SexOrUnknown `json:"sex"`
+	State     State        `json:"state"`
+	SubjectID string       `json:"subject_id"`
+	UpdatedAt time.Time    `json:"updated_at"`
 
 	// Why What the score rests on, in one line; or why there is none
 	Why string `json:"why"`
@@ -823,6 +825,9 @@ type SettingsVersionList struct {
 // Sex defines model for Sex.
 type Sex = neuroscreen.Sex
 
+// SexOrUnknown Empty when it is not known
+type SexOrUnknown = neuroscreen.Sex
+
 // Shift Where healthy people measured at a site lie against the norm; written by `neuroscreen validate`.
 type Shift = norm.Shift
 
@@ -1073,6 +1078,7 @@ type CreateScanParams struct {
 	// IdempotencyKey A name of the client's choice for this upload
 	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
 	ContentDigest  *string `json:"Content-Digest,omitempty"`
+	Prefer         *string `json:"Prefer,omitempty"`
 }
 
 // StreamScanEventsParams defines parameters for StreamScanEvents.
@@ -1172,6 +1178,9 @@ type FinishUploadParams struct {
 
 	// ContentDigest SHA-256 of the whole file, as sha-256=:BASE64: (RFC 9530). Pieces are put together by it.
 	ContentDigest string `json:"Content-Digest"`
+
+	// Prefer As for POST /v1/scans
+	Prefer *string `json:"Prefer,omitempty"`
 }
 
 // SignInJSONRequestBody defines body for SignIn for application/json ContentType.
@@ -1555,6 +1564,10 @@ type ClientInterface interface {
 	// `Idempotency-Key` makes a retry safe by name: the same key with another body is refused (422 `idempotency-key-reused`).
 	// `Content-Digest: sha-256=:BASE64:` (RFC 9530) is compared with the received bytes. On a multipart request it may be the digest of the whole
 	// body or of the scan's bytes; on a part it is that part's.
+	//
+	// A gateway that nobody watches sends `Prefer: handling=lenient`: when the age (or dates that give it) or the sex (`""`) is missing, the post is
+	// taken nevertheless, and the scan is refused at once (`missing-age`, `missing-sex`), so that it stands in the worklist and webhooks tell. PATCH, or the same
+	// scan posted again with what was missing, has it analysed.
 	//
 	// Corresponds with POST /v1/scans (the `CreateScan` operationId).
 	CreateScan(ctx context.Context, params *CreateScanParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2443,6 +2456,10 @@ func (c *Client) FindScans(ctx context.Context, params *FindScansParams, reqEdit
 // `Idempotency-Key` makes a retry safe by name: the same key with another body is refused (422 `idempotency-key-reused`).
 // `Content-Digest: sha-256=:BASE64:` (RFC 9530) is compared with the received bytes. On a multipart request it may be the digest of the whole
 // body or of the scan's bytes; on a part it is that part's.
+//
+// A gateway that nobody watches sends `Prefer: handling=lenient`: when the age (or dates that give it) or the sex (`""`) is missing, the post is
+// taken nevertheless, and the scan is refused at once (`missing-age`, `missing-sex`), so that it stands in the worklist and webhooks tell. PATCH, or the same
+// scan posted again with what was missing, has it analysed.
 //
 // Corresponds with POST /v1/scans (the `CreateScan` operationId).
 func (c *Client) CreateScan(ctx context.Context, params *CreateScanParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -4720,6 +4737,17 @@ func NewCreateScanRequest(server string, params *CreateScanParams) (*http.Reques
 			req.Header.Set("Content-Digest", headerParam1)
 		}
 
+		if params.Prefer != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "Prefer", *params.Prefer, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Prefer", headerParam2)
+		}
+
 	}
 
 	return req, nil
@@ -5937,6 +5965,17 @@ func NewFinishUploadRequestWithBody(server string, uploadID UploadID, params *Fi
 
 		req.Header.Set("Content-Digest", headerParam1)
 
+		if params.Prefer != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "Prefer", *params.Prefer, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Prefer", headerParam2)
+		}
+
 	}
 
 	return req, nil
@@ -6411,6 +6450,10 @@ type ClientWithResponsesInterface interface {
 	// `Idempotency-Key` makes a retry safe by name: the same key with another body is refused (422 `idempotency-key-reused`).
 	// `Content-Digest: sha-256=:BASE64:` (RFC 9530) is compared with the received bytes. On a multipart request it may be the digest of the whole
 	// body or of the scan's bytes; on a part it is that part's.
+	//
+	// A gateway that nobody watches sends `Prefer: handling=lenient`: when the age (or dates that give it) or the sex (`""`) is missing, the post is
+	// taken nevertheless, and the scan is refused at once (`missing-age`, `missing-sex`), so that it stands in the worklist and webhooks tell. PATCH, or the same
+	// scan posted again with what was missing, has it analysed.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -10076,6 +10119,10 @@ func (c *ClientWithResponses) FindScansWithResponse(ctx context.Context, params 
 // `Idempotency-Key` makes a retry safe by name: the same key with another body is refused (422 `idempotency-key-reused`).
 // `Content-Digest: sha-256=:BASE64:` (RFC 9530) is compared with the received bytes. On a multipart request it may be the digest of the whole
 // body or of the scan's bytes; on a part it is that part's.
+//
+// A gateway that nobody watches sends `Prefer: handling=lenient`: when the age (or dates that give it) or the sex (`""`) is missing, the post is
+// taken nevertheless, and the scan is refused at once (`missing-age`, `missing-sex`), so that it stands in the worklist and webhooks tell. PATCH, or the same
+// scan posted again with what was missing, has it analysed.
 //
 // Returns a wrapper object for the known response body format(s).
 //

@@ -78,7 +78,7 @@ func TestEveryProblemTypeHasAPage(t *testing.T) {
 		find  string // codes of reasons, beside problems
 		least int
 	}{
-		".": {``, 20}, "../store": {``, 10}, "../blob": {``, 1}, "../resumable": {``, 5},
+		".": {``, 20}, "../..": {`\bCode: ` + name, 2}, "../store": {``, 10}, "../blob": {``, 1}, "../resumable": {``, 5},
 		"../qc":       {`(?m)^\t[A-Z]\w+ += ` + name + `$|^\t\{\w+, (?:true|false), [^"\n]+` + name, 25},
 		"../norm":     {`\bCode: ` + name + `|\breason\(` + name, 8},
 		"../model":    {``, 1},

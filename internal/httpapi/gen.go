@@ -355,13 +355,15 @@ type Case struct {
 	ResultVersion int       `json:"result_version"`
 
 	// Run 1, and one more for each retry or correction
-	Run       int       `json:"run"`
-	ScanDate  *string   `json:"scan_date,omitempty"`
-	Scanner   *string   `json:"scanner,omitempty"`
-	Sex       Sex       `json:"sex"`
-	State     State     `json:"state"`
-	SubjectID string    `json:"subject_id"`
-	UpdatedAt time.Time `json:"updated_at"`
+	Run      int     `json:"run"`
+	ScanDate *string `json:"scan_date,omitempty"`
+	Scanner  *string `json:"scanner,omitempty"`
+
+	// Sex Empty when it is not known
+	Sex       SexOrUnknown `json:"sex"`
+	State     State        `json:"state"`
+	SubjectID string       `json:"subject_id"`
+	UpdatedAt time.Time    `json:"updated_at"`
 
 	// Why What the score rests on, in one line; or why there is none
 	Why string `json:"why"`
@@ -821,6 +823,9 @@ type SettingsVersionList struct {
 // Sex defines model for Sex.
 type Sex = neuroscreen.Sex
 
+// SexOrUnknown Empty when it is not known
+type SexOrUnknown = neuroscreen.Sex
+
 // Shift Where healthy people measured at a site lie against the norm; written by `neuroscreen validate`.
 type Shift = norm.Shift
 
@@ -1071,6 +1076,7 @@ type CreateScanParams struct {
 	// IdempotencyKey A name of the client's choice for this upload
 	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
 	ContentDigest  *string `json:"Content-Digest,omitempty"`
+	Prefer         *string `json:"Prefer,omitempty"`
 }
 
 // StreamScanEventsParams defines parameters for StreamScanEvents.
@@ -1170,6 +1176,9 @@ type FinishUploadParams struct {
 
 	// ContentDigest SHA-256 of the whole file, as sha-256=:BASE64: (RFC 9530). Pieces are put together by it.
 	ContentDigest string `json:"Content-Digest"`
+
+	// Prefer As for POST /v1/scans
+	Prefer *string `json:"Prefer,omitempty"`
 }
 
 // SignInJSONRequestBody defines body for SignIn for application/json ContentType.
@@ -3024,6 +3033,25 @@ func (siw *ServerInterfaceWrapper) CreateScan(w http.ResponseWriter, r *http.Req
 
 	}
 
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer string
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Prefer", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Prefer", Err: err})
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.CreateScan(w, r, params)
 	}))
@@ -4021,6 +4049,25 @@ func (siw *ServerInterfaceWrapper) FinishUpload(w http.ResponseWriter, r *http.R
 		err := fmt.Errorf("Header parameter Content-Digest is required, but not found")
 		siw.ErrorHandlerFunc(w, r, &RequiredHeaderError{ParamName: "Content-Digest", Err: err})
 		return
+	}
+
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer string
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Prefer", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Prefer", Err: err})
+			return
+		}
+
+		params.Prefer = &Prefer
+
 	}
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -15,7 +15,7 @@ import (
 )
 
 // decodeMetadata reads the metadata part of an upload.
-func (s *Server) decodeMetadata(data []byte) (neuroscreen.Metadata, error) {
+func (s *Server) decodeMetadata(data []byte, lenient bool) (neuroscreen.Metadata, error) {
 	var m neuroscreen.Metadata
 	if err := validateJSON(data, s.schema("Metadata")); err != nil {
 		return m, err
@@ -23,7 +23,7 @@ func (s *Server) decodeMetadata(data []byte) (neuroscreen.Metadata, error) {
 	if err := json.Unmarshal(data, &m); err != nil {
 		return m, neuroscreen.Errorf(neuroscreen.CodeInvalid, "invalid-json", "the metadata cannot be read")
 	}
-	return s.completeMetadata(m)
+	return s.completeMetadata(m, lenient)
 }
 
 // queryMetadata takes the metadata of a raw body from the query, where the
@@ -37,32 +37,49 @@ func (s *Server) queryMetadata(p CreateScanParams) (neuroscreen.Metadata, error)
 		StudyInstanceUID: val(p.StudyInstanceUID), SeriesInstanceUID: val(p.SeriesInstanceUID),
 		FrameOfReferenceUID: val(p.FrameOfReferenceUID), SOPInstanceUIDs: p.SopInstanceUids,
 	}
-	return s.completeMetadata(m)
+	return s.completeMetadata(m, lenient(p.Prefer))
+}
+
+// lenient reads the header Prefer (RFC 7240). Preferences that are not known
+// are none.
+func lenient(prefer *string) bool {
+	for p := range strings.SplitSeq(val(prefer), ",") {
+		if strings.EqualFold(strings.TrimSpace(p), "handling=lenient") {
+			return true
+		}
+	}
+	return false
 }
 
 // hasMetadata says whether any metadata came in the query.
 func hasMetadata(p CreateScanParams) bool {
-	p.IdempotencyKey, p.ContentDigest = nil, nil
+	p.IdempotencyKey, p.ContentDigest, p.Prefer = nil, nil, nil
 	return !reflect.ValueOf(p).IsZero()
 }
 
 // completeMetadata checks what a schema cannot and leaves the age set and the
-// birth date empty.
-func (s *Server) completeMetadata(m neuroscreen.Metadata) (neuroscreen.Metadata, error) {
+// birth date empty. A lenient one leaves age and sex empty where they are
+// missing or cannot be right: the scan is then refused, not the post.
+func (s *Server) completeMetadata(m neuroscreen.Metadata, lenient bool) (neuroscreen.Metadata, error) {
 	m.SubjectID = strings.TrimSpace(m.SubjectID)
 	m.AccessionNumber = strings.TrimSpace(m.AccessionNumber)
 	for _, f := range []struct{ name, value string }{
 		{"subject_id", m.SubjectID}, {"sex", string(m.Sex)}, {"modality", string(m.Modality)},
 	} {
-		if f.value == "" {
+		if f.value == "" && !(lenient && f.name == "sex") {
 			return m, missing(f.name, "this field is needed")
 		}
 	}
 	age, err := ageOf(m.AgeYears, m.BirthDate, m.ScanDate, s.cfg.Now())
-	if err != nil {
+	switch {
+	case err != nil && !lenient:
 		return m, err
-	}
-	if age == nil {
+	case err != nil:
+		if asError(err).Field == "scan_date" {
+			m.ScanDate = ""
+		}
+		age = nil
+	case age == nil && !lenient:
 		return m, missing("age_years", "the age is needed: age_years, or birth_date with scan_date")
 	}
 	m.AgeYears, m.BirthDate = age, ""

@@ -2,6 +2,8 @@ package httpapi
 
 import (
 	"math"
+	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -144,7 +146,7 @@ func FuzzMetadata(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		m, err := s.decodeMetadata(data)
+		m, err := s.decodeMetadata(data, false)
 		if err != nil {
 			e := asError(err)
 			if _, ok := problemDocs[e.Type]; !ok || e.Code != neuroscreen.CodeInvalid {
@@ -156,5 +158,73 @@ func FuzzMetadata(f *testing.F) {
 			(m.Sex != neuroscreen.Female && m.Sex != neuroscreen.Male) || (m.Modality != neuroscreen.T1w && m.Modality != neuroscreen.BOLD) {
 			t.Errorf("accepted: %+v", m)
 		}
+	})
+}
+
+// TestLenientPost: a gateway's scan without age or sex is taken and refused
+// where people look, and PATCH has it analysed.
+func TestLenientPost(t *testing.T) {
+	lenientHandling := header("Prefer", "respond-async, Handling=lenient")
+	e := setup(t)
+	post := func(seed int16, changes map[string]any, edit ...func(*http.Request)) *answer {
+		return e.post(&e.a, []part{{name: "metadata", body: metadata(changes)}, {name: "scan", file: "x.nii.gz", body: image(t, seed)}}, edit...)
+	}
+	refused := func(t *testing.T, a *answer, codes ...string) Scan {
+		t.Helper()
+		a.want(202, "")
+		var scan Scan
+		a.json(&scan)
+		var got []string
+		for _, r := range scan.Reasons {
+			got = append(got, r.Code)
+		}
+		if scan.State != neuroscreen.Refused || !slices.Equal(got, codes) {
+			t.Errorf("%s %v, want refused %v", scan.State, got, codes)
+		}
+		return scan
+	}
+	t.Run("without the header the post is refused", func(t *testing.T) {
+		post(1, map[string]any{"sex": ""}).want(400, "missing-field")
+		post(1, map[string]any{"age_years": nil}).want(400, "missing-field")
+		post(1, map[string]any{"age_years": nil}, header("Prefer", "handling=strict")).want(400, "missing-field")
+	})
+	t.Run("with it the scan is, and stands in the worklist", func(t *testing.T) {
+		scan := refused(t, post(1, map[string]any{"sex": "", "age_years": nil}, lenientHandling), "missing-age", "missing-sex")
+		var list CaseList
+		e.do("GET", "/v1/cases?group=ended", e.a.keys[clinician]).json(&list)
+		if len(list.Cases) != 1 || list.Cases[0].ID != scan.ID || list.Cases[0].Sex != "" || list.Cases[0].Why != scan.Reasons[0].Text {
+			t.Errorf("%+v", list)
+		}
+		a := e.do("PATCH", "/v1/scans/"+scan.ID.String(), e.a.keys[clinician], withBody("application/json", []byte(`{"age_years":71,"sex":"F"}`)))
+		a.want(200, "")
+		a.json(&scan)
+		if scan.State != neuroscreen.Received {
+			t.Errorf("after the correction it is %s", scan.State)
+		}
+		e.finish(scan.ID, scoredOutcome(neuroscreen.FlagNone))
+	})
+	t.Run("dates that cannot be right give no age", func(t *testing.T) {
+		scan := refused(t, post(2, map[string]any{"age_years": nil, "birth_date": "2020-01-01", "scan_date": "2010-01-01"}, lenientHandling), "missing-age")
+		if scan.Metadata.ScanDate != "2010-01-01" || scan.Metadata.BirthDate != "" {
+			t.Errorf("%+v", scan.Metadata)
+		}
+		scan = refused(t, post(3, map[string]any{"age_years": nil, "birth_date": "1950-01-01", "scan_date": "2999-01-01"}, lenientHandling), "missing-age")
+		if scan.Metadata.ScanDate != "" {
+			t.Errorf("the scan date is kept: %+v", scan.Metadata)
+		}
+	})
+	t.Run("raw", func(t *testing.T) {
+		refused(t, e.do("POST", "/v1/scans?subject_id=S&age_years=71&modality=T1w", e.a.keys[uploader],
+			withBody("application/octet-stream", image(t, 4)), lenientHandling), "missing-sex")
+	})
+	t.Run("in pieces", func(t *testing.T) {
+		key, file := e.a.keys[uploader], image(t, 5)
+		at := e.begin(key, len(file))
+		e.piece(at, key, 0, file).want(204, "")
+		refused(t, e.do("POST", at+"/scan", key, withBody("application/json", metadata(map[string]any{"sex": ""})), header("Content-Digest", digestOf(file)), lenientHandling), "missing-sex")
+	})
+	t.Run("a subject and a modality are always needed", func(t *testing.T) {
+		post(6, map[string]any{"subject_id": nil}, lenientHandling).want(400, "missing-field")
+		post(6, map[string]any{"modality": nil}, lenientHandling).want(400, "missing-field")
 	})
 }

@@ -204,6 +204,8 @@ var problemDocs = map[string]problemDoc{
 	// How an analysis can end without a result, or start again.
 	"worker-lost":      {"The worker ended without an answer", "Each attempt ended with its worker killed or out of memory. An administrator finds the cause in the workers' logs; POST .../retry starts again."},
 	"worker-stopped":   {"The worker was stopped", "Another worker goes on; nothing need be done."},
+	"missing-age":      {"The age is not known", "Neither an age nor dates that can be right came with the scan. PATCH the scan, or correct the source and send the scan again; it is then analysed."},
+	"missing-sex":      {"The sex is not known", "It did not come with the scan, and reference values need it. PATCH the scan, or correct the source and send the scan again; it is then analysed."},
 	"too-much-memory":  {"Too large for the workers' memory", "The analysis would take more memory than there is for it: value is that in MB, limit what there is. Send the scan resampled to about 1 mm, or have an administrator start the workers with more (--memory); POST .../retry starts the analysis again."},
 	"timeout":          {"The analysis took too long", "It did not end within its time. POST .../retry starts it again."},
 	"invalid-settings": {"A setting cannot be meant", "field names the setting, detail the values that it may have. Of a scan: an administrator corrects the site's settings, and POST .../retry starts the analysis again."},

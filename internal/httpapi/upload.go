@@ -44,6 +44,7 @@ type upload struct {
 	scan     file
 	copied   bytes.Buffer      // the scrubbed header of a pair
 	waiting  io.ReadSeekCloser // an .img whose header has not come yet
+	lenient  bool              // about what the metadata lack
 	stored   []string          // keys of blobs that nothing refers to yet
 }
 
@@ -64,7 +65,7 @@ func (s *Server) CreateScan(ctx context.Context, req CreateScanRequestObject) (r
 	if r.ContentLength > s.cfg.Limits.MaxUpload+maxOverhead {
 		return nil, neuroscreen.Errorf(neuroscreen.CodeTooLarge, "body-too-large", "the limit is %d bytes", s.cfg.Limits.MaxUpload)
 	}
-	u := &upload{s: s, ctx: ctx}
+	u := &upload{s: s, ctx: ctx, lenient: lenient(req.Params.Prefer)}
 	defer func() {
 		if u.waiting != nil {
 			u.waiting.Close()
@@ -202,7 +203,7 @@ func (u *upload) readMultipart(r *http.Request, boundary, digest string) error {
 			if err != nil {
 				return err
 			}
-			if u.metadata, err = u.s.decodeMetadata(data); err != nil {
+			if u.metadata, err = u.s.decodeMetadata(data, u.lenient); err != nil {
 				return err
 			}
 		case "header":

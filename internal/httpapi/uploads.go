@@ -52,7 +52,7 @@ func (s *Server) FinishUpload(ctx context.Context, req FinishUploadRequestObject
 		return nil, errNotFound()
 	}
 	u := &upload{s: s, ctx: ctx}
-	if u.metadata, err = s.completeMetadata(*req.Body); err != nil {
+	if u.metadata, err = s.completeMetadata(*req.Body, lenient(req.Params.Prefer)); err != nil {
 		return nil, err
 	}
 	digest, err := parseDigest(req.Params.ContentDigest)

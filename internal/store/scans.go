@@ -36,6 +36,8 @@ var errVanished = errors.New("store: scan vanished")
 
 // CreateScan stores row, link, first event, idempotency key, audit entry and
 // job in one transaction: when it returns without error the scan is durable.
+// A scan whose metadata lack something (Metadata.Missing) gets no job and is
+// refused at once, until PatchMetadata or another post brings it.
 // The same bytes for the same subject, or the same idempotency key with the
 // same request, return the scan that is already there. Errors:
 // CodeUnprocessable "idempotency-key-reused" when the key came with another
@@ -131,9 +133,12 @@ func (t *tx) createScan(ctx context.Context, siteID uuid.UUID, by Actor, n NewSc
 		if err := t.noteChange(ctx, c); err != nil {
 			return CreatedScan{}, err
 		}
-		if err := t.s.cfg.Jobs.Enqueue(ctx, t, siteID, c.ID); err != nil {
-			return CreatedScan{}, err
-		}
+		c.ScanRecord, err = t.begin(ctx, c)
+	} else if len(c.Metadata.Missing()) > 0 {
+		c.ScanRecord, err = t.complete(ctx, c, metadata)
+	}
+	if err != nil {
+		return CreatedScan{}, err
 	}
 	if err := t.audit(ctx, siteID, by, "scan.create", scanObject(c.ID), details); err != nil {
 		return CreatedScan{}, err
@@ -143,6 +148,48 @@ func (t *tx) createScan(ctx context.Context, siteID uuid.UUID, by Actor, n NewSc
 		Duplicate:       duplicate,
 		MetadataDiffers: duplicate && !sameMetadata(metadata, c.Metadata),
 	}, nil
+}
+
+// begin gives a new run its job, or ends it at once for what the metadata
+// lack.
+func (t *tx) begin(ctx context.Context, c changedScan) (ScanRecord, error) {
+	missing := c.Metadata.Missing()
+	if len(missing) == 0 {
+		return c.ScanRecord, t.s.cfg.Jobs.Enqueue(ctx, t, c.SiteID, c.ID)
+	}
+	c, err := row[changedScan](ctx, t, errVanished, `
+		UPDATE scans
+		SET state = 'refused', reasons = @reasons, finished_at = @now, updated_at = @now, event_seq = event_seq + 1
+		WHERE site_id = @site AND id = @scan
+		RETURNING `+changedColumns,
+		pgx.NamedArgs{"site": c.SiteID, "scan": c.ID, "reasons": missing, "now": t.now})
+	if err != nil {
+		return ScanRecord{}, err
+	}
+	return c.ScanRecord, t.noteChange(ctx, c)
+}
+
+// complete takes over what a scan's metadata lack from a repeated post, and
+// runs it again. The source was corrected and the scan sent once more.
+func (t *tx) complete(ctx context.Context, c changedScan, sent neuroscreen.Metadata) (ScanRecord, error) {
+	// Another post may do the same; FOR UPDATE would wait for its share of the row.
+	c, err := row[changedScan](ctx, t, errVanished,
+		"SELECT "+changedColumns+" FROM scans WHERE site_id = @site AND id = @scan FOR NO KEY UPDATE",
+		pgx.NamedArgs{"site": c.SiteID, "scan": c.ID})
+	if err != nil {
+		return ScanRecord{}, err
+	}
+	m := c.Metadata
+	if m.AgeYears == nil {
+		m.AgeYears = sent.AgeYears
+	}
+	if m.Sex == "" {
+		m.Sex = sent.Sex
+	}
+	if len(m.Missing()) == len(c.Metadata.Missing()) {
+		return c.ScanRecord, nil
+	}
+	return t.runAgain(ctx, c, m)
 }
 
 // deidentify keeps what the analysis needs: the pseudonym for the subject, and
@@ -521,7 +568,7 @@ func (t *tx) runAgain(ctx context.Context, c changedScan, m neuroscreen.Metadata
 	if err := t.noteChange(ctx, c); err != nil {
 		return ScanRecord{}, err
 	}
-	return c.ScanRecord, t.s.cfg.Jobs.Enqueue(ctx, t, c.SiteID, c.ID)
+	return t.begin(ctx, c)
 }
 
 // Erase removes a scan with its links, events, results and files; the audit

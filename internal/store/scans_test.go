@@ -703,3 +703,86 @@ func TestForgetBytes(t *testing.T) {
 		}
 	})
 }
+
+// TestIncompleteScan: what lacks age or sex is refused at once, stands in the
+// worklist, and is analysed when somebody says what was missing.
+func TestIncompleteScan(t *testing.T) {
+	t.Parallel()
+	incomplete := func(content string) store.NewScan {
+		n := post("MRN-1", content)
+		n.Metadata.AgeYears, n.Metadata.Sex = nil, ""
+		return n
+	}
+	t.Run("is refused before any work", func(t *testing.T) {
+		b := setup(t)
+		scan := b.create(t, incomplete("bytes"))
+		if scan.State != neuroscreen.Refused || len(scan.Reasons) != 2 || scan.Reasons[0].Code != "missing-age" || scan.Reasons[1].Code != "missing-sex" || b.jobs.count() != 0 {
+			t.Errorf("%+v, %d jobs", scan, b.jobs.count())
+		}
+		events, err := b.Events(t.Context(), b.site, scan.ID, 0)
+		if err != nil || len(events) != 2 || events[0].State != neuroscreen.Received || events[1].State != neuroscreen.Refused {
+			t.Errorf("%+v %v", events, err)
+		}
+		page, err := b.Cases(t.Context(), b.site, store.CaseFilter{Group: "ended"})
+		if err != nil || len(page.Cases) != 1 || page.Cases[0].Reasons[0].Code != "missing-age" {
+			t.Errorf("%+v %v", page, err)
+		}
+		if _, err := b.Lease(t.Context(), b.site, scan.ID, "worker", time.Minute); !errors.Is(err, store.ErrFinal) {
+			t.Errorf("a worker takes it up: %v", err)
+		}
+	})
+	t.Run("a correction of one of two leaves the other", func(t *testing.T) {
+		b := setup(t)
+		scan := b.create(t, incomplete("bytes"))
+		rec, err := b.PatchMetadata(t.Context(), b.site, actor, scan.ID, store.MetadataPatch{AgeYears: ptr(71.0)})
+		if err != nil || rec.State != neuroscreen.Refused || len(rec.Reasons) != 1 || rec.Reasons[0].Code != "missing-sex" || b.jobs.count() != 0 {
+			t.Fatalf("%+v %v", rec, err)
+		}
+		rec, err = b.PatchMetadata(t.Context(), b.site, actor, scan.ID, store.MetadataPatch{Sex: ptr(neuroscreen.Male)})
+		if err != nil || rec.State != neuroscreen.Received || len(rec.Reasons) != 0 || b.jobs.count() != 1 {
+			t.Fatalf("%+v %v", rec, err)
+		}
+		b.run(t, rec, scored(rec))
+	})
+	t.Run("trying again does not help", func(t *testing.T) {
+		b := setup(t)
+		scan := b.create(t, incomplete("bytes"))
+		if rec, err := b.Retry(t.Context(), b.site, actor, scan.ID); err != nil || rec.State != neuroscreen.Refused || b.jobs.count() != 0 {
+			t.Errorf("%+v %v", rec, err)
+		}
+	})
+	t.Run("the same scan with what was missing is analysed", func(t *testing.T) {
+		b := setup(t)
+		scan := b.create(t, incomplete("bytes"))
+		var all sync.WaitGroup
+		for range 4 { // and once only
+			all.Go(func() {
+				c, err := b.CreateScan(t.Context(), b.site, actor, post("MRN-1", "bytes"))
+				if err != nil || !c.Duplicate || c.Scan.ID != scan.ID || c.Scan.State != neuroscreen.Received || c.MetadataDiffers {
+					t.Errorf("%+v %v", c, err)
+				}
+			})
+		}
+		all.Wait()
+		rec, err := b.Scan(t.Context(), b.site, scan.ID)
+		if err != nil || rec.Run != 2 || *rec.Metadata.AgeYears != 71 || rec.Metadata.Sex != neuroscreen.Female || b.jobs.count() != 1 {
+			t.Errorf("%+v %v, %d jobs", rec, err, b.jobs.count())
+		}
+	})
+	t.Run("the same scan without is the same refusal", func(t *testing.T) {
+		b := setup(t)
+		scan := b.create(t, incomplete("bytes"))
+		if again := b.create(t, incomplete("bytes")); again.ID != scan.ID || again.Run != 1 || again.State != neuroscreen.Refused {
+			t.Errorf("%+v", again)
+		}
+	})
+	t.Run("what is known is not replaced by a repeated post", func(t *testing.T) {
+		b := setup(t)
+		n := incomplete("bytes")
+		n.Metadata.AgeYears = ptr(60.0)
+		b.create(t, n)
+		if again := b.create(t, post("MRN-1", "bytes")); *again.Metadata.AgeYears != 60 || again.Metadata.Sex != neuroscreen.Female {
+			t.Errorf("%+v", again.Metadata)
+		}
+	})
+}

@@ -29,6 +29,10 @@ export interface paths {
          *     `Idempotency-Key` makes a retry safe by name: the same key with another body is refused (422 `idempotency-key-reused`).
          *     `Content-Digest: sha-256=:BASE64:` (RFC 9530) is compared with the received bytes. On a multipart request it may be the digest of the whole
          *     body or of the scan's bytes; on a part it is that part's.
+         *
+         *     A gateway that nobody watches sends `Prefer: handling=lenient`: when the age (or dates that give it) or the sex (`""`) is missing, the post is
+         *     taken nevertheless, and the scan is refused at once (`missing-age`, `missing-sex`), so that it stands in the worklist and webhooks tell. PATCH, or the same
+         *     scan posted again with what was missing, has it analysed.
          */
         post: operations["createScan"];
         delete?: never;
@@ -1037,6 +1041,11 @@ export interface components {
         EducationYears: number;
         /** @enum {string} */
         Sex: "F" | "M";
+        /**
+         * @description Empty when it is not known
+         * @enum {string}
+         */
+        SexOrUnknown: "F" | "M" | "";
         /** @enum {string} */
         Modality: "T1w" | "bold";
         /** @enum {string} */
@@ -1053,7 +1062,7 @@ export interface components {
             age_years?: components["schemas"]["AgeYears"];
             birth_date?: components["schemas"]["Date"];
             scan_date?: components["schemas"]["Date"];
-            sex: components["schemas"]["Sex"];
+            sex: components["schemas"]["SexOrUnknown"];
             modality: components["schemas"]["Modality"];
             scanner?: components["schemas"]["ShortText"];
             field_strength_t?: components["schemas"]["FieldStrength"];
@@ -1155,7 +1164,7 @@ export interface components {
              * @description Of that score
              */
             likelihood_ratio?: number;
-            sex: components["schemas"]["Sex"];
+            sex: components["schemas"]["SexOrUnknown"];
             modality: components["schemas"]["Modality"];
             /** Format: double */
             age_years?: number;
@@ -1883,6 +1892,8 @@ export interface operations {
                 "Idempotency-Key"?: string;
                 /** @example sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=: */
                 "Content-Digest"?: string;
+                /** @example handling=lenient */
+                Prefer?: string;
             };
             path?: never;
             cookie?: never;
@@ -2041,6 +2052,8 @@ export interface operations {
                 "Idempotency-Key"?: string;
                 /** @description SHA-256 of the whole file, as sha-256=:BASE64: (RFC 9530). Pieces are put together by it. */
                 "Content-Digest": string;
+                /** @description As for POST /v1/scans */
+                Prefer?: string;
             };
             path: {
                 upload_id: components["parameters"]["UploadID"];
