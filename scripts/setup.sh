@@ -2,7 +2,7 @@
 # Installs what the machine lacks: Go stays the user's business, PostgreSQL's
 # server comes from the distribution, the sample scan from Debian's package
 # mricron-data; Node builds the pages, Chromium and poppler test pages and
-# reports; Orthanc with its plug-in and dcm2niix take DICOM in; Python's
+# reports; Orthanc with its plug-ins and dcm2niix take DICOM in; Python's
 # scikit-learn and pandas fit the models' coefficients.
 # Usage: scripts/setup.sh [postgres] [sample] [node] [browser] [pdf] [orthanc] [fit]
 set -euo pipefail
@@ -68,12 +68,13 @@ install_pdf() {
 }
 
 install_orthanc() {
-	if [ -x /usr/sbin/Orthanc ] && [ -e /usr/share/orthanc/plugins/libOrthancPython.so ] && command -v dcm2niix >/dev/null; then
+	if [ -x /usr/sbin/Orthanc ] && [ -e /usr/share/orthanc/plugins/libOrthancPython.so ] && [ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] &&
+		[ -e /usr/share/orthanc/plugins/libOrthancNeuro.so ] && command -v dcm2niix >/dev/null; then
 		return
 	fi
 	local there=
 	[ ! -x /usr/sbin/Orthanc ] || there=1
-	apt orthanc orthanc-python dcm2niix
+	apt orthanc orthanc-python orthanc-dicomweb orthanc-neuro dcm2niix
 	# Debian starts it with an open configuration of its own.
 	if [ -z "$there" ] && [ -d /run/systemd/system ]; then
 		as_root systemctl disable --now orthanc >&2

@@ -20,7 +20,10 @@ const (
 	imageType   tag = 0x00080008
 	modality    tag = 0x00080060
 	description tag = 0x0008103e
+	patientID   tag = 0x00100020
+	birthDate   tag = 0x00100030
 	patientSex  tag = 0x00100040
+	patientAge  tag = 0x00101010
 	agent       tag = 0x00180010
 	bodyPart    tag = 0x00180015
 	sequence    tag = 0x00180024
@@ -63,7 +66,7 @@ func series(m *nifti.Image, changes map[tag]string) [][]byte {
 			0x00080020: {"DA", "20240701"}, 0x00080021: {"DA", "20240701"}, 0x00080022: {"DA", "20240701"}, 0x00080030: {"TM", "101112"},
 			0x00080050: {"SH", "ACC-9"}, modality: {"CS", "MR"}, 0x00080070: {"LO", "ACME"}, 0x00080080: {"LO", "St. Nowhere"},
 			description: {"LO", "t1_mprage_sag"}, 0x00081090: {"LO", "Magnet 3"},
-			0x00100010: {"PN", "Doe^John"}, 0x00100020: {"LO", "MRN 7"}, 0x00100030: {"DA", "19790101"}, patientSex: {"CS", "M"}, 0x00101010: {"AS", "045Y"},
+			0x00100010: {"PN", "Doe^John"}, patientID: {"LO", "MRN 7"}, birthDate: {"DA", "19790101"}, patientSex: {"CS", "M"}, patientAge: {"AS", "045Y"},
 			bodyPart: {"CS", "BRAIN"}, 0x00180020: {"CS", "GR"}, 0x00180021: {"CS", "MP"}, 0x00180023: {"CS", "3D"}, sequence: {"SH", "*tfl3d1_16"},
 			0x00180050: {"DS", number(between)}, 0x00180080: {"DS", "2300"}, echoTime: {"DS", "2.98"}, 0x00180082: {"DS", "900"},
 			0x00180087: {"DS", "3"}, 0x00180088: {"DS", number(between)}, 0x00181314: {"DS", "9"},

@@ -10,8 +10,9 @@ Settings, in Orthanc's environment:
   NEUROSCREEN_SERVER    address of the service, http://127.0.0.1:8080
   NEUROSCREEN_KEY_FILE  file that holds a key with the role uploader
 
-The conversion is dcm2niix's. Whether the image is what its tags say is for the
-service to find out: what it refuses is in its worklist, with the reason.
+The conversion is dcm2niix's. Whether the image is what its tags say, and
+whether age and sex are known, is for the service to find out: what it refuses
+is in its worklist, with the reason.
 """
 
 import gzip
@@ -40,7 +41,7 @@ class LeftAlone(Exception):
 
 
 class Impossible(Exception):
-    """The series is a T1, but cannot be posted."""
+    """The series is a T1, but there is nothing that could be posted."""
 
 
 # Words of a series' description, between anything that is no letter or digit.
@@ -104,14 +105,10 @@ def date(value):
 def metadata(tags, instances):
     """What the service is told: only what it asks for, no name and no text."""
     m = {"modality": "T1w"}
-    subject = str(tags.get("PatientID", "")).strip()
-    if not subject:
-        raise Impossible("no PatientID (0010,0020)")
-    m["subject_id"] = subject
+    # Without a PatientID nobody knows who it is: a person of this study only.
+    m["subject_id"] = str(tags.get("PatientID", "")).strip() or str(tags.get("StudyInstanceUID", "")).strip()
     sex = str(tags.get("PatientSex", "")).strip().upper()
-    if sex not in ("F", "M"):
-        raise Impossible("PatientSex (0010,0040) is neither F nor M; norms need it")
-    m["sex"] = sex
+    m["sex"] = sex if sex in ("F", "M") else ""  # the service refuses the scan for it, where it is seen
     scan_date = next(filter(None, (date(tags.get(n)) for n in ("AcquisitionDate", "SeriesDate", "StudyDate"))), None)
     if scan_date:
         m["scan_date"] = scan_date
@@ -121,8 +118,6 @@ def metadata(tags, instances):
         m["birth_date"] = birth_date  # the service keeps the age only
     elif age:
         m["age_years"] = float(age.group(1))
-    else:
-        raise Impossible("neither PatientBirthDate with a date of the scan nor PatientAge; norms need the age")
     field = number(tags, "MagneticFieldStrength")
     if field:
         field = field / 10000 if field > 100 else field  # some write gauss
@@ -164,8 +159,8 @@ def convert(folder):
 
 
 def post(image, m):
-    """Posts the image; returns the scan's id. Raises OSError while the
-    service cannot take it."""
+    """Posts the image; returns the scan's id, and why it was refused if it was
+    at once. Raises OSError while the service cannot take it."""
     with open(KEY_FILE) as f:
         key = f.read().strip()
     packed = gzip.compress(image, 1, mtime=0)
@@ -178,10 +173,14 @@ def post(image, m):
     request = urllib.request.Request(SERVER + "/v1/scans", data=body, headers={
         "Authorization": "Bearer " + key,
         "Content-Type": "multipart/form-data; boundary=" + boundary,
+        # What is missing is told to people, not to this script.
+        "Prefer": "handling=lenient",
         "Idempotency-Key": "orthanc-" + hashlib.sha256(packed + json.dumps(m, sort_keys=True).encode()).hexdigest()})
     try:
         with urllib.request.urlopen(request, timeout=300) as answer:
-            return json.load(answer)["id"]
+            scan = json.load(answer)
+            why = "; ".join(r["text"] for r in scan["reasons"]) if scan["state"] == "refused" else ""
+            return scan["id"] + (", refused: " + why if why else "")
     except urllib.error.HTTPError as e:
         try:
             problem = json.load(e)

@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"mime/multipart"
 	"net"
 	"net/http"
+	"net/textproto"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -131,6 +133,56 @@ func (a *archive) store(files [][]byte) string {
 	return series
 }
 
+// stow hands over a series as a PACS does through DICOMweb (STOW-RS).
+func (a *archive) stow(files [][]byte) string {
+	a.t.Helper()
+	var body bytes.Buffer
+	parts := multipart.NewWriter(&body)
+	for _, f := range files {
+		w, err := parts.CreatePart(textproto.MIMEHeader{"Content-Type": {"application/dicom"}})
+		if err == nil {
+			_, err = w.Write(f)
+		}
+		if err != nil {
+			a.t.Fatal(err)
+		}
+	}
+	parts.Close()
+	res, err := http.Post(a.url+"/dicom-web/studies", `multipart/related; type="application/dicom"; boundary=`+parts.Boundary(), &body)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if answer, _ := io.ReadAll(res.Body); res.StatusCode != http.StatusOK {
+		a.t.Fatalf("STOW-RS: %s %s", res.Status, answer)
+	}
+	var found []struct{ ID, Type string }
+	res, err = http.Post(a.url+"/tools/lookup", "text/plain", strings.NewReader(seriesUID))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if err := json.NewDecoder(res.Body).Decode(&found); err != nil || len(found) != 1 || found[0].Type != "Series" {
+		a.t.Fatalf("%+v %v", found, err)
+	}
+	return found[0].ID
+}
+
+// converted is a series as Orthanc's neuro plug-in makes an image of it.
+func (a *archive) converted(series string) *nifti.Image {
+	a.t.Helper()
+	res, err := http.Get(a.url + "/series/" + series + "/nifti")
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	image, err := nifti.Decode(res.Body, nifti.Limits{})
+	if err != nil {
+		a.t.Fatalf("%s: %v", res.Status, err)
+	}
+	return image
+}
+
 // decision waits for what became of a series.
 func (a *archive) decision(series string) string {
 	a.t.Helper()
@@ -176,7 +228,7 @@ func TestSeriesArrivesByItself(t *testing.T) {
 	orthanc := start(t, "http://"+address, keyFile)
 
 	t1 := series(head, nil)
-	waits := orthanc.store(t1)
+	waits := orthanc.stow(t1)
 
 	small := &nifti.Image{Header: nifti.Header{Shape: []int{64, 12, 10}, Affine: tilt(nifti.Affine{{1, 0, 0, -30}, {0, 1, 0, 0}, {0, 0, 1, 0}, {0, 0, 0, 1}}, 0)}, Data: make([]float32, 64*12*10)}
 	for n := range small.Data {
@@ -195,7 +247,9 @@ func TestSeriesArrivesByItself(t *testing.T) {
 		{"few slices", "left alone: 20 slices", nil, 20},
 		{"a knee", "left alone: body part KNEE", map[tag]string{bodyPart: "KNEE"}, 64},
 		{"CT", "left alone: not an MR", map[tag]string{modality: "CT"}, 64},
-		{"no sex", "impossible: PatientSex", map[tag]string{patientSex: "O"}, 64},
+		{"no sex", "posted: ", map[tag]string{patientID: "MRN 8", patientSex: "O"}, 64},
+		{"no age", "posted: ", map[tag]string{patientID: "MRN 9", birthDate: "", patientAge: ""}, 64},
+		{"nobody's", "posted: ", map[tag]string{patientID: "", patientSex: ""}, 64},
 		{"contrast agent", "posted: ", map[tag]string{agent: "Gadobutrol"}, 64},
 	} {
 		others[c.name] = orthanc.store(series(small, c.change)[:c.slices]) + " " + c.want
@@ -257,6 +311,7 @@ func TestSeriesArrivesByItself(t *testing.T) {
 		t.Fatalf("with contrast agent %v, without %v", contrast, whole)
 	}
 	same(t, whole.image, head)
+	same(t, orthanc.converted(waits), head) // the neuro plug-in, with code of its own, agrees with dcm2niix
 	m := whole.metadata
 	if m.AgeYears == nil || math.Abs(*m.AgeYears-45.5) > 0.06 || m.Sex != neuroscreen.Male || m.FieldStrengthT == nil || *m.FieldStrengthT != 3 ||
 		m.Manufacturer != "ACME" || m.Scanner != "Magnet 3" || m.ScanDate != "2024-07-01" || m.BirthDate != "" || m.SubjectID == "MRN 7" {
@@ -292,6 +347,29 @@ func TestSeriesArrivesByItself(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
+	// What lacks age or sex stands in the worklist, for somebody to see while
+	// the patient may still be there.
+	refusals := map[string]string{"MRN 8": "missing-sex", "MRN 9": "missing-age", studyUID: "missing-sex"}
+	group := client.ListCasesParamsGroupEnded
+	list, err := api.ListCasesWithResponse(t.Context(), &client.ListCasesParams{Group: &group})
+	if err != nil || list.JSON200 == nil {
+		t.Fatalf("%v %s", err, list.Body)
+	}
+	for _, c := range list.JSON200.Cases {
+		if code := refusals[c.SubjectID]; code != "" {
+			if c.State != neuroscreen.Refused || c.Reasons[0].Code != code || c.Why == "" {
+				t.Errorf("%s: %+v", c.SubjectID, c)
+			}
+			delete(refusals, c.SubjectID)
+		}
+	}
+	if len(refusals) > 0 {
+		t.Errorf("not in the worklist: %v", refusals)
+	}
+	if d := orthanc.decision(strings.Fields(others["no sex"])[0]); !strings.Contains(d, "refused: The sex") {
+		t.Errorf("Orthanc says of the series without sex: %q", d)
+	}
+
 	// Stored again, and so stable again: the service knows it.
 	var scans int
 	orthanc.store(t1)

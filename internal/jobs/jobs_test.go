@@ -143,14 +143,18 @@ func (b *bundle) start(t *testing.T, a Analyse, edit ...func(*Config)) *Runner {
 
 func (b *bundle) post(t *testing.T, content string) store.ScanRecord {
 	t.Helper()
+	age := 71.0
+	return b.postFrom(t, content, neuroscreen.Metadata{SubjectID: "MRN-1", AgeYears: &age, Sex: neuroscreen.Female, Modality: neuroscreen.T1w})
+}
+
+func (b *bundle) postFrom(t *testing.T, content string, m neuroscreen.Metadata) store.ScanRecord {
+	t.Helper()
 	info, err := b.blobs.Put(t.Context(), strings.NewReader(content), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	age := 71.0
 	received := fmt.Sprintf("%x", sha256.Sum256([]byte("as received: "+content))) // the blob is a copy
-	c, err := b.CreateScan(t.Context(), b.site, "key-1", store.NewScan{SHA256: received, Size: info.Size, BlobKey: info.Key,
-		Metadata: neuroscreen.Metadata{SubjectID: "MRN-1", AgeYears: &age, Sex: neuroscreen.Female, Modality: neuroscreen.T1w}})
+	c, err := b.CreateScan(t.Context(), b.site, "key-1", store.NewScan{SHA256: received, Size: info.Size, BlobKey: info.Key, Metadata: m})
 	if err != nil {
 		t.Fatal(err)
 	}

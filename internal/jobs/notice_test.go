@@ -152,6 +152,22 @@ func TestNotices(t *testing.T) {
 	}
 }
 
+// TestNoticeOfAnIncompleteScan goes out as it is posted: the patient may still
+// be there.
+func TestNoticeOfAnIncompleteScan(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := b.receiver(t)
+	scan := b.postFrom(t, "bytes", neuroscreen.Metadata{SubjectID: "MRN-1", Sex: neuroscreen.Female, Modality: neuroscreen.T1w})
+	b.start(t, good, local)
+	if n := r.next(t).notice; n.Type != store.NoticeRefused || n.Data.ScanID != scan.ID || len(n.Data.Reasons) != 1 || n.Data.Reasons[0].Code != "missing-age" {
+		t.Errorf("%+v", n)
+	}
+	if n := b.count(t, "SELECT count(*) FROM river_job WHERE kind = '"+scanKind+"'"); n != 0 {
+		t.Errorf("%d jobs for a scan that cannot be analysed", n)
+	}
+}
+
 // TestNoticeIsSentAgain under its id until it is taken.
 func TestNoticeIsSentAgain(t *testing.T) {
 	t.Parallel()
