@@ -32,6 +32,10 @@ type submitCmd struct {
 	Quiet     bool     `short:"q" help:"No progress on standard error."`
 }
 
+// inPiecesFrom on, a file is sent in pieces: to send it from its start again
+// after a broken connection would take long.
+const inPiecesFrom = 64 << 20
+
 // Validate is called by kong.
 func (c *submitCmd) Validate() error { return validPerson(c.Age, c.MMSE) }
 
@@ -66,7 +70,11 @@ func (c *submitCmd) Run(ctx context.Context) error {
 			return pause(ctx, d)
 		}
 	}
-	scan, known, err := api.Submit(ctx, u)
+	submit := api.Submit
+	if st, err := f.Stat(); err == nil && st.Size() >= inPiecesFrom {
+		submit = api.SubmitInPieces
+	}
+	scan, known, err := submit(ctx, u)
 	api.Pause = pause
 	if err != nil {
 		return err

@@ -57,6 +57,7 @@ var faults = []fault{
 		hurt: throughout(web, `{"name":"slow","type":"bandwidth","stream":"upstream","attributes":{"rate":100}}`)},
 	{name: "uploads-cut", what: "half of the connections end after 60 kB of an upload", post: small,
 		hurt: throughout(web, `{"name":"cut","type":"limit_data","stream":"upstream","toxicity":0.5,"attributes":{"bytes":60000}}`)},
+	{name: "uploads-resumed", what: "uploads in pieces, of which half end after 60 kB, while the server is killed; clients go on where it stands", post: inPieces, hurt: resumed},
 	{name: "answers-lost", what: "half of the connections are reset when the answer comes", post: small,
 		hurt: throughout(web, `{"name":"lost","type":"reset_peer","stream":"downstream","toxicity":0.5,"attributes":{"timeout":0}}`)},
 	{name: "disk-full", what: "no room for scans, for 2 s at a time", post: small, hurt: every(2*time.Second, func(ctx context.Context, r *rig, n int) error {
@@ -67,7 +68,7 @@ var faults = []fault{
 	})},
 	{name: "result-disk-full", what: "no room when the result of a real analysis is to be stored", head: true, oneByOne: true,
 		post: head(neuroscreen.Scored, ""), count: 1, after: noRoomForResult},
-	{name: "stages", what: "kill -9 of server, workers and Postgres, each as a real analysis is received, checked and segmented", head: true, oneByOne: true,
+	{name: "stages", what: "kill -9 of server, workers and Postgres, each as a real analysis is received, checked, segmented and measured", head: true, oneByOne: true,
 		post: head(neuroscreen.Scored, ""), count: len(targets) * len(stages),
 		after: killAtStage()},
 	{name: "out-of-memory", what: "both workers killed whenever they begin with one scan", head: true, oneByOne: true,
@@ -121,6 +122,19 @@ func bursts(pause, long time.Duration, p func(*rig) *toxiproxy.Proxy, json strin
 	})
 }
 
+// resumed cuts connections all the time and kills the server now and then.
+func resumed(ctx context.Context, r *rig, hit func()) error {
+	heal, err := toxic(r.web, `{"name":"cut","type":"limit_data","stream":"upstream","toxicity":0.5,"attributes":{"bytes":60000}}`)
+	if err != nil {
+		return err
+	}
+	defer heal()
+	return every(1500*time.Millisecond, func(ctx context.Context, r *rig, n int) error {
+		r.kill("server")
+		return nil
+	})(ctx, r, hit)
+}
+
 // bouncePostgres ends with Postgres up, also when the run is being stopped.
 func (r *rig) bouncePostgres(s syscall.Signal, away time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
@@ -156,7 +170,7 @@ func (r *rig) full(ctx context.Context, part string, long time.Duration) error {
 
 var (
 	targets = []string{"server", "workers", "postgres"}
-	stages  = []neuroscreen.State{neuroscreen.Received, neuroscreen.Checked, neuroscreen.Segmented}
+	stages  = []neuroscreen.State{neuroscreen.Received, neuroscreen.Checked, neuroscreen.Segmented, neuroscreen.Measured}
 )
 
 // killAtStage goes through all pairs, one with each scan.

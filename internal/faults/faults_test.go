@@ -30,7 +30,7 @@ func dir(t *testing.T) string {
 }
 
 // felt are the faults that must break some request.
-var felt = map[string]bool{"server-killed": true, "postgres-restarted": true, "database-reset": true, "uploads-cut": true,
+var felt = map[string]bool{"server-killed": true, "postgres-restarted": true, "database-reset": true, "uploads-cut": true, "uploads-resumed": true,
 	"answers-lost": true, "disk-full": true, "database-disk-full": true}
 
 // TestNothingIsLost is the short run; make soak is the long one.

@@ -63,6 +63,7 @@ type post struct {
 	name    string
 	times   int // posted so often at once
 	cut     bool
+	pieces  bool // handed over in pieces
 	end     neuroscreen.State
 	reason  string
 
@@ -239,7 +240,11 @@ func (r *rig) deliver(ctx context.Context, p *post) error {
 func (r *rig) submit(ctx context.Context, p *post) (uuid.UUID, error) {
 	age := 45.0
 	for {
-		scan, _, err := r.api.Submit(ctx, client.Upload{Scan: bytes.NewReader(p.bytes), Name: p.name,
+		submit := r.api.Submit
+		if p.pieces {
+			submit = r.api.SubmitInPieces
+		}
+		scan, _, err := submit(ctx, client.Upload{Scan: bytes.NewReader(p.bytes), Name: p.name,
 			Metadata: neuroscreen.Metadata{SubjectID: p.subject, AgeYears: &age, Sex: neuroscreen.Male, Modality: neuroscreen.T1w}})
 		if err == nil {
 			return scan.ID, nil
@@ -368,6 +373,13 @@ func small(_ *rig, n int) *post {
 func sixTimes(r *rig, n int) *post {
 	p := small(r, n)
 	p.times = 6
+	return p
+}
+
+// inPieces is small in pieces.
+func inPieces(_ *rig, n int) *post {
+	p := small(nil, n)
+	p.times, p.cut, p.pieces = 0, false, true
 	return p
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -16,6 +17,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -492,6 +494,85 @@ func (b *busyTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	fmt.Fprintf(res, `{"type":"/problems/too-many-uploads","title":"Busy","status":%d}`, b.status)
 	b.status = 0
 	return res.Result(), nil
+}
+
+// TestSubmitInPiecesGoesOn where the connection broke, and finds its scan when
+// only the last answer was lost.
+func TestSubmitInPiecesGoesOn(t *testing.T) {
+	t.Parallel()
+	cfg := settings(t)
+	r := start(t, cfg, fake)
+	c := api(t, r, cfg.Data)
+	cut := &cuttingTransport{next: &http.Transport{}}
+	t.Cleanup(cut.next.CloseIdleConnections)
+	c.ClientInterface.(*client.Client).Client = &http.Client{Transport: cut}
+	u := upload(t, 1)
+	noise := make([]int16, 40*40*40) // more than the connection's buffers, also when packed
+	for n := range noise {
+		noise[n] = int16(rand.N(1 << 12))
+	}
+	var file bytes.Buffer
+	if err := nifti.Write(&file, nifti.Geometry{Shape: []int{40, 40, 40}, Affine: nifti.Affine{{1}, {0, 1}, {0, 0, 1}, {0, 0, 0, 1}}}, noise); err != nil {
+		t.Fatal(err)
+	}
+	u.Scan = bytes.NewReader(file.Bytes())
+	c.Pause = func(context.Context, time.Duration) error { // until what was sent before the break is written
+		for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
+			files, err := filepath.Glob(filepath.Join(cfg.UploadDir(), "*", "*"))
+			if err != nil {
+				return err
+			}
+			for _, f := range files {
+				if st, err := os.Stat(f); err == nil && filepath.Ext(f) == "" && st.Size() > 0 {
+					return nil
+				}
+			}
+			if len(files) == 0 { // finished
+				return nil
+			}
+		}
+		return errors.New("nothing was written")
+	}
+	scan, known, err := c.SubmitInPieces(t.Context(), u)
+	if err != nil || !known || scan.Bytes != int64(file.Len()) {
+		t.Fatalf("%+v, known %v, %v", scan, known, err)
+	}
+	if len(cut.offsets) != 2 || cut.offsets[0] != "0" || cut.offsets[1] == "0" {
+		t.Errorf("pieces from %v of %d bytes", cut.offsets, file.Len())
+	}
+	if again, known, err := c.SubmitInPieces(t.Context(), u); err != nil || !known || again.ID != scan.ID {
+		t.Errorf("%+v, known %v, %v", again, known, err)
+	}
+	u.Metadata.Sex = "X"
+	if _, _, err := c.SubmitInPieces(t.Context(), u); err == nil {
+		t.Error("a refusal is no error")
+	}
+}
+
+// cuttingTransport cuts the first piece in the middle and loses the first
+// answer to its end.
+type cuttingTransport struct {
+	next     *http.Transport
+	offsets  []string
+	finished bool
+}
+
+func (c *cuttingTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Method == http.MethodPatch {
+		if c.offsets = append(c.offsets, r.Header.Get("Upload-Offset")); len(c.offsets) == 1 {
+			r.Body = struct {
+				io.Reader
+				io.Closer
+			}{io.MultiReader(io.LimitReader(r.Body, r.ContentLength/2), iotest.ErrReader(errors.New("line broken"))), r.Body}
+		}
+	}
+	res, err := c.next.RoundTrip(r)
+	if err == nil && strings.HasSuffix(r.URL.Path, "/scan") && !c.finished {
+		c.finished = true
+		res.Body.Close()
+		return nil, errors.New("connection reset by peer")
+	}
+	return res, err
 }
 
 // TestHeadersAreBounded: a client cannot make the server hold more than a few
