@@ -9,10 +9,11 @@
 //	          while the worklist is read: seconds until a scan is durable
 //
 // With -endurance N it posts the scan N times instead, and prints what the
-// service holds in between.
+// service holds in between. With -load it measures what many clients, workers
+// and cases do to the service, and writes tables.
 //
-// Usage: bench [-n runs] [-endurance N] [scan.nii.gz]; `make bench` builds what
-// it needs.
+// Usage: bench [-n runs] [scan.nii.gz], bench -endurance N [scan.nii.gz], or
+// bench -load all; `make bench` and `make load` build what they need.
 package main
 
 import (
@@ -55,7 +56,16 @@ func main() {
 	runs := flag.Int("n", 5, "runs of each measurement")
 	many := flag.Int("endurance", 0, "scans to post one after the other, instead of all else")
 	bin := flag.String("bin", "bin", "folder of the built programs")
+	what := flag.String("load", "", "measure under load instead: uploads, workers, cases or all")
+	page := flag.String("page", "", "file to write the tables of -load into; standard output without")
+	cases := flag.Int("cases", 1_000_000, "cases in the worklist of -load cases")
 	flag.Parse()
+	if *what != "" {
+		if err := load(*bin, *what, *page, *cases); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
 	scan := flag.Arg(0)
 	if scan == "" {
 		scan = "testdata/heads/atrophied_74F.nii.gz"

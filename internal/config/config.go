@@ -51,7 +51,7 @@ type Server struct {
 	TLSKey          string         `name:"tls-key" env:"NEUROSCREEN_TLS_KEY" type:"path" help:"Its private key (PEM)."`
 	MaxUpload       Bytes          `name:"max-upload" env:"NEUROSCREEN_MAX_UPLOAD" default:"1GiB" help:"Largest scan that is accepted, as received."`
 	MaxImage        Bytes          `name:"max-image" env:"NEUROSCREEN_MAX_IMAGE" default:"4GiB" help:"Largest scan that is accepted, after decompression."`
-	MaxUploads      int            `name:"max-uploads" env:"NEUROSCREEN_MAX_UPLOADS" default:"64" help:"Uploads that are read at the same time, each with some 2 MB of memory; more are answered 429."`
+	MaxUploads      int            `name:"max-uploads" env:"NEUROSCREEN_MAX_UPLOADS" default:"64" help:"Uploads that are read at the same time, each with some 3 MB of memory; more are answered 429."`
 	BodyIdle        time.Duration  `name:"body-idle" env:"NEUROSCREEN_BODY_IDLE" default:"30s" help:"An upload that brings no bytes for so long is given up."`
 	Workers         int            `name:"workers" env:"NEUROSCREEN_WORKERS" default:"1" help:"Scans that this process analyses at once. One uses all cores."`
 	Memory          Bytes          `name:"memory" env:"NEUROSCREEN_MEMORY" default:"0" help:"Memory that this process may take, such as 2GiB: scans wait until there is room for their analysis, and one that never fits is refused. 0: three quarters of the machine's or container's."`

@@ -75,7 +75,7 @@ func (l Limits) orDefault() Limits {
 
 // UploadMemory is what an upload takes, whatever its size: buffers of the
 // connection, of inflating and of writing.
-const UploadMemory = 2 << 20
+const UploadMemory = 3 << 20
 
 // Check is a dependency that must answer before scans can be accepted.
 type Check struct {
@@ -118,7 +118,7 @@ type Server struct {
 	pages    *pages
 	showing  chan struct{} // held while a scan is made ready for the viewer, which takes memory
 	streams  chan struct{} // uploads under way, each with UploadMemory
-	turns    chan struct{} // those that work on what has come
+	turns    chan struct{} // those that work on what has come: a processor is left for other requests
 	closed   chan struct{}
 	close    sync.Once
 }
@@ -166,7 +166,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("httpapi: contract: %w", err)
 	}
 	s := &Server{cfg: cfg, contract: contract, router: router, metrics: newMetrics(cfg.Metrics), closed: make(chan struct{}),
-		streams: make(chan struct{}, cfg.Limits.Uploads), turns: make(chan struct{}, runtime.GOMAXPROCS(0)), showing: make(chan struct{}, 1)}
+		streams: make(chan struct{}, cfg.Limits.Uploads), turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)), showing: make(chan struct{}, 1)}
 	if s.docs, err = renderDocs(contract); err != nil {
 		return nil, err
 	}

@@ -117,3 +117,46 @@ func TestVerifyAudit(t *testing.T) {
 		})
 	}
 }
+
+// TestAuditAtOnce: reads and changes at the same time make one chain, and no
+// connection stays in its transaction.
+func TestAuditAtOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const each = 10
+	var all sync.WaitGroup
+	for n := range each {
+		all.Go(func() {
+			if err := b.AppendAudit(t.Context(), b.site, store.AuditEntry{Actor: actor, Action: "cases.list", Object: "cases"}); err != nil {
+				t.Error(err)
+			}
+		})
+		all.Go(func() {
+			if _, err := b.CreateScan(t.Context(), b.site, actor, post(fmt.Sprint("MRN-", n), "bytes")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if n := b.scalar(t, "SELECT count(*) FROM audit WHERE site_id = $1 AND action IN ('cases.list', 'scan.create')", b.site); n != fmt.Sprint(2*each) {
+		t.Errorf("%s entries", n)
+	}
+	if _, err := b.VerifyAudit(t.Context(), b.site); err != nil {
+		t.Error(err)
+	}
+	// A failure in the middle leaves nothing behind.
+	if _, err := b.pool.Exec(t.Context(), "ALTER TABLE audit ADD CONSTRAINT no_reads CHECK (action <> 'fails')"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 * int(b.pool.Config().MaxConns) {
+		if err := b.AppendAudit(t.Context(), b.site, store.AuditEntry{Actor: actor, Action: "fails", Object: "cases"}); err == nil {
+			t.Error("no error")
+		}
+	}
+	if err := b.AppendAudit(t.Context(), b.site, store.AuditEntry{Actor: actor, Action: "cases.list", Object: "cases"}); err != nil {
+		t.Error(err)
+	}
+	if n, err := b.VerifyAudit(t.Context(), b.site); err != nil || n != 2*each+2 {
+		t.Errorf("%d entries, %v", n, err)
+	}
+}
