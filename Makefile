@@ -57,6 +57,11 @@ bench: build ## Measure speed and memory; prints JSON lines
 compare: ## Time the same networks in ONNX Runtime and PyTorch, which it installs into build/compare
 	@scripts/compare.sh
 
+.PHONY: load
+load: build ## Measure many uploaders, workers and cases at once; writes docs/load.md
+	@scripts/setup.sh postgres
+	go run ./bench -load all -page docs/load.md
+
 .PHONY: train
 train: build ## Start or resume training a segmentation network, at low priority (STAGE=whole or inner)
 	nice -n 19 bin/train run --stage $(STAGE)

@@ -16,6 +16,8 @@ var loads = []struct {
 	run  func(bin string, cases int) (string, error)
 }{
 	{"uploads", func(bin string, _ int) (string, error) { return uploadTable(bin, runtime.NumCPU()) }},
+	{"workers", workerTable},
+	{"cases", caseTable},
 }
 
 // load runs one part, or all, and prints what comes of it, or writes it into

@@ -142,42 +142,58 @@ func serve(ctx context.Context, bin string, args ...string) (api *client.API, pi
 	if err != nil {
 		return nil, 0, nil, err
 	}
-	var server *exec.Cmd
-	stop = func() (err error) {
-		if server != nil {
-			server.Process.Signal(syscall.SIGTERM)
-			err = server.Wait()
-		}
-		return errors.Join(err, os.RemoveAll(dir))
-	}
-	defer func() {
-		if err != nil {
-			stop()
-		}
-	}()
 	if err := os.Chmod(dir, 0o755); err != nil {
-		return nil, 0, nil, err
+		return nil, 0, nil, errors.Join(err, os.RemoveAll(dir))
 	}
+	data := filepath.Join(dir, "data")
+	_, api, cmd, err := start(ctx, bin, data, func() (string, error) {
+		key, err := os.ReadFile(filepath.Join(data, "admin.key"))
+		return strings.TrimSpace(string(key)), err
+	}, nil, args...)
+	if err != nil {
+		return nil, 0, nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return api, cmd.Process.Pid, func() error { return errors.Join(end(cmd), os.RemoveAll(dir)) }, nil
+}
+
+// start starts a server on a data folder and waits until it is ready for who
+// has the key.
+func start(ctx context.Context, bin, data string, key func() (string, error), env []string, args ...string) (address string, api *client.API, cmd *exec.Cmd, err error) {
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, 0, nil, err
+		return "", nil, nil, err
 	}
-	address := free.Addr().String()
+	listen := free.Addr().String()
 	free.Close()
-	data := filepath.Join(dir, "data")
-	cmd := exec.Command(filepath.Join(bin, "neuroscreen-server"), append([]string{"--data", data, "--listen", address}, args...)...)
-	logFile, err := os.Create(filepath.Join(dir, "log"))
+	if cmd, err = program(bin, data, env, append([]string{"--listen", listen}, args...)...); err != nil {
+		return "", nil, nil, err
+	}
+	address = "http://" + listen
+	if api, err = connect(ctx, address, key); err != nil {
+		return "", nil, nil, errors.Join(err, end(cmd))
+	}
+	return address, api, cmd, nil
+}
+
+// program starts a server or worker; its log is in the data folder.
+func program(bin, data string, env []string, args ...string) (*exec.Cmd, error) {
+	cmd := exec.Command(filepath.Join(bin, "neuroscreen-server"), append([]string{"--data", data}, args...)...)
+	cmd.Env = append(os.Environ(), env...)
+	if err := os.MkdirAll(data, 0o711); err != nil {
+		return nil, err
+	}
+	log, err := os.OpenFile(filepath.Join(data, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		return nil, 0, nil, err
+		return nil, err
 	}
-	defer logFile.Close()
-	cmd.Stdout, cmd.Stderr = logFile, logFile
-	if err := cmd.Start(); err != nil {
-		return nil, 0, nil, err
-	}
-	server = cmd
-	api, err = connect(ctx, "http://"+address, filepath.Join(data, "admin.key"))
-	return api, cmd.Process.Pid, stop, err
+	defer log.Close()
+	cmd.Stdout, cmd.Stderr = log, log
+	return cmd, cmd.Start()
+}
+
+func end(cmd *exec.Cmd) error {
+	cmd.Process.Signal(syscall.SIGTERM)
+	return cmd.Wait()
 }
 
 func post(bin, scan string, l line) (err error) {
@@ -218,11 +234,11 @@ func post(bin, scan string, l line) (err error) {
 	return nil
 }
 
-// connect waits for the service's first key and its readiness.
-func connect(ctx context.Context, address, keyFile string) (*client.API, error) {
+// connect waits for the key and for the service's readiness.
+func connect(ctx context.Context, address string, key func() (string, error)) (*client.API, error) {
 	for {
-		if key, err := os.ReadFile(keyFile); err == nil {
-			api, err := client.New(address, strings.TrimSpace(string(key)), nil)
+		if key, err := key(); err == nil {
+			api, err := client.New(address, key, nil)
 			if err != nil {
 				return nil, err
 			}

@@ -145,15 +145,22 @@ var orders = map[CaseSort]struct{ by, after string }{
 	OldestFirst: {"received_at, scan_id", "(received_at, scan_id) > (@at, @scan)"},
 }
 
-// Cases returns one page of the worklist. Errors: CodeInvalid for a bad
-// cursor or sort.
-func (s *Store) Cases(ctx context.Context, siteID uuid.UUID, f CaseFilter) (CasePage, error) {
+// caseQuery is the query for one page of the worklist.
+type caseQuery struct {
+	sql       string
+	args      pgx.NamedArgs
+	sort      CaseSort
+	condition string
+	page      int // lines; the query brings one more, to see whether a page follows
+}
+
+func (s *Store) caseQuery(siteID uuid.UUID, f CaseFilter) (caseQuery, error) {
 	if f.Sort == "" {
 		f.Sort = WorstFirst
 	}
 	order, ok := orders[f.Sort]
 	if !ok {
-		return CasePage{}, neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "invalid-value", "sort", "a sort is worst, newest or oldest")
+		return caseQuery{}, neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "invalid-value", "sort", "a sort is worst, newest or oldest")
 	}
 	condition := allConditions
 	if f.Condition != nil {
@@ -161,7 +168,7 @@ func (s *Store) Cases(ctx context.Context, siteID uuid.UUID, f CaseFilter) (Case
 	}
 	n := limit(f.Limit, 50, 200)
 	where := "site_id = @site AND condition = @condition"
-	args := pgx.NamedArgs{"site": siteID, "condition": condition, "limit": n + 1} // one more, to see whether a page follows
+	args := pgx.NamedArgs{"site": siteID, "condition": condition, "limit": n + 1}
 	and := func(clause, name string, value any) {
 		where += " AND " + clause
 		args[name] = value
@@ -189,7 +196,7 @@ func (s *Store) Cases(ctx context.Context, siteID uuid.UUID, f CaseFilter) (Case
 	if f.Group != "" {
 		g, ok := groups[f.Group]
 		if !ok {
-			return CasePage{}, neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "invalid-value", "group", "a group is flagged, review, ended, running, clear or cancelled")
+			return caseQuery{}, neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "invalid-value", "group", "a group is flagged, review, ended, running, clear or cancelled")
 		}
 		// An equality where there is one, which an index continues with its order.
 		if and("severity = @group", "group", g[0]); len(g) > 1 {
@@ -219,23 +226,19 @@ func (s *Store) Cases(ctx context.Context, siteID uuid.UUID, f CaseFilter) (Case
 	if f.Cursor != "" {
 		c, err := parseCursor(f.Cursor)
 		if err != nil || c.Sort != f.Sort || c.Condition != condition {
-			return CasePage{}, neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "invalid-value", "cursor", "not a cursor of this listing; start without one")
+			return caseQuery{}, neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "invalid-value", "cursor", "not a cursor of this listing; start without one")
 		}
 		where += " AND " + order.after
 		args["severity"], args["at"], args["scan"] = c.Severity, c.Received, c.ScanID
 	}
 
-	type line struct {
-		CaseRow
-		Severity int
-	}
 	args["now"] = s.now()
-	lines, err := rows[line](ctx, s, `
+	return caseQuery{args: args, sort: f.Sort, condition: condition, page: n, sql: `
 		SELECT c.scan_id, c.pseudonym, c.state, s.reasons, s.metadata, c.received_at AS received, s.updated_at AS updated,
 		       c.flag, c.worst_condition AS condition, c.likelihood_ratio, s.run, s.result_version, c.severity, c.why, c.quality,
 		       h.key_id AS held_by, coalesce(hk.label, '') AS holder, h.since AS held_since, h.until AS held_until,
 		       r.decision, coalesce(rk.label, '') AS decided_by, r.at AS decided_at
-		FROM (SELECT * FROM cases WHERE `+where+` ORDER BY `+order.by+` LIMIT @limit) c
+		FROM (SELECT * FROM cases WHERE ` + where + ` ORDER BY ` + order.by + ` LIMIT @limit) c
 		JOIN scans s ON s.site_id = c.site_id AND s.id = c.scan_id
 		LEFT JOIN holds h ON h.site_id = c.site_id AND h.scan_id = c.scan_id AND h.until > @now
 		LEFT JOIN keys hk ON hk.site_id = h.site_id AND hk.id = h.key_id
@@ -244,21 +247,50 @@ func (s *Store) Cases(ctx context.Context, siteID uuid.UUID, f CaseFilter) (Case
 			WHERE site_id = c.site_id AND scan_id = c.scan_id AND run = s.run
 			ORDER BY seq DESC LIMIT 1) r ON c.decision IS NOT NULL
 		LEFT JOIN keys rk ON rk.site_id = r.site_id AND rk.id = r.key_id
-		ORDER BY `+order.by, args)
+		ORDER BY ` + order.by}, nil
+}
+
+// Cases returns one page of the worklist. Errors: CodeInvalid for a bad
+// cursor or sort.
+func (s *Store) Cases(ctx context.Context, siteID uuid.UUID, f CaseFilter) (CasePage, error) {
+	q, err := s.caseQuery(siteID, f)
+	if err != nil {
+		return CasePage{}, err
+	}
+	type line struct {
+		CaseRow
+		Severity int
+	}
+	lines, err := rows[line](ctx, s, q.sql, q.args)
 	if err != nil {
 		return CasePage{}, err
 	}
 	var page CasePage
-	if len(lines) > n {
-		lines = lines[:n]
-		last := lines[n-1]
-		page.NextCursor = cursor{f.Sort, condition, last.Severity, last.Received, last.ScanID}.String()
+	if len(lines) > q.page {
+		lines = lines[:q.page]
+		last := lines[q.page-1]
+		page.NextCursor = cursor{q.sort, q.condition, last.Severity, last.Received, last.ScanID}.String()
 	}
 	page.Cases = make([]CaseRow, len(lines))
 	for i, l := range lines {
 		page.Cases[i] = l.CaseRow
 	}
 	return page, nil
+}
+
+// ExplainCases runs the query of a page and returns Postgres' plan for it, as
+// EXPLAIN (ANALYZE, BUFFERS) writes it in a format: TEXT or JSON.
+func (s *Store) ExplainCases(ctx context.Context, siteID uuid.UUID, f CaseFilter, format string) (string, error) {
+	q, err := s.caseQuery(siteID, f)
+	if err != nil {
+		return "", err
+	}
+	r, err := s.cfg.Pool.Query(ctx, "EXPLAIN (ANALYZE, BUFFERS, FORMAT "+format+") "+q.sql, q.args)
+	if err != nil {
+		return "", classify(err)
+	}
+	plan, err := pgx.CollectRows(r, pgx.RowTo[string])
+	return strings.Join(plan, "\n"), classify(err)
 }
 
 // Case returns one line of the worklist. Errors: CodeNotFound.
