@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -192,4 +193,23 @@ func TestCasesRefusesBadInput(t *testing.T) {
 			wantCode(t, err, neuroscreen.CodeInvalid, "invalid-value")
 		})
 	}
+}
+
+// TestExplainCases: every listing's plan comes in both formats.
+func TestExplainCases(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.create(t, post("MRN-1", "bytes"))
+	for _, f := range []store.CaseFilter{{}, {Review: store.OpenCases, Sort: store.OldestFirst}, {SubjectID: ptr("MRN-1")}} {
+		text, err := b.ExplainCases(t.Context(), b.site, f, "TEXT")
+		if err != nil || !strings.Contains(text, "cases") || !strings.Contains(text, "Execution Time") {
+			t.Errorf("%s %v", text, err)
+		}
+		plan, err := b.ExplainCases(t.Context(), b.site, f, "JSON")
+		if err != nil || !json.Valid([]byte(plan)) {
+			t.Errorf("%s %v", plan, err)
+		}
+	}
+	_, err := b.ExplainCases(t.Context(), b.site, store.CaseFilter{Sort: "shortest"}, "TEXT")
+	wantCode(t, err, neuroscreen.CodeInvalid, "invalid-value")
 }
