@@ -26,7 +26,7 @@ type Metadata struct {
 	AgeYears        *float64 `json:"age_years,omitempty"`
 	BirthDate       string   `json:"birth_date,omitempty"` // YYYY-MM-DD
 	ScanDate        string   `json:"scan_date,omitempty"`  // YYYY-MM-DD
-	Sex             Sex      `json:"sex"` // empty when not known
+	Sex             Sex      `json:"sex"`                  // empty when not known
 	Modality        Modality `json:"modality"`
 	Scanner         string   `json:"scanner,omitempty"`
 	FieldStrengthT  *float64 `json:"field_strength_t,omitempty"`
