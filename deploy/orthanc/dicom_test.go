@@ -28,6 +28,7 @@ const (
 	bodyPart    tag = 0x00180015
 	sequence    tag = 0x00180024
 	echoTime    tag = 0x00180081
+	pixelData   tag = 0x7fe00010
 	seriesUID       = "1.2.826.0.1.3680043.10.999.1.2"
 	studyUID        = "1.2.826.0.1.3680043.10.999.1"
 	frameUID        = "1.2.826.0.1.3680043.10.999.3"
@@ -74,7 +75,7 @@ func series(m *nifti.Image, changes map[tag]string) [][]byte {
 			0x00200032: {"DS", numbers(-at[0], -at[1], at[2])}, 0x00200037: {"DS", numbers(append(alongRow[:], alongColumn[:]...)...)}, 0x00200052: {"UI", frameUID},
 			0x00280002: short(1), 0x00280004: {"CS", "MONOCHROME2"}, 0x00280010: short(m.Shape[2]), 0x00280011: short(m.Shape[1]),
 			0x00280030: {"DS", numbers(rowSpacing, columnSpacing)}, 0x00280100: short(16), 0x00280101: short(16), 0x00280102: short(15), 0x00280103: short(0),
-			0x7fe00010: {"OW", pixels(m, k)},
+			pixelData: {"OW", pixels(m, k)},
 		}
 		for t, v := range changes {
 			old := e[t]

@@ -41,7 +41,12 @@ class LeftAlone(Exception):
 
 
 class Impossible(Exception):
-    """The series is a T1, but there is nothing that could be posted."""
+    """The series is a T1, but there is nothing that could be posted. The
+    service is told, so that it stands in the worklist: code says why."""
+
+    def __init__(self, why, code):
+        super().__init__(why)
+        self.code = code
 
 
 # Words of a series' description, between anything that is no letter or digit.
@@ -151,7 +156,7 @@ def convert(folder):
     # is the one whose geometry a NIfTI header can tell.
     files = [f for f in files if f.endswith(("_Eq.nii", "_Tilt.nii"))] or files
     if run.returncode != 0 or not files:
-        raise Impossible("dcm2niix made no image of it: exit %d" % run.returncode)
+        raise Impossible("dcm2niix made no image of it: exit %d" % run.returncode, "no-image")
     if len(files) > 1:
         raise LeftAlone("the series holds %d images; which one is meant is not clear" % len(files))
     with open(os.path.join(out, files[0]), "rb") as f:
@@ -161,8 +166,6 @@ def convert(folder):
 def post(image, m):
     """Posts the image; returns the scan's id, and why it was refused if it was
     at once. Raises OSError while the service cannot take it."""
-    with open(KEY_FILE) as f:
-        key = f.read().strip()
     packed = gzip.compress(image, 1, mtime=0)
     boundary = uuid.uuid4().hex
     body = b"".join((
@@ -170,17 +173,29 @@ def post(image, m):
         json.dumps(m).encode(),
         ("\r\n--%s\r\nContent-Disposition: form-data; name=\"scan\"; filename=\"scan.nii.gz\"\r\nContent-Type: application/gzip\r\n\r\n" % boundary).encode(),
         packed, ("\r\n--%s--\r\n" % boundary).encode()))
-    request = urllib.request.Request(SERVER + "/v1/scans", data=body, headers={
-        "Authorization": "Bearer " + key,
+    scan = send("/v1/scans", body, {
         "Content-Type": "multipart/form-data; boundary=" + boundary,
         # What is missing is told to people, not to this script.
         "Prefer": "handling=lenient",
         "Idempotency-Key": "orthanc-" + hashlib.sha256(packed + json.dumps(m, sort_keys=True).encode()).hexdigest()})
+    why = "; ".join(r["text"] for r in scan["reasons"]) if scan["state"] == "refused" else ""
+    return scan["id"] + (", refused: " + why if why else "")
+
+
+def refuse(m, code):
+    """Has the series stand in the worklist as refused; returns the scan's id."""
+    return send("/v1/refusals", json.dumps({"metadata": m, "code": code}).encode(), {"Content-Type": "application/json"})["id"]
+
+
+def send(path, body, headers):
+    """The service's answer. Raises OSError while it cannot take the request,
+    and Impossible when it never will."""
+    with open(KEY_FILE) as f:
+        key = f.read().strip()
+    request = urllib.request.Request(SERVER + path, data=body, headers={"Authorization": "Bearer " + key, **headers})
     try:
         with urllib.request.urlopen(request, timeout=300) as answer:
-            scan = json.load(answer)
-            why = "; ".join(r["text"] for r in scan["reasons"]) if scan["state"] == "refused" else ""
-            return scan["id"] + (", refused: " + why if why else "")
+            return json.load(answer)
     except urllib.error.HTTPError as e:
         try:
             problem = json.load(e)
@@ -190,7 +205,7 @@ def post(image, m):
         # A key that is wrong, a full disk and a service that is busy or away
         # can be cured; a file or metadata that are refused cannot.
         if e.code in (400, 413, 415, 422):
-            raise Impossible("refused: " + says) from None
+            raise Impossible("refused: " + says, "image-not-taken") from None
         raise OSError("the service answers %d, %s" % (e.code, says)) from None
 
 
@@ -213,7 +228,10 @@ def handle(series):
     except LeftAlone as e:
         return "left alone: %s" % e
     except Impossible as e:
-        return "impossible: %s" % e
+        try:
+            return "impossible: %s (in the worklist: %s)" % (e, refuse(m, e.code))
+        except Impossible as again:  # what is said of the series is at fault
+            return "impossible: %s (and not in the worklist: %s)" % (e, again)
 
 
 waiting = queue.Queue()

@@ -249,6 +249,7 @@ func TestSeriesArrivesByItself(t *testing.T) {
 		{"CT", "left alone: not an MR", map[tag]string{modality: "CT"}, 64},
 		{"no sex", "posted: ", map[tag]string{patientID: "MRN 8", patientSex: "O"}, 64},
 		{"no age", "posted: ", map[tag]string{patientID: "MRN 9", birthDate: "", patientAge: ""}, 64},
+		{"damaged", "impossible: dcm2niix", map[tag]string{patientID: "MRN 10", pixelData: ""}, 64},
 		{"nobody's", "posted: ", map[tag]string{patientID: "", patientSex: ""}, 64},
 		{"contrast agent", "posted: ", map[tag]string{agent: "Gadobutrol"}, 64},
 	} {
@@ -349,7 +350,7 @@ func TestSeriesArrivesByItself(t *testing.T) {
 	}
 	// What lacks age or sex stands in the worklist, for somebody to see while
 	// the patient may still be there.
-	refusals := map[string]string{"MRN 8": "missing-sex", "MRN 9": "missing-age", studyUID: "missing-sex"}
+	refusals := map[string]string{"MRN 8": "missing-sex", "MRN 9": "missing-age", studyUID: "missing-sex", "MRN 10": "no-image"}
 	group := client.ListCasesParamsGroupEnded
 	list, err := api.ListCasesWithResponse(t.Context(), &client.ListCasesParams{Group: &group})
 	if err != nil || list.JSON200 == nil {

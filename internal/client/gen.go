@@ -139,6 +139,24 @@ func (e ReadingSchema) Valid() bool {
 	}
 }
 
+// Defines values for RefusalCode.
+const (
+	ImageNotTaken RefusalCode = "image-not-taken"
+	NoImage       RefusalCode = "no-image"
+)
+
+// Valid indicates whether the value is a known member of the RefusalCode enum.
+func (e RefusalCode) Valid() bool {
+	switch e {
+	case ImageNotTaken:
+		return true
+	case NoImage:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for WebhookEvent.
 const (
 	ResultWithdrawn WebhookEvent = "result.withdrawn"
@@ -680,6 +698,18 @@ type Reason = neuroscreen.Reason
 // Recalibration ln(likelihood ratio) becomes intercept + slope x ln(likelihood ratio), for one version of one model and one segmenter.
 type Recalibration = model.Recalibration
 
+// Refusal defines model for Refusal.
+type Refusal struct {
+	// Code Why: no image can be made of the series, or the service does not take it
+	Code RefusalCode `json:"code"`
+
+	// Metadata `age_years`, or `birth_date` with `scan_date`: the birth date is used for the age (to a tenth of a year) and then dropped.
+	Metadata Metadata `json:"metadata"`
+}
+
+// RefusalCode Why: no image can be made of the series, or the service does not take it
+type RefusalCode string
+
 // Result Volumes in mm3, lengths in mm, times in ms. ln(likelihood_ratio) = intercept + sum of log_lr; logit(posterior) = logit(prior) + ln(likelihood_ratio).
 type Result = neuroscreen.Result
 
@@ -1201,6 +1231,9 @@ type EraseSubjectJSONRequestBody = NewErasure
 // CreateKeyJSONRequestBody defines body for CreateKey for application/json ContentType.
 type CreateKeyJSONRequestBody = NewKey
 
+// CreateRefusalJSONRequestBody defines body for CreateRefusal for application/json ContentType.
+type CreateRefusalJSONRequestBody = Refusal
+
 // UpdateScanJSONRequestBody defines body for UpdateScan for application/json ContentType.
 type UpdateScanJSONRequestBody = ScanUpdate
 
@@ -1544,6 +1577,28 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/norms/curve (the `GetNormCurve` operationId).
 	GetNormCurve(ctx context.Context, params *GetNormCurveParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateRefusalWithBody Say that a series could not be handed over
+	//
+	// For gateways: a series that is meant for analysis, but of which no image can be made, or whose image POST /v1/scans does not take. It stands in the
+	// worklist as a refused scan without bytes, and webhooks tell (`scan.refused`). Said again of the same series, it is the same. When the series comes after all,
+	// that is a scan of its own. Age and sex may be missing, as with `Prefer: handling=lenient`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/refusals (the `CreateRefusal` operationId).
+	CreateRefusalWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateRefusal Say that a series could not be handed over
+	//
+	// For gateways: a series that is meant for analysis, but of which no image can be made, or whose image POST /v1/scans does not take. It stands in the
+	// worklist as a refused scan without bytes, and webhooks tell (`scan.refused`). Said again of the same series, it is the same. When the series comes after all,
+	// that is a scan of its own. Age and sex may be missing, as with `Prefer: handling=lenient`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/refusals (the `CreateRefusal` operationId).
+	CreateRefusal(ctx context.Context, body CreateRefusalJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// FindScans Find scans again, for example when the answer to a post was lost
 	//
@@ -2417,6 +2472,48 @@ func (c *Client) ListModels(ctx context.Context, reqEditors ...RequestEditorFn) 
 // Corresponds with GET /v1/norms/curve (the `GetNormCurve` operationId).
 func (c *Client) GetNormCurve(ctx context.Context, params *GetNormCurveParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetNormCurveRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateRefusalWithBody Say that a series could not be handed over
+//
+// For gateways: a series that is meant for analysis, but of which no image can be made, or whose image POST /v1/scans does not take. It stands in the
+// worklist as a refused scan without bytes, and webhooks tell (`scan.refused`). Said again of the same series, it is the same. When the series comes after all,
+// that is a scan of its own. Age and sex may be missing, as with `Prefer: handling=lenient`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/refusals (the `CreateRefusal` operationId).
+func (c *Client) CreateRefusalWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateRefusalRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateRefusal Say that a series could not be handed over
+//
+// For gateways: a series that is meant for analysis, but of which no image can be made, or whose image POST /v1/scans does not take. It stands in the
+// worklist as a refused scan without bytes, and webhooks tell (`scan.refused`). Said again of the same series, it is the same. When the series comes after all,
+// that is a scan of its own. Age and sex may be missing, as with `Prefer: handling=lenient`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/refusals (the `CreateRefusal` operationId).
+func (c *Client) CreateRefusal(ctx context.Context, body CreateRefusalJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateRefusalRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -4376,6 +4473,46 @@ func NewGetNormCurveRequest(server string, params *GetNormCurveParams) (*http.Re
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewCreateRefusalRequest calls the generic CreateRefusal builder with application/json body
+func NewCreateRefusalRequest(server string, body CreateRefusalJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateRefusalRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewCreateRefusalRequestWithBody constructs an http.Request for the CreateRefusal method, with any body, and a specified content type
+func NewCreateRefusalRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/refusals")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -6429,6 +6566,28 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/norms/curve (the `GetNormCurve` operationId).
 	GetNormCurveWithResponse(ctx context.Context, params *GetNormCurveParams, reqEditors ...RequestEditorFn) (*GetNormCurveResponse, error)
 
+	// CreateRefusalWithBodyWithResponse Say that a series could not be handed over
+	//
+	// For gateways: a series that is meant for analysis, but of which no image can be made, or whose image POST /v1/scans does not take. It stands in the
+	// worklist as a refused scan without bytes, and webhooks tell (`scan.refused`). Said again of the same series, it is the same. When the series comes after all,
+	// that is a scan of its own. Age and sex may be missing, as with `Prefer: handling=lenient`.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/refusals (the `CreateRefusal` operationId).
+	CreateRefusalWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateRefusalResponse, error)
+
+	// CreateRefusalWithResponse Say that a series could not be handed over
+	//
+	// For gateways: a series that is meant for analysis, but of which no image can be made, or whose image POST /v1/scans does not take. It stands in the
+	// worklist as a refused scan without bytes, and webhooks tell (`scan.refused`). Said again of the same series, it is the same. When the series comes after all,
+	// that is a scan of its own. Age and sex may be missing, as with `Prefer: handling=lenient`.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/refusals (the `CreateRefusal` operationId).
+	CreateRefusalWithResponse(ctx context.Context, body CreateRefusalJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateRefusalResponse, error)
+
 	// FindScansWithResponse Find scans again, for example when the answer to a post was lost
 	//
 	// Newest first, at most 200. At least one parameter is needed.
@@ -8135,6 +8294,75 @@ func (r GetNormCurveResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetNormCurveResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateRefusalResponse200Headers the declared response headers of an HTTP 200 response for CreateRefusal
+type CreateRefusalResponse200Headers struct {
+	Location string
+}
+
+// CreateRefusalResponse201Headers the declared response headers of an HTTP 201 response for CreateRefusal
+type CreateRefusalResponse201Headers struct {
+	Location string
+}
+
+type CreateRefusalResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Scan
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Scan
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *CreateRefusalResponse200Headers
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateRefusalResponse201Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CreateRefusalResponse) GetJSON200() *Scan {
+	return r.JSON200
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateRefusalResponse) GetJSON201() *Scan {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateRefusalResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateRefusalResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateRefusalResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateRefusalResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateRefusalResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -10092,6 +10320,40 @@ func (c *ClientWithResponses) GetNormCurveWithResponse(ctx context.Context, para
 	return ParseGetNormCurveResponse(rsp)
 }
 
+// CreateRefusalWithBodyWithResponse Say that a series could not be handed over
+//
+// For gateways: a series that is meant for analysis, but of which no image can be made, or whose image POST /v1/scans does not take. It stands in the
+// worklist as a refused scan without bytes, and webhooks tell (`scan.refused`). Said again of the same series, it is the same. When the series comes after all,
+// that is a scan of its own. Age and sex may be missing, as with `Prefer: handling=lenient`.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/refusals (the `CreateRefusal` operationId).
+func (c *ClientWithResponses) CreateRefusalWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateRefusalResponse, error) {
+	rsp, err := c.CreateRefusalWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateRefusalResponse(rsp)
+}
+
+// CreateRefusalWithResponse Say that a series could not be handed over
+//
+// For gateways: a series that is meant for analysis, but of which no image can be made, or whose image POST /v1/scans does not take. It stands in the
+// worklist as a refused scan without bytes, and webhooks tell (`scan.refused`). Said again of the same series, it is the same. When the series comes after all,
+// that is a scan of its own. Age and sex may be missing, as with `Prefer: handling=lenient`.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/refusals (the `CreateRefusal` operationId).
+func (c *ClientWithResponses) CreateRefusalWithResponse(ctx context.Context, body CreateRefusalJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateRefusalResponse, error) {
+	rsp, err := c.CreateRefusal(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateRefusalResponse(rsp)
+}
+
 // FindScansWithResponse Find scans again, for example when the answer to a post was lost
 //
 // Newest first, at most 200. At least one parameter is needed.
@@ -11603,6 +11865,69 @@ func ParseGetNormCurveResponse(rsp *http.Response) (*GetNormCurveResponse, error
 		}
 		response.ApplicationProblemJSONDefault = &dest
 
+	}
+
+	return response, nil
+}
+
+// ParseCreateRefusalResponse parses an HTTP response from a CreateRefusalWithResponse call
+func ParseCreateRefusalResponse(rsp *http.Response) (*CreateRefusalResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateRefusalResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Scan
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Scan
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers CreateRefusalResponse200Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 201:
+		var headers CreateRefusalResponse201Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		response.Headers201 = &headers
 	}
 
 	return response, nil

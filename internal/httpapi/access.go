@@ -36,6 +36,7 @@ var operations = map[string]access{
 	"appendUpload":     {roles: roles(uploader), stream: true, upload: true},
 	"deleteUpload":     {roles: roles(uploader)},
 	"finishUpload":     {roles: roles(uploader), upload: true},
+	"createRefusal":    {roles: roles(uploader)},
 	"findScans":        {roles: roles(uploader, clinician), audit: "scan.find"},
 	"getScan":          {roles: everyone, audit: "scan.read"},
 	"streamScanEvents": {roles: everyone, audit: "scan.events"},

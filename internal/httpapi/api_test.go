@@ -48,6 +48,7 @@ var calls = []call{
 	{"getUpload", "HEAD", "/v1/uploads/{upload}", ""},
 	{"appendUpload", "PATCH", "/v1/uploads/{upload}", ""},
 	{"finishUpload", "POST", "/v1/uploads/{upload}/scan", `{"subject_id":"SUBJ-17","age_years":71,"sex":"F","modality":"T1w"}`},
+	{"createRefusal", "POST", "/v1/refusals", `{"metadata":{"subject_id":"SUBJ-17","sex":"","modality":"T1w"},"code":"no-image"}`},
 	{"deleteUpload", "DELETE", "/v1/uploads/{upload}", ""},
 	{"findScans", "GET", "/v1/scans?subject_id=SUBJ-17", ""},
 	{"getScan", "GET", "/v1/scans/{scan}", ""},

@@ -281,7 +281,7 @@ func (s *Server) checkBody(r *http.Request, op *openapi3.Operation) error {
 		return neuroscreen.FieldErrorf(neuroscreen.CodeUnsupported, "unsupported-media-type", "Content-Type", "send application/json")
 	}
 	limit := s.cfg.Limits.MaxJSON
-	if op.OperationID == "finishUpload" {
+	if op.OperationID == "finishUpload" || op.OperationID == "createRefusal" {
 		limit = maxMetadata
 	}
 	data, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, limit))

@@ -137,6 +137,24 @@ func (e ReadingSchema) Valid() bool {
 	}
 }
 
+// Defines values for RefusalCode.
+const (
+	ImageNotTaken RefusalCode = "image-not-taken"
+	NoImage       RefusalCode = "no-image"
+)
+
+// Valid indicates whether the value is a known member of the RefusalCode enum.
+func (e RefusalCode) Valid() bool {
+	switch e {
+	case ImageNotTaken:
+		return true
+	case NoImage:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for WebhookEvent.
 const (
 	ResultWithdrawn WebhookEvent = "result.withdrawn"
@@ -678,6 +696,18 @@ type Reason = neuroscreen.Reason
 // Recalibration ln(likelihood ratio) becomes intercept + slope x ln(likelihood ratio), for one version of one model and one segmenter.
 type Recalibration = model.Recalibration
 
+// Refusal defines model for Refusal.
+type Refusal struct {
+	// Code Why: no image can be made of the series, or the service does not take it
+	Code RefusalCode `json:"code"`
+
+	// Metadata `age_years`, or `birth_date` with `scan_date`: the birth date is used for the age (to a tenth of a year) and then dropped.
+	Metadata Metadata `json:"metadata"`
+}
+
+// RefusalCode Why: no image can be made of the series, or the service does not take it
+type RefusalCode string
+
 // Result Volumes in mm3, lengths in mm, times in ms. ln(likelihood_ratio) = intercept + sum of log_lr; logit(posterior) = logit(prior) + ln(likelihood_ratio).
 type Result = neuroscreen.Result
 
@@ -1199,6 +1229,9 @@ type EraseSubjectJSONRequestBody = NewErasure
 // CreateKeyJSONRequestBody defines body for CreateKey for application/json ContentType.
 type CreateKeyJSONRequestBody = NewKey
 
+// CreateRefusalJSONRequestBody defines body for CreateRefusal for application/json ContentType.
+type CreateRefusalJSONRequestBody = Refusal
+
 // UpdateScanJSONRequestBody defines body for UpdateScan for application/json ContentType.
 type UpdateScanJSONRequestBody = ScanUpdate
 
@@ -1306,6 +1339,9 @@ type ServerInterface interface {
 	// GetNormCurve What healthy people have over age, for one structure, sex and head size
 	// (GET /v1/norms/curve)
 	GetNormCurve(w http.ResponseWriter, r *http.Request, params GetNormCurveParams)
+	// CreateRefusal Say that a series could not be handed over
+	// (POST /v1/refusals)
+	CreateRefusal(w http.ResponseWriter, r *http.Request)
 	// FindScans Find scans again, for example when the answer to a post was lost
 	// (GET /v1/scans)
 	FindScans(w http.ResponseWriter, r *http.Request, params FindScansParams)
@@ -1576,6 +1612,12 @@ func (_ Unimplemented) ListModels(w http.ResponseWriter, r *http.Request) {
 // GetNormCurve What healthy people have over age, for one structure, sex and head size
 // (GET /v1/norms/curve)
 func (_ Unimplemented) GetNormCurve(w http.ResponseWriter, r *http.Request, params GetNormCurveParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// CreateRefusal Say that a series could not be handed over
+// (POST /v1/refusals)
+func (_ Unimplemented) CreateRefusal(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -2682,6 +2724,20 @@ func (siw *ServerInterfaceWrapper) GetNormCurve(w http.ResponseWriter, r *http.R
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetNormCurve(w, r, params)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreateRefusal operation middleware
+func (siw *ServerInterfaceWrapper) CreateRefusal(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateRefusal(w, r)
 	}))
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -4339,6 +4395,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Get(options.BaseURL+"/v1/norms/curve", wrapper.GetNormCurve)
 	})
 	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/v1/refusals", wrapper.CreateRefusal)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/v1/scans", wrapper.FindScans)
 	})
 	r.Group(func(r chi.Router) {
@@ -5703,6 +5762,75 @@ type GetNormCurvedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetNormCurvedefaultApplicationProblemPlusJSONResponse) VisitGetNormCurveResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateRefusalRequestObject struct {
+	Body *CreateRefusalJSONRequestBody
+}
+
+type CreateRefusalResponseObject interface {
+	VisitCreateRefusalResponse(w http.ResponseWriter) error
+}
+
+type CreateRefusal200ResponseHeaders struct {
+	Location string
+}
+
+type CreateRefusal200JSONResponse struct {
+	Body    Scan
+	Headers CreateRefusal200ResponseHeaders
+}
+
+func (response CreateRefusal200JSONResponse) VisitCreateRefusalResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateRefusal201ResponseHeaders struct {
+	Location string
+}
+
+type CreateRefusal201JSONResponse struct {
+	Body    Scan
+	Headers CreateRefusal201ResponseHeaders
+}
+
+func (response CreateRefusal201JSONResponse) VisitCreateRefusalResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateRefusaldefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateRefusaldefaultApplicationProblemPlusJSONResponse) VisitCreateRefusalResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -7180,6 +7308,9 @@ type StrictServerInterface interface {
 	// GetNormCurve What healthy people have over age, for one structure, sex and head size
 	// (GET /v1/norms/curve)
 	GetNormCurve(ctx context.Context, request GetNormCurveRequestObject) (GetNormCurveResponseObject, error)
+	// CreateRefusal Say that a series could not be handed over
+	// (POST /v1/refusals)
+	CreateRefusal(ctx context.Context, request CreateRefusalRequestObject) (CreateRefusalResponseObject, error)
 	// FindScans Find scans again, for example when the answer to a post was lost
 	// (GET /v1/scans)
 	FindScans(ctx context.Context, request FindScansRequestObject) (FindScansResponseObject, error)
@@ -8089,6 +8220,37 @@ func (sh *strictHandler) GetNormCurve(w http.ResponseWriter, r *http.Request, pa
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetNormCurveResponseObject); ok {
 		if err := validResponse.VisitGetNormCurveResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateRefusal operation middleware
+func (sh *strictHandler) CreateRefusal(w http.ResponseWriter, r *http.Request) {
+	var request CreateRefusalRequestObject
+
+	var body CreateRefusalJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateRefusal(ctx, request.(CreateRefusalRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateRefusal")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateRefusalResponseObject); ok {
+		if err := validResponse.VisitCreateRefusalResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

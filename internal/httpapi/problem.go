@@ -204,6 +204,9 @@ var problemDocs = map[string]problemDoc{
 	// How an analysis can end without a result, or start again.
 	"worker-lost":      {"The worker ended without an answer", "Each attempt ended with its worker killed or out of memory. An administrator finds the cause in the workers' logs; POST .../retry starts again."},
 	"worker-stopped":   {"The worker was stopped", "Another worker goes on; nothing need be done."},
+	"no-image":         {"No image of the series", "The gateway could make none: its log says why. A damaged or incomplete transfer can be sent again; a compression that its converter does not know, sent without."},
+	"image-not-taken":  {"The image was not taken", "The service answered the gateway that it cannot take what was made of the series; the gateway's log has the answer."},
+	"no-bytes":         {"There is no image to analyse", "Only that the series could not be handed over is known of this scan. Send the series again; it then is a scan of its own."},
 	"missing-age":      {"The age is not known", "Neither an age nor dates that can be right came with the scan. PATCH the scan, or correct the source and send the scan again; it is then analysed."},
 	"missing-sex":      {"The sex is not known", "It did not come with the scan, and reference values need it. PATCH the scan, or correct the source and send the scan again; it is then analysed."},
 	"too-much-memory":  {"Too large for the workers' memory", "The analysis would take more memory than there is for it: value is that in MB, limit what there is. Send the scan resampled to about 1 mm, or have an administrator start the workers with more (--memory); POST .../retry starts the analysis again."},

@@ -93,12 +93,18 @@ func (t *tx) createScan(ctx context.Context, siteID uuid.UUID, by Actor, n NewSc
 	args := pgx.NamedArgs{
 		"site": siteID, "id": id, "pseudonym": pseudonym, "metadata": metadata, "sha256": sum, "size": n.Size,
 		"blob": n.BlobKey, "header_sha256": headerSum, "header": n.HeaderBlobKey, "header_size": n.HeaderSize, "now": t.now,
+		"state": neuroscreen.Received, "reasons": reasonsOrNone(n.Refused), "ended": nil,
+	}
+	if len(n.Refused) > 0 {
+		args["state"], args["ended"] = neuroscreen.Refused, t.now
 	}
 	c, err := row[changedScan](ctx, t, errVanished, `
 		INSERT INTO scans (site_id, id, pseudonym, metadata, sha256, size_bytes, blob_key,
-		                   header_sha256, header_size, header_blob_key, state, event_seq, created_at, updated_at)
+		                   header_sha256, header_size, header_blob_key, state, reasons, event_seq, created_at, updated_at,
+		                   finished_at, bytes_removed_at)
 		VALUES (@site, @id, @pseudonym, @metadata, @sha256, @size, @blob,
-		        @header_sha256, @header_size, @header, 'received', 1, @now, @now)
+		        @header_sha256, @header_size, @header, @state, @reasons, 1, @now, @now,
+		        @ended, @ended)
 		-- Waits for a concurrent post of the same bytes to commit.
 		ON CONFLICT ON CONSTRAINT scans_same_bytes_same_scan DO NOTHING
 		RETURNING `+changedColumns, args)
@@ -110,7 +116,7 @@ func (t *tx) createScan(ctx context.Context, siteID uuid.UUID, by Actor, n NewSc
 			WHERE site_id = @site AND pseudonym = @pseudonym AND sha256 = @sha256 AND header_sha256 = @header_sha256
 			FOR KEY SHARE`, args)
 	}
-	if err == nil && c.BytesRemoved != nil { // retention took them; here they are again
+	if err == nil && c.BytesRemoved != nil && n.BlobKey != "" { // retention took them; here they are again
 		c, err = row[changedScan](ctx, t, errVanished, `
 			UPDATE scans SET blob_key = @blob, header_blob_key = @header, bytes_removed_at = NULL, updated_at = @now
 			WHERE site_id = @site AND id = @known
@@ -133,8 +139,10 @@ func (t *tx) createScan(ctx context.Context, siteID uuid.UUID, by Actor, n NewSc
 		if err := t.noteChange(ctx, c); err != nil {
 			return CreatedScan{}, err
 		}
-		c.ScanRecord, err = t.begin(ctx, c)
-	} else if len(c.Metadata.Missing()) > 0 {
+		if len(n.Refused) == 0 {
+			c.ScanRecord, err = t.begin(ctx, c)
+		}
+	} else if len(c.Metadata.Missing()) > 0 && n.BlobKey != "" {
 		c.ScanRecord, err = t.complete(ctx, c, metadata)
 	}
 	if err != nil {
@@ -492,7 +500,8 @@ func (s *Store) Cancel(ctx context.Context, siteID uuid.UUID, by Actor, scanID u
 }
 
 // Retry runs a final scan again; a scored one gets a new result version.
-// Errors: CodeNotFound; CodeConflict "scan-running", "scan-bytes-removed".
+// Errors: CodeNotFound; CodeConflict "scan-running", "scan-bytes-removed",
+// "no-bytes".
 func (s *Store) Retry(ctx context.Context, siteID uuid.UUID, by Actor, scanID uuid.UUID) (rec ScanRecord, err error) {
 	err = s.inTx(ctx, func(t *tx) error {
 		c, err := t.lockScan(ctx, siteID, scanID)
@@ -514,7 +523,7 @@ func (s *Store) Retry(ctx context.Context, siteID uuid.UUID, by Actor, scanID uu
 // PatchMetadata corrects age or sex and runs the scan again, which gives a
 // new result version; a run under way is abandoned. A patch that changes
 // nothing runs nothing. Errors: CodeNotFound; CodeConflict
-// "scan-bytes-removed".
+// "scan-bytes-removed", "no-bytes".
 func (s *Store) PatchMetadata(ctx context.Context, siteID uuid.UUID, by Actor, scanID uuid.UUID, p MetadataPatch) (rec ScanRecord, err error) {
 	err = s.inTx(ctx, func(t *tx) error {
 		c, err := t.lockScan(ctx, siteID, scanID)
@@ -550,6 +559,9 @@ func (s *Store) PatchMetadata(ctx context.Context, siteID uuid.UUID, by Actor, s
 // runAgain starts a new run of a locked scan and shuts out the old one's
 // worker. Errors: CodeConflict "scan-bytes-removed".
 func (t *tx) runAgain(ctx context.Context, c changedScan, m neuroscreen.Metadata) (ScanRecord, error) {
+	if c.Size == 0 {
+		return ScanRecord{}, neuroscreen.Errorf(neuroscreen.CodeConflict, "no-bytes", "no image of this scan ever came; send the series again, it is then a scan of its own")
+	}
 	if c.BytesRemoved != nil {
 		return ScanRecord{}, neuroscreen.Errorf(neuroscreen.CodeConflict, "scan-bytes-removed",
 			"the scan's bytes were removed when their time was over; post the same file again, then repeat this")

@@ -60,6 +60,9 @@ type NewScan struct {
 	HeaderBlobKey string
 	// IdempotencyKey as sent by the client, or empty. Stored as a keyed hash.
 	IdempotencyKey string
+	// Refused says why there is nothing to analyse and no blob; SHA256 then
+	// only makes two such posts the same.
+	Refused []neuroscreen.Reason
 }
 
 // CreatedScan says whether the scan is new.

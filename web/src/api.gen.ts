@@ -108,6 +108,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/refusals": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Say that a series could not be handed over
+         * @description For gateways: a series that is meant for analysis, but of which no image can be made, or whose image POST /v1/scans does not take. It stands in the
+         *     worklist as a refused scan without bytes, and webhooks tell (`scan.refused`). Said again of the same series, it is the same. When the series comes after all,
+         *     that is a scan of its own. Age and sex may be missing, as with `Prefer: handling=lenient`.
+         */
+        post: operations["createRefusal"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/scans/{scan_id}": {
         parameters: {
             query?: never;
@@ -1077,6 +1099,14 @@ export interface components {
             series_instance_uid?: components["schemas"]["UID"];
             frame_of_reference_uid?: components["schemas"]["UID"];
             sop_instance_uids?: components["schemas"]["UID"][];
+        };
+        Refusal: {
+            metadata: components["schemas"]["Metadata"];
+            /**
+             * @description Why: no image can be made of the series, or the service does not take it
+             * @enum {string}
+             */
+            code: "no-image" | "image-not-taken";
         };
         /** @description Only what is wrong. The age can be given as `age_years` or as `birth_date` with `scan_date`. */
         ScanUpdate: {
@@ -2079,6 +2109,44 @@ export interface operations {
             };
             /** @description Accepted and durable; it will be analysed */
             202: {
+                headers: {
+                    /** @description Address of the scan */
+                    Location: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Scan"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    createRefusal: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Refusal"];
+            };
+        };
+        responses: {
+            /** @description This was said before; the same scan */
+            200: {
+                headers: {
+                    /** @description Address of the scan */
+                    Location: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Scan"];
+                };
+            };
+            /** @description It stands in the worklist */
+            201: {
                 headers: {
                     /** @description Address of the scan */
                     Location: string;
