@@ -63,6 +63,11 @@ func start(t *testing.T, server, keyFile string) *archive {
 	if err := json.Unmarshal(b, &settings); err != nil {
 		t.Fatal(err)
 	}
+	for _, plugin := range settings["Plugins"].([]any) {
+		if _, err := os.Stat(plugin.(string)); err != nil {
+			t.Skipf("%v; scripts/setup.sh orthanc installs it", err)
+		}
+	}
 	script, err := filepath.Abs("neuroscreen.py")
 	if err != nil {
 		t.Fatal(err)
