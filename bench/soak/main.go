@@ -30,7 +30,7 @@ func main() {
 	flag.StringVar(&opts.Head, "head", "testdata/heads/healthy_45M.nii.gz", "scan that is analysed to its end")
 	flag.StringVar(&opts.Only, "only", "", "one fault's name")
 	flag.IntVar(&opts.Uploads, "uploads", 80, "scans accepted at least under each fault that takes many")
-	flag.IntVar(&opts.Times, "times", 10, "how often each fault happens at least")
+	flag.IntVar(&opts.Times, "times", 5, "how often each fault happens at least")
 	page := flag.String("page", "", "file to write the table into; standard output without")
 	flag.Parse()
 	opts.Log = log.Printf

@@ -311,7 +311,7 @@ func (r *rig) smallDisk(part string) error {
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return err
 	}
-	if err := syscall.Mount("neuroscreen-faults", dir, "tmpfs", 0, "size=256m,mode=0711"); err != nil {
+	if err := syscall.Mount("neuroscreen-faults", dir, "tmpfs", 0, "size=512m,mode=0711"); err != nil {
 		r.opts.Log("no file system of a fixed size for %s (%v): a full disk is not tried", part, err)
 		return nil
 	}

@@ -162,6 +162,10 @@ func (r *rig) suffer(ctx context.Context, f fault) (Row, error) {
 // uploaders at once.
 const uploaders = 6
 
+// keepCompany is the pause between scans beyond those that are wanted, while a
+// fault has not happened often enough: the small disks must hold them all.
+const keepCompany = 250 * time.Millisecond
+
 // handOver posts what the fault wants, and more until enough has happened.
 func (r *rig) handOver(ctx context.Context, f fault, enough <-chan struct{}) (posts []*post, err error) {
 	queue := make(chan *post)
@@ -200,7 +204,7 @@ func (r *rig) handOver(ctx context.Context, f fault, enough <-chan struct{}) (po
 			more = false
 		case <-ctx.Done():
 			more = false
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(keepCompany):
 		}
 	}
 	close(queue)
