@@ -500,6 +500,10 @@ func TestAnalyzeBOLD(t *testing.T) {
 	if f := result.FMRI; result.Modality != neuroscreen.BOLD || f == nil || f.Frames != 24 || len(f.Motion.FDMM) != 24 || f.TRFrom != "metadata" {
 		t.Errorf("result %.300s", b)
 	}
+	var line strings.Builder
+	if err := printResult(&line, &result, client.Metadata{Sex: "F"}); err != nil || !strings.Contains(line.String(), "24 frames of 2 s, 0 of them outliers") {
+		t.Errorf("%v: %s", err, line.String())
+	}
 	for name, want := range map[string]bool{"segmentation.nii.gz": true, "preview.png": true, "report.html": false} {
 		if _, err := os.Stat(filepath.Join(out, name)); (err == nil) != want {
 			t.Errorf("%s: %v", name, err)

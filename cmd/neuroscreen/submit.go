@@ -23,6 +23,8 @@ type submitCmd struct {
 	Subject   string   `required:"" help:"The subject's identifier at your site."`
 	Age       float64  `required:"" help:"Age in years."`
 	Sex       string   `required:"" enum:"F,M" help:"F or M."`
+	Modality  string   `default:"T1w" enum:"T1w,bold" help:"T1w, or bold for a functional run."`
+	TR        *float64 `name:"tr" help:"Repetition time of a functional run in seconds."`
 	ScanDate  string   `help:"YYYY-MM-DD."`
 	Scanner   string   `help:"Scanner, as the worklist should name it."`
 	Accession string   `help:"Accession number."`
@@ -54,7 +56,7 @@ func (c *submitCmd) Run(ctx context.Context) error {
 	}
 	defer f.Close()
 	u := client.Upload{Scan: f, Name: image, Metadata: neuroscreen.Metadata{
-		SubjectID: c.Subject, AgeYears: &c.Age, Sex: neuroscreen.Sex(c.Sex), Modality: neuroscreen.T1w, ScanDate: c.ScanDate,
+		SubjectID: c.Subject, AgeYears: &c.Age, Sex: neuroscreen.Sex(c.Sex), Modality: neuroscreen.Modality(c.Modality), TRSeconds: c.TR, ScanDate: c.ScanDate,
 		Scanner: c.Scanner, AccessionNumber: c.Accession, ContrastAgent: c.Contrast, MMSE: c.MMSE,
 	}}
 	if header != "" {
@@ -154,6 +156,11 @@ func printResult(out io.Writer, r *neuroscreen.Result, m client.Metadata) error 
 	fmt.Fprintf(w, "quality\t%s%s\n", r.QC.Verdict, codes(r.QC.Reasons))
 	if r.IntracranialVolumeMM3 != nil {
 		fmt.Fprintf(w, "intracranial volume\t%.0f ml\n", *r.IntracranialVolumeMM3/1000)
+	}
+	if f := r.FMRI; f != nil {
+		fmt.Fprintf(w, "run\t%d frames of %.4g s, %d of them outliers\n", f.Frames, f.TRSeconds, len(f.Quality.OutlierFrames))
+		fmt.Fprintf(w, "head motion\t%.2f mm from frame to frame on average, %.2f at most\n", f.Motion.MeanFDMM, f.Motion.MaxFDMM)
+		fmt.Fprintf(w, "signal\t%.0f times its noise over time, %d degrees of freedom after cleaning\n", f.Quality.MedianTSNR, f.Clean.DegreesOfFreedom)
 	}
 	for _, v := range r.Volumes {
 		if !strings.HasSuffix(v.Structure, "-Hippocampus") {

@@ -23,6 +23,7 @@ const (
 	HeadMotion = "head-motion"
 	LowTSNR    = "low-tsnr"
 	NoNodes    = "no-structures"
+	NoSignal   = "no-signal" // refuses
 )
 
 // brainShare of the brain's median signal that a voxel needs: below, the field
@@ -32,21 +33,26 @@ const brainShare = 0.15
 // Measure reads everything from an aligned run whose mean image was labelled
 // with FreeSurfer values on the run's own grid. The reasons ask for a review.
 //
-// Errors: ctx's; the spool's.
+// Errors: CodeUnprocessable NotAligned or NoSignal; ctx's; the spool's.
 func Measure(ctx context.Context, r *Run, al *Alignment, mean *volume.Volume, labels *volume.Labels) (*neuroscreen.FMRI, []neuroscreen.Reason, error) {
-	s, err := r.Series(ctx, al, brainMask(mean, labels))
+	mask := brainMask(mean, labels)
+	if mask == nil {
+		return nil, nil, neuroscreen.Errorf(neuroscreen.CodeUnprocessable, NoSignal,
+			"the brain's values are not over 0, so that they are no signal of a scanner; send the run as it was reconstructed")
+	}
+	s, err := r.Series(ctx, al, mask)
 	if err != nil {
 		return nil, nil, err
+	}
+	if len(s.Voxels) == 0 {
+		return nil, nil, neuroscreen.Errorf(neuroscreen.CodeUnprocessable, NotAligned,
+			"no voxel of the brain stays in the field of view throughout; the head moved too far")
 	}
 	reasons := r.Notes()
 	out := &neuroscreen.FMRI{
 		Evidence: neuroscreen.Experimental, TRSeconds: r.TR.Seconds, TRFrom: r.TR.From, DummyScans: r.Dummies, Frames: r.Frames,
 		Seconds: r.Seconds(), BrainVoxels: len(s.Voxels), BrainML: float64(len(s.Voxels)) * r.VoxelMM3() / 1000,
 		Withheld: []string{}, NotComparable: []string{}, Connectomes: []neuroscreen.FMRIConnectome{},
-	}
-	if len(s.Voxels) == 0 {
-		return nil, nil, neuroscreen.Errorf(neuroscreen.CodeUnprocessable, NotAligned,
-			"no voxel of the brain stays in the field of view throughout; the head moved too far")
 	}
 	q := Assess(s, al.Motion, r.TR.Seconds)
 	if err := ctx.Err(); err != nil {
@@ -111,7 +117,7 @@ func Measure(ctx context.Context, r *Run, al *Alignment, mean *volume.Volume, la
 }
 
 // brainMask is true in the labelled brain, less CSF outside of it and voxels
-// without signal.
+// without signal; nil when the brain as a whole has none.
 func brainMask(mean *volume.Volume, labels *volume.Labels) []bool {
 	csf := uint8(anatomy.Structures[anatomy.CSF].Label)
 	var inside []float32
@@ -121,6 +127,9 @@ func brainMask(mean *volume.Volume, labels *volume.Labels) []bool {
 		}
 	}
 	least := brainShare * volume.Percentiles(inside, 50)[0]
+	if !(least > 0) {
+		return nil
+	}
 	mask := make([]bool, len(labels.Data))
 	for at, l := range labels.Data {
 		mask[at] = l != 0 && l != csf && mean.Data[at] > least

@@ -19,7 +19,6 @@ type Alignment struct {
 	Reference int        // the frame that all others are compared with
 	Centre    [3]float64 // of rotation, mm
 	Motion    []Motion   // one a frame; the reference's is zero
-	Residual  []float64  // root mean square difference that is left, in percent of the reference's mean
 }
 
 const (
@@ -48,7 +47,7 @@ const (
 // Errors: CodeUnprocessable NotAligned; ctx's; the spool's.
 func Realign(ctx context.Context, r *Run) (*Alignment, error) {
 	ref := make([]float32, r.Len())
-	out := &Alignment{Reference: r.steadiest(), Motion: make([]Motion, r.Frames), Residual: make([]float64, r.Frames)}
+	out := &Alignment{Reference: r.steadiest(), Motion: make([]Motion, r.Frames)}
 	if err := r.Frame(out.Reference, ref); err != nil {
 		return nil, err
 	}
@@ -67,7 +66,7 @@ func Realign(ctx context.Context, r *Run) (*Alignment, error) {
 		if err := r.Frame(t, s.levels[0]); err != nil {
 			return err
 		}
-		out.Motion[t], out.Residual[t] = a.align(s)
+		out.Motion[t] = a.align(s)
 		return nil
 	})
 	return out, err
@@ -86,7 +85,6 @@ type level struct {
 	affine volume.Affine
 	points []point
 	hess   [columns * columns]float64
-	mean   float64 // of the reference over the points
 }
 
 // point of the reference.
@@ -220,14 +218,12 @@ func newLevel(n [3]int, affine volume.Affine, c []float32, finest bool, centre *
 				for a := range 3 {
 					sum[a] += x[a]
 				}
-				l.mean += float64(p.value)
 			}
 		}
 	}
 	if len(l.points) < minPoints {
 		return nil
 	}
-	l.mean /= float64(len(l.points))
 	if finest {
 		for a := range 3 {
 			centre[a] = sum[a] / float64(len(l.points))
@@ -283,27 +279,25 @@ func headMask(v []float32, n [3]int) []bool {
 }
 
 // align finds the motion of the frame in s.levels[0].
-func (a *aligner) align(s *scratch) (Motion, float64) {
+func (a *aligner) align(s *scratch) Motion {
 	for n := 1; n < len(a.levels); n++ {
 		up := &a.levels[n-1]
 		halve(s.levels[n], s.levels[n-1], up.shape, halving(up.shape, up.affine))
 	}
 	w := volume.Identity
-	residual := 0.0
 	for n := len(a.levels) - 1; n >= 0; n-- {
-		w, residual = a.levels[n].align(s.levels[n], w, a.centre)
+		w = a.levels[n].align(s.levels[n], w, a.centre)
 	}
-	return motionOf(w, a.centre), residual
+	return motionOf(w, a.centre)
 }
 
 // align improves w, from the reference's millimetres to the frame's.
-func (l *level) align(c []float32, w volume.Affine, centre [3]float64) (volume.Affine, float64) {
+func (l *level) align(c []float32, w volume.Affine, centre [3]float64) volume.Affine {
 	inv := l.affine.Inverse()
-	residual := 0.0
 	for range maxSteps {
 		m := inv.Mul(w).Mul(l.affine)
 		h := l.hess
-		b, ss, seen := l.compare(c, m, &h)
+		b, seen := l.compare(c, m, &h)
 		if float64(seen) < minShare*float64(len(l.points)) {
 			break
 		}
@@ -311,8 +305,6 @@ func (l *level) align(c []float32, w volume.Affine, centre [3]float64) (volume.A
 		if !ok {
 			break
 		}
-		// What the gain explains is no misfit.
-		residual = 100 * math.Sqrt(max(ss-step[6]*b[6], 0)/float64(seen)) / l.mean
 		delta := smallMotion(step, centre)
 		w = w.Mul(delta.Inverse())
 		moved := 0.0
@@ -323,13 +315,13 @@ func (l *level) align(c []float32, w volume.Affine, centre [3]float64) (volume.A
 			break
 		}
 	}
-	return w, residual
+	return w
 }
 
-// compare samples the frame where m takes the points and returns J'r, the sum
-// of r² and the number of points seen, r being frame minus reference. The
-// points out of sight are taken from h.
-func (l *level) compare(c []float32, m volume.Affine, h *[columns * columns]float64) (b [columns]float64, ss float64, seen int) {
+// compare samples the frame where m takes the points and returns J'r and the
+// number of points seen, r being frame minus reference. The points out of sight
+// are taken from h.
+func (l *level) compare(c []float32, m volume.Affine, h *[columns * columns]float64) (b [columns]float64, seen int) {
 	var a [3][4]float32
 	for i := range 3 {
 		for j := range 4 {
@@ -354,10 +346,9 @@ func (l *level) compare(c []float32, m volume.Affine, h *[columns * columns]floa
 		for k := range b {
 			b[k] += float64(p.j[k] * r)
 		}
-		ss += float64(r) * float64(r)
 		seen++
 	}
-	return b, ss, seen
+	return b, seen
 }
 
 // solve returns the least-squares step.

@@ -158,6 +158,11 @@ func TestAnalyzeRunShort(t *testing.T) {
 }
 
 func TestAnalyzeRunRefuses(t *testing.T) {
+	head := fmritest.Head(t)
+	lowered := fmritest.Acquire(head, fmritest.Grid(head, 6))
+	for at := range lowered.Data {
+		lowered.Data[at] -= 2000
+	}
 	g := volume.Grid{Shape: [3]int{40, 50, 30}, Affine: volume.Scaling([3]float64{4, 4, 4})}
 	nothing := fmritest.Run(t, volume.New(g), 20, 2, nil)
 	young := 12.0
@@ -168,6 +173,7 @@ func TestAnalyzeRunRefuses(t *testing.T) {
 		want   string
 	}{
 		{"noise", nothing, nil, ""},
+		{"values under 0", fmritest.Run(t, lowered, 20, 2, nil), nil, ""},
 		{"two repetition times", nothing, func(in *Input) { three := 3.0; in.Sidecar = &fmri.Sidecar{RepetitionTime: &three} }, fmri.TRAmbiguous},
 		{"no repetition time", fmritest.Run(t, volume.New(g), 20, 0, nil), nil, fmri.TRAmbiguous},
 		{"five volumes", fmritest.Run(t, volume.New(g), 5, 2, nil), nil, fmri.TooFewVolumes},
