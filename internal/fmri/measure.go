@@ -52,7 +52,7 @@ func Measure(ctx context.Context, r *Run, al *Alignment, mean *volume.Volume, la
 	out := &neuroscreen.FMRI{
 		Evidence: neuroscreen.Experimental, TRSeconds: r.TR.Seconds, TRFrom: r.TR.From, DummyScans: r.Dummies, Frames: r.Frames,
 		Seconds: r.Seconds(), BrainVoxels: len(s.Voxels), BrainML: float64(len(s.Voxels)) * r.VoxelMM3() / 1000,
-		Withheld: []string{}, NotComparable: []string{}, Connectomes: []neuroscreen.FMRIConnectome{},
+		Withheld: []string{}, NotComparable: []string{}, Structures: []neuroscreen.FMRIStructure{}, Connectomes: []neuroscreen.FMRIConnectome{},
 	}
 	q := Assess(s, al.Motion, r.TR.Seconds)
 	if err := ctx.Err(); err != nil {
