@@ -1532,6 +1532,13 @@ export interface components {
             volumes: components["schemas"]["Volume"][] | null;
             indices: components["schemas"]["Index"][] | null;
             scores: components["schemas"]["Score"][] | null;
+            /**
+             * @description Of a BOLD run, experimental: motion and quality frame by frame, what cleaning took out and the degrees of freedom it left, ALFF, fALFF and ReHo
+             *     of structures, connectomes without and with the global signal taken out. withheld and not_comparable name the reasons.
+             */
+            fmri?: {
+                [key: string]: unknown;
+            } | null;
             timings_ms: {
                 [key: string]: number;
             } | null;
