@@ -1,8 +1,11 @@
 package fmri
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"math"
+	"runtime"
 	"testing"
 
 	"neuroscreen/internal/volume"
@@ -101,4 +104,37 @@ func TestMeasure(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	})
+}
+
+// TestSameForAnyThreads: from alignment to connectome, to the last bit.
+func TestSameForAnyThreads(t *testing.T) {
+	r, _, mean, l := labelled(t, 120, func(n, at int) float32 { return 1000 + float32(at%12)*20 })
+	v, _, _ := movedRun(t, 20, 2)
+	var first []byte
+	for _, threads := range []int{1, 2, 5} {
+		before := runtime.GOMAXPROCS(threads)
+		al, err := Realign(t.Context(), v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		image, err := v.MeanImage(t.Context(), al)
+		if err != nil {
+			t.Fatal(err)
+		}
+		still := &Alignment{Motion: make([]Motion, r.Frames)}
+		m, _, err := Measure(t.Context(), r, still, mean, l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		runtime.GOMAXPROCS(before)
+		b, err := json.Marshal([]any{al, image.Data, m})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first == nil {
+			first = b
+		} else if !bytes.Equal(first, b) {
+			t.Errorf("%d threads give another result than 1", threads)
+		}
+	}
 }
