@@ -453,6 +453,19 @@ func TestStates(t *testing.T) {
 	b.keys(kb.Enter)
 	b.waitText(".list .note", "One case of “slo”")
 
+	// Filters, and the way out of them.
+	b.click(".list .note button")
+	b.waitText(".cases tbody", "S-BROKEN")
+	b.do(chromedp.Evaluate[chromedp.Void]("{ const s = document.querySelector('.filters input[type=text]'); s.value = 'Slow'; s.dispatchEvent(new Event('change')) }"))
+	b.wait("one case", "document.querySelectorAll('.cases tbody tr').length === 1 && document.querySelector('.cases tbody').innerText.includes('S-SLOW')")
+	b.do(chromedp.Evaluate[chromedp.Void]("{ const s = document.querySelector('.filters label:nth-child(2) select'); s.value = 'parkinsons'; s.dispatchEvent(new Event('change')) }"))
+	b.waitText(".empty", "No case matches")
+	b.axe("no case matches")
+	b.click(".empty button")
+	b.waitText(".cases tbody", "S-BROKEN")
+	b.keys("j", "j", "k")
+	b.wait("the first line has focus", "document.activeElement === document.querySelector('.cases tbody a')")
+
 	// A fault is tried again before it counts.
 	if done := api.wait(t, broken); done.State != neuroscreen.Failed {
 		t.Fatalf("the broken scan ended as %s", done.State)
@@ -466,4 +479,63 @@ func TestStates(t *testing.T) {
 	b.click(".tallies button:nth-child(4)") // refused or failed
 	b.waitText(".cases tbody", "Failed")
 	b.shotAt(1920, "53-worklist", "#main")
+}
+
+// TestAdministration: an administrator makes and revokes keys, sets what
+// scores are judged by, and reads the trail.
+func TestAdministration(t *testing.T) {
+	address, key := startService(t)
+	b := newBrowser(t, address)
+	b.signIn(key)
+	b.click("#administration")
+	b.waitText("#keys", "first admin key")
+	b.do(chromedp.SetValue(chromedp.CSS("#key-name"), "Dr. New"))
+	b.click("#keys form button")
+	b.wait("the key", "document.querySelector('#secret') !== null")
+	b.axe("a new key")
+	secret := b.text("#secret")
+	b.click("dialog button")
+	b.waitText("#keys", "Dr. New")
+	if strings.Contains(b.text("#app"), secret) {
+		t.Error("the key is still shown")
+	}
+
+	other := openWindow(t, b.ctx, address, chromedp.WithNewBrowserContext())
+	other.signIn(secret)
+	other.waitText(".top .who", "clinician")
+	other.do(chromedp.Evaluate[chromedp.Void]("location.hash = '#/admin'"))
+	other.waitText("h1", "Worklist")
+	if eval[bool](other, "document.querySelector('#administration') !== null") {
+		t.Error("a clinician is offered the administration")
+	}
+
+	b.waitText("#settings", "The defaults hold")
+	b.do(chromedp.SetValue(chromedp.CSS("#alzheimers_review_lr"), "7"), chromedp.SetValue(chromedp.CSS("#settings-note"), "as agreed on Monday"))
+	b.click("#settings form button")
+	b.waitText("#settings [role=alert]", "alzheimers") // above the limit of flagged
+	b.do(chromedp.SetValue(chromedp.CSS("#alzheimers_review_lr"), "3"))
+	b.click("#settings form button")
+	b.waitText("#settings", "Version 1")
+	b.waitText("#settings", "as agreed on Monday")
+	got, err := newAPI(t, address, key).GetSiteSettingsWithResponse(t.Context(), "clinic", &client.GetSiteSettingsParams{})
+	if err != nil || got.JSON200 == nil || got.JSON200.Version != 1 || got.JSON200.Effective.AlzheimersReviewLR != 3 || got.JSON200.Effective.AlzheimersFlaggedLR != 5 {
+		t.Errorf("%v %s", err, got.Body)
+	}
+
+	b.click("[aria-label='Revoke Dr. New']")
+	b.wait("the question", "document.querySelector('dialog[open] .stop') !== null")
+	b.click("dialog .stop")
+	b.waitText("#keys", "revoked")
+	other.do(chromedp.Evaluate[chromedp.Void]("location.hash = '#/'")) // the next call finds out
+	other.waitText("main", "Your session has ended")
+
+	b.do(chromedp.Evaluate[chromedp.Void]("location.hash = '#/'"))
+	b.click("#administration")
+	b.waitText("#audit", "key.revoke")
+	b.click("#verify")
+	b.waitText("#audit", "entries are as they were written")
+	b.axe("administration")
+	b.shotAt(1280, "60-admin", "#main")
+	b.shotAt(1920, "60-admin", "#main")
+	b.checkNothingKept()
 }

@@ -561,7 +561,7 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
       h('span', { class: 'spring' }),
       where,
     )
-    show(box, h('div', { class: 'canvas' }, canvas, veil), tools, h('p', { class: 'dim hint' }, 'Click: crosshair. Right drag: window and level. Wheel: slices. The patient’s right is on the left.'))
+    show(box, h('div', { class: 'canvas' }, canvas, veil), tools, h('p', { class: 'dim hint' }, 'Click or arrow keys: crosshair. Right drag: window and level. Wheel: slices. The patient’s right is on the left.'))
     const round = (v: number): string => String(Number(v.toPrecision(3)))
     const windowed = (a: number, b: number, apply = false): void => {
       width.value = round(b - a)
@@ -609,6 +609,8 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
     viewer.opacity(Number(slider.value))
   }
   let before = 0.4
+  // As on the screen, where the patient's right is on the left.
+  const moves: Record<string, [number, number, number]> = { ArrowLeft: [1, 0, 0], ArrowRight: [-1, 0, 0], ArrowUp: [0, 0, 1], ArrowDown: [0, 0, -1], PageUp: [0, 1, 0], PageDown: [0, -1, 0] }
 
   return {
     leave() {
@@ -630,6 +632,7 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
       else if (e.key === '1') viewer?.goTo(17)
       else if (e.key === '2') viewer?.goTo(53)
       else if (e.key === '3') viewer?.goToMM([0, 0, 0])
+      else if (moves[e.key] && document.activeElement?.id === 'viewer') viewer?.move(moves[e.key]!)
       else return
       e.preventDefault()
     },

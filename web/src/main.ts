@@ -1,4 +1,5 @@
 // Sign-in, the way from page to page, and what every page has round it.
+import { adminPage } from './admin'
 import { asProblem, call, onSignedOut, ProblemError, useSession, type Session } from './api'
 import { dialog, h, show, typing } from './dom'
 import { problemBox } from './problem'
@@ -44,7 +45,9 @@ function route(): void {
   const main = h('main', { id: 'main', tabindex: '-1' })
   show(app, header(session), main)
   const [, what, id, act] = location.hash.split('/')
-  page = what === 'case' && id && /^[0-9a-f-]{36}$/.test(id) ? casePage(main, id, session, act) : worklist(main, session)
+  if (what === 'case' && id && /^[0-9a-f-]{36}$/.test(id)) page = casePage(main, id, session, act)
+  else if (what === 'admin' && session.role === 'admin') page = adminPage(main, session)
+  else page = worklist(main, session)
 }
 
 function header(s: Session): HTMLElement {
@@ -54,7 +57,8 @@ function header(s: Session): HTMLElement {
     h('a', { href: '#/', class: 'home' }, 'NeuroScreen'),
     h('span', { class: 'use' }, 'Research use'),
     h('span', { class: 'spring' }),
-    h('button', { type: 'button', class: 'quiet', onclick: help }, 'Keys ', h('kbd', {}, '?')),
+    h('button', { type: 'button', class: 'quiet', onclick: help }, 'Shortcuts ', h('kbd', {}, '?')),
+    s.role === 'admin' && h('a', { href: '#/admin', class: 'quiet', id: 'administration' }, 'Administration'),
     h('a', { href: '/docs', class: 'quiet' }, 'API'),
     h('span', { class: 'who' }, s.name || 'Unnamed key', h('small', {}, `${s.role}, site ${s.site}`)),
     h('button', { type: 'button', class: 'quiet', id: 'sign-out', onclick: () => void signOut() }, 'Sign out'),
@@ -80,11 +84,12 @@ function help(): void {
     ['o', 'labels on and off'],
     ['[ / ]', 'labels fainter, stronger'],
     ['1 / 2 / 3', 'to the left hippocampus, the right, the crosshair’s start'],
+    ['← → ↑ ↓ PgUp PgDn', 'in the picture: the crosshair, by 1 mm'],
     ['Esc', 'close, or back to the worklist'],
     ['?', 'this list'],
   ]
   const d = dialog(
-    'Keys',
+    'Shortcuts',
     'narrow',
     h('table', { class: 'keys' }, h('tbody', {}, keys.map(([k, t]) => h('tr', {}, h('th', { scope: 'row' }, h('kbd', {}, k)), h('td', {}, t))))),
     h('p', { class: 'ends' }, h('button', { type: 'button', onclick: () => d.close() }, 'Close')),

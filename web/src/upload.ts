@@ -190,7 +190,7 @@ export function firstScan(mayUpload: boolean): { el: HTMLElement; busy(): boolea
     h(
       'p',
       { class: 'ends' },
-      h('button', { type: 'button', onclick: () => void copy() }, 'Copy'),
+      h('button', { type: 'button', id: 'command-copy', onclick: () => void copy() }, 'Copy'),
       copied,
       h('a', { href: '/docs#createScan' }, 'All of what can be said of a scan'),
     ),

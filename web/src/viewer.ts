@@ -12,6 +12,8 @@ export interface Viewer {
   /** To the middle of a label. False if the map does not have it. */
   goTo(label: number): boolean
   goToMM(mm: [number, number, number]): void
+  /** Moves the crosshair, mm to the right, anterior and superior. */
+  move(by: [number, number, number]): void
   opacity(v: number): void
   hidden(labels: ReadonlySet<number>): void
   outline(on: boolean): void
@@ -111,7 +113,8 @@ export async function openViewer(o: ViewerOptions): Promise<Viewer> {
     nv.drawScene()
   }
   const place = (frac: ArrayLike<number>): void => {
-    nv.scene.crosshairPos = [frac[0]!, frac[1]!, frac[2]!]
+    const inside = (f: number): number => Math.max(0, Math.min(1, f))
+    nv.scene.crosshairPos = [inside(frac[0]!), inside(frac[1]!), inside(frac[2]!)]
     redraw()
     nv.createOnLocationChange()
   }
@@ -125,6 +128,10 @@ export async function openViewer(o: ViewerOptions): Promise<Viewer> {
     },
     goToMM(mm) {
       place(nv.mm2frac(mm as never))
+    },
+    move(by) {
+      const at = nv.frac2mm(nv.scene.crosshairPos)
+      v.goToMM([at[0]! + by[0], at[1]! + by[1], at[2]! + by[2]])
     },
     opacity(value) {
       if (map) nv.setOpacity(1, value)
