@@ -69,16 +69,16 @@ export function decide(decision: Decision, w: What): void {
 export function correct(w: Pick<What, 'scan' | 'done'>): void {
   const m = w.scan.metadata
   const years = h('input', { id: 'new-age', type: 'number', min: 0, max: 130, step: 'any', value: m.age_years, autocomplete: 'off' })
-  const sex = h('select', { id: 'new-sex' }, h('option', { value: 'F', selected: m.sex === 'F' }, 'female'), h('option', { value: 'M', selected: m.sex === 'M' }, 'male'))
+  const sex = h('select', { id: 'new-sex' }, !m.sex && h('option', { value: '' }, 'not known'), h('option', { value: 'F', selected: m.sex === 'F' }, 'female'), h('option', { value: 'M', selected: m.sex === 'M' }, 'male'))
   const says = h('div', { 'aria-live': 'polite' })
   const go = h('button', { class: 'main' }, 'Correct and analyse again')
   const submit = async (e: Event): Promise<void> => {
     e.preventDefault()
     const body: Record<string, unknown> = {}
     if (years.value !== '' && Number(years.value) !== m.age_years) body.age_years = Number(years.value)
-    if (sex.value !== m.sex) body.sex = sex.value
+    if (sex.value !== '' && sex.value !== m.sex) body.sex = sex.value
     if (Object.keys(body).length === 0) {
-      show(says, h('p', { class: 'note' }, 'That is what it was compared with already.'))
+      show(says, h('p', { class: 'note' }, m.sex && m.age_years != null ? 'That is what it was compared with already.' : 'Give what is missing: the scan is analysed when age and sex are known.'))
       return
     }
     go.disabled = true
@@ -98,7 +98,7 @@ export function correct(w: Pick<What, 'scan' | 'done'>): void {
     h(
       'form',
       { onsubmit: (e: Event) => void submit(e) },
-      h('p', { class: 'help' }, `The scan was compared with ${age(m.age_years, m.sex)}. A correction makes a new result version; the old one stays in the history.`),
+      h('p', { class: 'help' }, m.sex && m.age_years != null ? `The scan was compared with ${age(m.age_years, m.sex)}. A correction makes a new result version; the old one stays in the history.` : 'The scan is analysed when age and sex are known.'),
       h('div', { class: 'fields' }, field('new-age', 'Age at the scan, years', years), field('new-sex', 'Sex', sex)),
       says,
       h('p', { class: 'ends' }, go, h('button', { type: 'button', onclick: () => d.close() }, 'Cancel')),
