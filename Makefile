@@ -63,7 +63,7 @@ load: build ## Measure many uploaders, workers and cases at once; writes docs/lo
 	go run ./bench -load all -page docs/load.md
 
 .PHONY: train
-train: build ## Start or resume training a segmentation network, at low priority (STAGE=whole or inner)
+train: build ## Start or resume training a segmentation network, at low priority (STAGE=locate, whole or inner)
 	nice -n 19 bin/train run --stage $(STAGE)
 
 .PHONY: evaluate

@@ -123,7 +123,7 @@ type runCmd struct {
 	Rate     float64       `help:"Highest learning rate." default:"0.002"`
 	From     string        `help:"Weights file to start with; \"default\" is what is built into the program. It may be of a narrower network than --base. A lower --rate suits it."`
 	Seed     uint64        `default:"1"`
-	Base     int           `help:"Channels at full resolution." default:"8"`
+	Base     int           `help:"Channels at full resolution; 0 is the product's width."`
 	Threads  int           `help:"Threads; 0 uses every core." default:"0"`
 	Every    int           `help:"Steps between evaluations on the held-out maps." default:"1000"`
 	Validate int           `help:"Held-out heads per evaluation." default:"16"`
@@ -133,15 +133,15 @@ type runCmd struct {
 // config says what heads to draw in a box.
 type config = func(shape [3]int, voxelMM float64) synth.Config
 
-// stages are the networks of the product, without their width: what each looks
-// at, and how the heads that it learns from differ from those of the whole head.
+// stages are the networks of the product, and how the heads that each learns
+// from differ from those of the whole head.
 var stages = map[string]struct {
 	segment.Architecture
 	draws func(config) config
 }{
-	"locate": {segment.Architecture{Inputs: 4, Depth: 3, Shape: [3]int{40, 48, 40}, VoxelMM: 4}, synth.Locate},
-	"whole":  {segment.Architecture{Inputs: 4, Depth: 4, Shape: [3]int{80, 96, 80}, VoxelMM: 2}, func(c config) config { return c }},
-	"inner":  {segment.Architecture{Inputs: 4, Depth: 4, Shape: [3]int{64, 96, 80}, VoxelMM: 1, Inner: true}, synth.Inner},
+	"locate": {segment.Architecture{Inputs: 4, Base: 8, Depth: 3, Shape: [3]int{40, 48, 40}, VoxelMM: 4}, synth.Locate},
+	"whole":  {segment.Architecture{Inputs: 4, Base: 16, Depth: 4, Shape: [3]int{80, 96, 80}, VoxelMM: 2}, func(c config) config { return c }},
+	"inner":  {segment.Architecture{Inputs: 4, Base: 16, Depth: 4, Shape: [3]int{64, 96, 80}, VoxelMM: 1, Inner: true}, synth.Inner},
 }
 
 // record is one line of the log.
@@ -162,7 +162,9 @@ func (c *runCmd) Run(ctx context.Context) error {
 	}
 	stage := stages[c.Stage]
 	arch := stage.Architecture
-	arch.Base = c.Base
+	if c.Base > 0 {
+		arch.Base = c.Base
+	}
 	c.State = filepath.Join(c.State, c.Stage)
 	if err := os.MkdirAll(c.State, 0o755); err != nil {
 		return err
