@@ -1,12 +1,12 @@
 // Command bench measures what a user waits for and prints it as JSON lines:
 //
-//	machine   multiply-adds and memory traffic that the processor is capable of
-//	network   one pass of each network, and its share of that; everything the
-//	          networks do for the scan
 //	analyze   the command line from a cold start: seconds by stage, peak memory
 //	post      posted bytes to scored on a running service: seconds, peak memory
 //	uploads   50 clients hand over 10 MB each at the same time, again and again,
 //	          while the worklist is read: seconds until a scan is durable
+//	machine   multiply-adds and memory traffic that the processor is capable of
+//	network   one pass of each network, and its share of that; everything the
+//	          networks do for the scan
 //
 // With -endurance N it posts the scan N times instead, and prints what the
 // service holds in between. With -load it measures what many clients, workers
@@ -81,9 +81,6 @@ func main() {
 		return
 	}
 	base := line{Scan: filepath.Base(scan), ScanMB: float64(st.Size()) / 1e6, Runs: *runs, Processors: runtime.NumCPU()}
-	if err := network(scan, base); err != nil {
-		log.Fatalf("network: %v", err)
-	}
 	if err := analyze(*bin, scan, base); err != nil {
 		log.Fatalf("analyze: %v", err)
 	}
@@ -92,6 +89,10 @@ func main() {
 	}
 	if err := uploads(*bin, base.Processors); err != nil {
 		log.Fatalf("uploads: %v", err)
+	}
+	// Last, since what this process has taken counts as its children's peak.
+	if err := network(scan, base); err != nil {
+		log.Fatalf("network: %v", err)
 	}
 }
 

@@ -36,18 +36,22 @@ func New(w *Weights, threads int) *Network {
 	}
 	shared := &memory{engine: conv.NewEngine(threads)}
 	n := &Network{weights: w, whole: newUNet(w.Whole, shared), turn: make(chan struct{}, 1)}
-	voxels := w.Whole.Architecture.Voxels()
-	n.p, n.q = make([]float32, voxels*Logits), make([]float32, voxels*Logits)
 	if w.Locate != nil {
 		n.locate = newUNet(w.Locate, shared)
 	}
-	if w.Inner != nil {
+	floats := func(count int) []float32 {
+		v, release := conv.Floats(count)
+		runtime.AddCleanup(n, func(release func()) { release() }, release)
+		return v
+	}
+	head := w.Whole.Architecture.Voxels() * Logits
+	if w.Inner == nil {
+		n.p, n.q = floats(head), floats(head)
+	} else {
 		n.inner = newUNet(w.Inner, shared)
-		need := w.Inner.Architecture.Voxels() * Logits
-		if need > len(n.q) {
-			n.q = make([]float32, need)
-		}
-		n.sides = [2][]float32{n.q[:need], make([]float32, need)}
+		side := w.Inner.Architecture.Voxels() * Logits
+		n.p, n.q = floats(head), floats(max(head, side))
+		n.sides = [2][]float32{n.q[:side], floats(side)}
 	}
 	n.turn <- struct{}{}
 	return n

@@ -30,6 +30,10 @@ func (t *Tensor) floats() int {
 	return t.blocks()*t.block() + lanes
 }
 
+// Floats returns n zeros outside the Go heap where the system allows it: large buffers that live long
+// would let the collector wait for as much garbage again. They go back when release is called.
+func Floats(n int) (data []float32, release func()) { return allocate(n) }
+
 // An Arena is memory that tensors of several sizes take in turns: networks that never run at the same
 // time need it only once.
 type Arena struct{ buffer buffer }
