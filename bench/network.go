@@ -45,10 +45,26 @@ func network(scan string, l line) error {
 	if err := out.Encode(m); err != nil {
 		return err
 	}
-	w, err := segment.DefaultWeights()
+	img, err := nifti.ReadFile(scan)
 	if err != nil {
 		return err
 	}
+	v := &volume.Volume{Grid: volume.Grid{Shape: img.Shape3(), Affine: volume.Affine(img.Affine)}, Data: img.Data}
+	n, err := segment.Default()
+	if err != nil {
+		return err
+	}
+	seconds, err := timed(l.Runs, func() error {
+		_, err := n.Segment(context.Background(), v)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	l.Name, l.Kernel, l.PeakMB = "networks for one scan", m.Kernel, peakMB(os.Getpid())
+	emit(l, seconds)
+
+	w := n.Weights()
 	for _, net := range []struct {
 		name string
 		*segment.Model
@@ -72,25 +88,6 @@ func network(scan string, l line) error {
 			return err
 		}
 	}
-
-	img, err := nifti.ReadFile(scan)
-	if err != nil {
-		return err
-	}
-	v := &volume.Volume{Grid: volume.Grid{Shape: img.Shape3(), Affine: volume.Affine(img.Affine)}, Data: img.Data}
-	n, err := segment.Default()
-	if err != nil {
-		return err
-	}
-	seconds, err := timed(l.Runs, func() error {
-		_, err := n.Segment(context.Background(), v)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	l.Name, l.Kernel, l.PeakMB = "networks for one scan", m.Kernel, peakMB(os.Getpid())
-	emit(l, seconds)
 	return nil
 }
 
