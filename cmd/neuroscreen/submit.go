@@ -15,6 +15,7 @@ import (
 	"neuroscreen/internal/client"
 	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/qc"
+	"neuroscreen/internal/words"
 )
 
 type submitCmd struct {
@@ -168,7 +169,7 @@ func printResult(out io.Writer, r *neuroscreen.Result, m client.Metadata) error 
 		}
 		fmt.Fprintf(w, "%s\t%.0f ± %.0f mm3", v.Structure, v.MM3, v.StandardErrorMM)
 		if v.Percentile != nil {
-			fmt.Fprintf(w, ", expected %.0f, percentile %.0f", *v.ExpectedMM3, *v.Percentile)
+			fmt.Fprintf(w, ", expected %.0f, percentile %s", *v.ExpectedMM3, words.Percentile(*v.Percentile))
 		}
 		fmt.Fprintln(w)
 	}
@@ -178,9 +179,9 @@ func printResult(out io.Writer, r *neuroscreen.Result, m client.Metadata) error 
 		case s.Abstained != nil:
 			fmt.Fprintf(w, "no answer: %s\n", *s.Abstained)
 		case s.LikelihoodRatio != nil:
-			fmt.Fprintf(w, "%s, likelihood ratio %.2g", s.Flag, *s.LikelihoodRatio)
+			fmt.Fprintf(w, "%s, likelihood ratio %s", s.Flag, words.Ratio(*s.LikelihoodRatio))
 			if s.CI95 != nil {
-				fmt.Fprintf(w, " (95 %% interval %.2g to %.2g)", s.CI95[0], s.CI95[1])
+				fmt.Fprintf(w, " (95 %% interval %s to %s)", words.Bound(s.CI95[0]), words.Bound(s.CI95[1]))
 			}
 			if s.Side != nil {
 				fmt.Fprintf(w, ", %s side", *s.Side)

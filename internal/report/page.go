@@ -55,18 +55,18 @@ type Review struct {
 var pageHTML string
 
 var page = template.Must(template.New("report").Funcs(template.FuncMap{
-	"mm3":        func(v float64) string { return grouped(v, 0) },
-	"optionalMM": func(v *float64) string { return optional(v, func(x float64) string { return grouped(x, 0) }) },
+	"mm3":        func(v float64) string { return words.Grouped(v, 0) },
+	"optionalMM": func(v *float64) string { return optional(v, func(x float64) string { return words.Grouped(x, 0) }) },
 	"fixed": func(digits int, v *float64) string {
 		return optional(v, func(x float64) string { return signed(x, digits) })
 	},
 	"plain":      func(digits int, v float64) string { return signed(v, digits) },
-	"percentile": func(v *float64) string { return optional(v, percentile) },
+	"percentile": func(v *float64) string { return optional(v, words.Percentile) },
 	"zscore":     func(v *float64) string { return optional(v, zscore) },
 	"zend":       zscore,
 	"name":       words.Structure,
-	"ratio":      func(v any) string { return ratio(number(v)) },
-	"bound":      bound,
+	"ratio":      func(v any) string { return words.Ratio(number(v)) },
+	"bound":      words.Bound,
 	"percent":    func(v any) string { return percent(number(v)) },
 
 	"notValidated": func() string { return notValidated },
@@ -297,7 +297,7 @@ func facts(p Page) (f []fact) {
 	}
 	add("Sex", map[neuroscreen.Sex]string{neuroscreen.Female: "female", neuroscreen.Male: "male"}[m.Sex])
 	if r.IntracranialVolumeMM3 != nil {
-		add("Head size", grouped(*r.IntracranialVolumeMM3/1000, 0)+" ml")
+		add("Head size", words.Grouped(*r.IntracranialVolumeMM3/1000, 0)+" ml")
 	}
 	add("Scanned", m.ScanDate)
 	scanner := strings.TrimSpace(m.Manufacturer + " " + m.Scanner)
@@ -512,7 +512,7 @@ func intervalWords(ci *[2]float64) string {
 	if ci == nil {
 		return ""
 	}
-	text := fmt.Sprintf(" The 95 %% interval of this likelihood ratio runs from %s to %s", bound(ci[0]), bound(ci[1]))
+	text := fmt.Sprintf(" The 95 %% interval of this likelihood ratio runs from %s to %s", words.Bound(ci[0]), words.Bound(ci[1]))
 	if ci[0] < 1 && ci[1] > 1 {
 		text += " and includes 1, which would say nothing either way"
 	}
@@ -523,9 +523,9 @@ func intervalWords(ci *[2]float64) string {
 func likelihoodWords(lr float64) string {
 	switch {
 	case lr >= 1.05:
-		return fmt.Sprintf("Measurements like these are %s times as frequent in people with the condition as in people without it.", ratio(lr))
+		return fmt.Sprintf("Measurements like these are %s times as frequent in people with the condition as in people without it.", words.Ratio(lr))
 	case lr > 0 && lr <= 1/1.05:
-		return fmt.Sprintf("Measurements like these are %s times as frequent in people without the condition as in people with it.", ratio(1/lr))
+		return fmt.Sprintf("Measurements like these are %s times as frequent in people without the condition as in people with it.", words.Ratio(1/lr))
 	default:
 		return "Measurements like these are about as frequent in people with the condition as in people without it."
 	}
@@ -665,54 +665,6 @@ func zscore(z float64) string {
 		s = "+" + s
 	}
 	return s
-}
-
-// grouped writes thousands apart, with a no-break thin space.
-func grouped(v float64, digits int) string {
-	s := strconv.FormatFloat(v, 'f', digits, 64)
-	sign := ""
-	if strings.HasPrefix(s, "-") {
-		sign, s = "−", s[1:]
-	}
-	whole, rest, _ := strings.Cut(s, ".")
-	for n := len(whole) - 3; n > 0; n -= 3 {
-		whole = whole[:n] + "\u202f" + whole[n:]
-	}
-	if rest != "" {
-		rest = "." + rest
-	}
-	return sign + whole + rest
-}
-
-// ratio shows two figures, or whole numbers from ten.
-func ratio(v float64) string {
-	if v >= 9.95 {
-		return grouped(v, 0)
-	}
-	return strconv.FormatFloat(v, 'g', 2, 64)
-}
-
-// bound is an end of a likelihood ratio's interval: what lies beyond a
-// hundredth and a thousand says no more.
-func bound(v float64) string {
-	switch {
-	case v < 0.01:
-		return "less than 0.01"
-	case v > 1000:
-		return "more than " + ratio(1000)
-	}
-	return ratio(v)
-}
-
-// percentile in whole numbers; none is 0 or 100.
-func percentile(v float64) string {
-	switch {
-	case v < 1:
-		return "<1"
-	case v > 99:
-		return ">99"
-	}
-	return strconv.FormatFloat(v, 'f', 0, 64)
 }
 
 // percent of a probability, with a decimal where it is small.

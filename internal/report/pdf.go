@@ -416,13 +416,13 @@ func (d *sheets) pairs(rows []pairView, singles []*volumeView) {
 			d.font(style, size, black)
 			d.rightAt(left+edges[k]*side, d.y, text)
 		}
-		put(0, "", grouped(v.MM3, 0)+" ± "+grouped(v.StandardErrorMM, 0))
+		put(0, "", words.Grouped(v.MM3, 0)+" ± "+words.Grouped(v.StandardErrorMM, 0))
 		if v.LeftOut {
 			d.stroke(black, 0.25)
 			d.pdf.Line(left+1, d.y-0.8*d.scale, left+edges[0]*side, d.y-0.8*d.scale)
 			put(1, "B", "left out")
 		} else if v.ExpectedMM3 != nil {
-			put(1, "", fmt.Sprintf("%s (%s–%s)", grouped(*v.ExpectedMM3, 0), optional(v.P5MM3, whole), optional(v.P95MM3, whole)))
+			put(1, "", fmt.Sprintf("%s (%s–%s)", words.Grouped(*v.ExpectedMM3, 0), optional(v.P5MM3, whole), optional(v.P95MM3, whole)))
 		} else {
 			put(1, "", "no reference")
 		}
@@ -436,7 +436,7 @@ func (d *sheets) pairs(rows []pairView, singles []*volumeView) {
 			z += fmt.Sprintf(" (%s, %s)", zscore(v.ZCI95[0]), zscore(v.ZCI95[1]))
 		}
 		put(3, style, z)
-		put(4, style, strings.TrimSpace(v.Outlying+" "+optional(v.Percentile, percentile)))
+		put(4, style, strings.TrimSpace(v.Outlying+" "+optional(v.Percentile, words.Percentile)))
 	}
 	row := func(title string, left, right *volumeView) {
 		d.y += d.line(size)
@@ -457,7 +457,7 @@ func (d *sheets) pairs(rows []pairView, singles []*volumeView) {
 	}
 }
 
-func whole(v float64) string { return grouped(v, 0) }
+func whole(v float64) string { return words.Grouped(v, 0) }
 
 // method is the second sheet.
 func (d *sheets) method(v pageView) bool {
@@ -497,9 +497,9 @@ func (d *sheets) how(m methodView) {
 	const size, names = 6.4, 21.0
 	text := m.Text
 	if m.LikelihoodRatio != nil {
-		text = strings.TrimSpace(text + " Likelihood ratio " + ratio(*m.LikelihoodRatio))
+		text = strings.TrimSpace(text + " Likelihood ratio " + words.Ratio(*m.LikelihoodRatio))
 		if m.CI95 != nil {
-			text += fmt.Sprintf(" (95 %% %s to %s)", bound(m.CI95[0]), bound(m.CI95[1]))
+			text += fmt.Sprintf(" (95 %% %s to %s)", words.Bound(m.CI95[0]), words.Bound(m.CI95[1]))
 		}
 		if m.Prior != nil && m.Posterior != nil {
 			text += fmt.Sprintf(", prior %s, posterior %s", percent(*m.Prior), percent(*m.Posterior))

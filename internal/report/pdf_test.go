@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"neuroscreen"
+	"neuroscreen/internal/words"
 )
 
 func renderPDF(t *testing.T, p Page) []byte {
@@ -88,7 +89,7 @@ func TestPDFSaysWhatThePageSays(t *testing.T) {
 		want = append(want, i.Name, i.Value, i.Reference)
 	}
 	for _, vol := range p.Result.Volumes {
-		want = append(want, grouped(vol.MM3, 0), optional(vol.Percentile, percentile))
+		want = append(want, words.Grouped(vol.MM3, 0), optional(vol.Percentile, words.Percentile))
 		if !slices.Contains(p.Review.Excluded, vol.Structure) {
 			want = append(want, optional(vol.ExpectedMM3, whole))
 		}
