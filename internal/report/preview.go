@@ -120,7 +120,8 @@ func Preview(img *volume.Volume, labels *volume.Labels) ([]byte, error) {
 
 	canvas := layOut([][]panel{first, second}, s)
 	var buf bytes.Buffer
-	if err := (&png.Encoder{CompressionLevel: png.DefaultCompression}).Encode(&buf, canvas); err != nil {
+	// The result waits for it: a quarter larger, twice as soon.
+	if err := (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(&buf, canvas); err != nil {
 		return nil, err
 	}
 	return buf.Bytes(), nil
