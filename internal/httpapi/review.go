@@ -92,7 +92,7 @@ type caseStream struct {
 func (c *caseStream) VisitStreamCasesResponse(w http.ResponseWriter) error {
 	es := c.s.startEvents(w)
 	defer es.end()
-	look := time.NewTicker(3 * c.s.cfg.Poll)
+	look := time.NewTicker(6 * c.s.cfg.Poll)
 	defer look.Stop()
 	until := time.NewTimer(c.s.cfg.StreamFor)
 	defer until.Stop()

@@ -101,7 +101,7 @@ type Config struct {
 	Sessions store.SessionLimits // 30 minutes without use and 12 hours in all, where 0
 
 	Now       func() time.Time
-	Poll      time.Duration // between looks at a scan whose events are streamed; 300 ms if 0
+	Poll      time.Duration // between looks at a scan whose events are streamed; 150 ms if 0
 	MemoryIn  time.Duration // that a picture waits for memory before the client is told to come again; 10 s if 0
 	Heartbeat time.Duration // between comment lines of an idle event stream; 15 s if 0
 	StreamFor time.Duration // that a stream of the worklist lasts: who opens the next must still be signed in; 5 minutes if 0
@@ -135,7 +135,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.Metrics = prometheus.NewRegistry()
 	}
 	if cfg.Poll <= 0 {
-		cfg.Poll = 300 * time.Millisecond
+		cfg.Poll = 150 * time.Millisecond
 	}
 	if cfg.MemoryIn <= 0 {
 		cfg.MemoryIn = 10 * time.Second
