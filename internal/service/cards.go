@@ -52,8 +52,11 @@ No scan: heads drawn from anatomical label maps of 20 people, bent, scaled and t
 	}{{"place of the head", w.Locate}, {"whole head", w.Whole}, {"inner structures of either side", w.Inner}} {
 		if n.m != nil {
 			p, a := n.m.Provenance, n.m.Architecture
-			fmt.Fprintf(&b, "- %s: %g mm, %d x %d x %d voxels, %d steps, maps %s; held out %s.\n", n.name, a.VoxelMM, a.Shape[0], a.Shape[1], a.Shape[2], p.Steps,
-				strings.Join(p.Maps, " "), strings.Join(p.HeldOut, " "))
+			fmt.Fprintf(&b, "- %s: %g mm, %d x %d x %d voxels, %d channels, %d steps", n.name, a.VoxelMM, a.Shape[0], a.Shape[1], a.Shape[2], a.Base, p.Steps)
+			for s := p.Start; s != nil; s = s.Before {
+				fmt.Fprintf(&b, " after %d with %d channels", s.Steps, s.Base)
+			}
+			fmt.Fprintf(&b, ", maps %s; held out %s.\n", strings.Join(p.Maps, " "), strings.Join(p.HeldOut, " "))
 		}
 	}
 	b.WriteString("\n## Performance\n\nOn heads drawn from the held-out maps.\n\n")
