@@ -7,11 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
-	"neuroscreen"
 	"neuroscreen/internal/client"
 )
 
@@ -41,19 +39,10 @@ func endurance(bin, scan string, count int) (err error) {
 		return err
 	}
 	defer f.Close()
-	age := 74.0
 	begun, last := time.Now(), 0
 	for i := 1; i <= count; i++ {
-		sent, _, err := api.Submit(ctx, client.Upload{Scan: f, Name: filepath.Base(scan), Metadata: neuroscreen.Metadata{
-			SubjectID: fmt.Sprintf("endurance-%d", i), AgeYears: &age, Sex: neuroscreen.Female, Modality: neuroscreen.T1w,
-		}})
-		if err != nil {
+		if err := scored(ctx, api, f, fmt.Sprintf("endurance-%d", i)); err != nil {
 			return err
-		}
-		if done, err := api.Wait(ctx, sent.ID, nil); err != nil {
-			return err
-		} else if done.State != neuroscreen.Scored {
-			return fmt.Errorf("scan %d ended as %s: %v", i, done.State, done.Reasons)
 		}
 		if i == 1 || i*10/count > last*10/count {
 			h := held{Name: "endurance", Scans: i, Seconds: time.Since(begun).Seconds() / float64(i-last), PeakMB: peakMB(pid)}

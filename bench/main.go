@@ -211,22 +211,11 @@ func post(bin, scan string, l line) (err error) {
 		return err
 	}
 	defer f.Close()
-	age := 74.0
 	var seconds []float64
 	for i := range l.Runs {
 		start := time.Now()
-		sent, _, err := api.Submit(ctx, client.Upload{Scan: f, Name: scan, Metadata: neuroscreen.Metadata{
-			SubjectID: fmt.Sprintf("bench-%d", i), AgeYears: &age, Sex: neuroscreen.Female, Modality: neuroscreen.T1w,
-		}})
-		if err != nil {
+		if err := scored(ctx, api, f, fmt.Sprintf("bench-%d", i)); err != nil {
 			return err
-		}
-		done, err := api.Wait(ctx, sent.ID, nil)
-		if err != nil {
-			return err
-		}
-		if done.State != neuroscreen.Scored {
-			return fmt.Errorf("the scan ended as %s: %v", done.State, done.Reasons)
 		}
 		seconds = append(seconds, time.Since(start).Seconds())
 	}
@@ -268,4 +257,23 @@ func peakMB(pid int) float64 {
 		}
 	}
 	return 0
+}
+
+// scored posts a scan as a subject's and waits for its end.
+func scored(ctx context.Context, api *client.API, scan *os.File, subject string) error {
+	age := 74.0
+	sent, _, err := api.Submit(ctx, client.Upload{Scan: scan, Name: scan.Name(), Metadata: neuroscreen.Metadata{
+		SubjectID: subject, AgeYears: &age, Sex: neuroscreen.Female, Modality: neuroscreen.T1w,
+	}})
+	if err != nil {
+		return err
+	}
+	done, err := api.Wait(ctx, sent.ID, nil)
+	if err != nil {
+		return err
+	}
+	if done.State != neuroscreen.Scored {
+		return fmt.Errorf("the scan of %s ended as %s: %v", subject, done.State, done.Reasons)
+	}
+	return nil
 }
