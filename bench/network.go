@@ -68,15 +68,15 @@ func network(scan string, l line) error {
 	for _, net := range []struct {
 		name string
 		*segment.Model
-	}{{"place of the head", w.Locate}, {"whole head", w.Whole}, {"inner structures of one side", w.Inner}} {
+	}{{"place of the head", w.Locate}, {"whole head", w.Whole}, {"half of the brain", w.Half}, {"inner structures of one side", w.Inner}} {
 		if net.Model == nil {
 			continue
 		}
 		a := net.Architecture
 		p := pass{Name: net.name, Box: a.Shape, Base: a.Base, Runs: l.Runs}
 		u := segment.NewUNet(net.Model, threads)
-		image, posteriors := make([]float32, a.Voxels()), make([]float32, a.Voxels()*segment.Logits)
-		seconds, err := timed(l.Runs, func() error { return u.Posteriors(context.Background(), image, posteriors) })
+		image, classes := make([]float32, a.Voxels()), make([]segment.Likely, a.Voxels())
+		seconds, err := timed(l.Runs, func() error { return u.Classify(context.Background(), image, classes) })
 		if err != nil {
 			return err
 		}

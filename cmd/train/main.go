@@ -6,6 +6,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,12 +16,14 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
 
+	"neuroscreen/internal/anatomy"
 	"neuroscreen/internal/segment"
 	"neuroscreen/internal/train"
 	"neuroscreen/internal/train/synth"
@@ -62,9 +65,9 @@ func trainingMaps() []string {
 // sampler adapts a generator of synthetic heads.
 type sampler struct{ *synth.Generator }
 
-func (s sampler) At(i uint64) ([]float32, []uint8) {
+func (s sampler) At(i uint64) train.Sample {
 	x := s.Sample(i)
-	return x.Image, x.Labels
+	return train.Sample{Image: x.Image, Labels: x.Labels, AtMM: x.Drawn.AtMM}
 }
 
 type data struct {
@@ -117,11 +120,13 @@ func (d *data) heads(maps []string, seed uint64, configs ...config) (*train.Head
 
 type runCmd struct {
 	data
-	Stage    string        `help:"Network to train: ${enum}." enum:"locate,whole,inner" default:"whole"`
+	Stage    string        `help:"Network to train: ${enum}." enum:"locate,whole,half,inner" default:"whole"`
 	State    string        `help:"Folder for each stage's checkpoint, log and candidate weights; training resumes from it." default:"/var/tmp/neuroscreen-train"`
 	Steps    int           `help:"Length of the learning-rate schedule." default:"20000"`
 	Rate     float64       `help:"Highest learning rate." default:"0.002"`
 	From     string        `help:"Weights file to start with; \"default\" is what is built into the program. It may be of a narrower network than --base. A lower --rate suits it."`
+	Like     string        `help:"Network in --from to start with, when it is another stage's: ${enum}." enum:",locate,whole,half,inner" default:""`
+	Boxes    bool          `help:"Learn from whole boxes where a stage learns from parts of them, to finish."`
 	Seed     uint64        `default:"1"`
 	Base     int           `help:"Channels at full resolution; 0 is the product's width."`
 	Threads  int           `help:"Threads; 0 uses every core." default:"0"`
@@ -133,16 +138,33 @@ type runCmd struct {
 // config says what heads to draw in a box.
 type config = func(shape [3]int, voxelMM float64) synth.Config
 
-// stages are the networks of the product, and how the heads that each learns
-// from differ from those of the whole head.
-var stages = map[string]struct {
+// stage is one of the product's networks and what it learns from.
+type stage struct {
 	segment.Architecture
-	draws func(config) config
-}{
-	"locate": {segment.Architecture{Inputs: 4, Base: 8, Depth: 3, Shape: [3]int{40, 48, 40}, VoxelMM: 4}, synth.Locate},
-	"whole":  {segment.Architecture{Inputs: 4, Base: 16, Depth: 4, Shape: [3]int{80, 96, 80}, VoxelMM: 2}, func(c config) config { return c }},
-	"inner":  {segment.Architecture{Inputs: 4, Base: 16, Depth: 4, Shape: [3]int{64, 96, 80}, VoxelMM: 1, Inner: true}, synth.Inner},
+	draws  func(config) config // how its heads differ from whole ones
+	judged []anatomy.Class     // the structures that it is for
+	crop   [3]int              // the part of its box that a sample shows; 0 is all of it
 }
+
+var stages = func() map[string]stage {
+	midline := []anatomy.Class{}
+	for _, c := range anatomy.Brain {
+		if anatomy.Structures[c].Side == anatomy.Midline {
+			midline = append(midline, c)
+		}
+	}
+	inferiorHorn, _ := anatomy.ByName("Left-Inf-Lat-Vent")
+	ventralDC, _ := anatomy.ByName("Left-VentralDC")
+	arch := func(base, depth, x, y, z int, mm float64) segment.Architecture {
+		return segment.Architecture{Inputs: 4, Base: base, Depth: depth, Shape: [3]int{x, y, z}, VoxelMM: mm}
+	}
+	return map[string]stage{
+		"locate": {arch(8, 3, 40, 48, 40, 4), synth.Locate, anatomy.Brain, [3]int{}},
+		"whole":  {arch(16, 4, 80, 96, 80, 2), func(c config) config { return c }, anatomy.Brain, [3]int{}},
+		"half":   {arch(8, 4, 80, 176, 144, 1), synth.Half, slices.Concat(anatomy.Half, midline), [3]int{80, 96, 80}},
+		"inner":  {arch(16, 4, 64, 96, 80, 1), synth.Inner, append(slices.Clone(anatomy.Inner), inferiorHorn.Class, ventralDC.Class), [3]int{}},
+	}
+}()
 
 // record is one line of the log.
 type record struct {
@@ -169,7 +191,14 @@ func (c *runCmd) Run(ctx context.Context) error {
 	if err := os.MkdirAll(c.State, 0o755); err != nil {
 		return err
 	}
-	learn, err := c.samplers(2, trainingMaps(), arch, stage.draws(synth.Default), c.Seed)
+	learns, draws := arch, stage.draws(synth.Default)
+	if c.Boxes {
+		stage.crop = [3]int{}
+	}
+	if stage.crop != [3]int{} {
+		learns.Shape, draws = stage.crop, synth.Crop(draws, arch.Shape)
+	}
+	learn, err := c.samplers(2, trainingMaps(), learns, draws, c.Seed)
 	if err != nil {
 		return err
 	}
@@ -178,7 +207,7 @@ func (c *runCmd) Run(ctx context.Context) error {
 		return err
 	}
 	t := train.New(train.Config{
-		Arch: arch, Seed: c.Seed, Steps: c.Steps, LearningRate: c.Rate, Maps: trainingMaps(), HeldOut: heldOut,
+		Arch: arch, Crop: stage.crop, Seed: c.Seed, Steps: c.Steps, LearningRate: c.Rate, Maps: trainingMaps(), HeldOut: heldOut,
 	}, threads, learn[0], learn[1])
 	checkpoint := filepath.Join(c.State, "checkpoint")
 	switch err := t.Load(checkpoint); {
@@ -245,11 +274,11 @@ func (c *runCmd) warm(t *train.Trainer) error {
 	if err != nil {
 		return err
 	}
-	m := *network(w, c.Stage)
+	m := *network(w, cmp.Or(c.Like, c.Stage))
 	if m == nil {
-		return fmt.Errorf("%s holds no network of stage %s", c.From, c.Stage)
+		return fmt.Errorf("%s holds no network of stage %s", c.From, cmp.Or(c.Like, c.Stage))
 	}
-	return t.From(m)
+	return t.From(m, c.Like)
 }
 
 // evaluate measures the averaged weights as they would ship and keeps those
@@ -262,7 +291,7 @@ func (c *runCmd) evaluate(ctx context.Context, t *train.Trainer, threads int, he
 		return err
 	}
 	m := *network(w, c.Stage)
-	sc, err := train.EvaluateBoxes(ctx, m, threads, held, c.Validate)
+	sc, err := train.EvaluateBoxes(ctx, m, threads, held, c.Validate, stages[c.Stage].judged)
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,8 @@ func network(w *segment.Weights, stage string) **segment.Model {
 	switch stage {
 	case "locate":
 		return &w.Locate
+	case "half":
+		return &w.Half
 	case "inner":
 		return &w.Inner
 	}
@@ -87,6 +89,9 @@ func (c chosen) read() (*segment.Weights, error) {
 // describe names the networks of weights in a line.
 func describe(w *segment.Weights) string {
 	s := fmt.Sprintf("whole head after %d steps", w.Whole.Provenance.Steps)
+	if w.Half != nil {
+		s += fmt.Sprintf(", halves after %d", w.Half.Provenance.Steps)
+	}
 	if w.Inner != nil {
 		s += fmt.Sprintf(", inner structures after %d", w.Inner.Provenance.Steps)
 	}

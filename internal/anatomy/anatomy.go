@@ -73,9 +73,28 @@ var Structures = [NumClasses]Structure{
 // brain and its ventricles.
 const CSF Class = 16
 
+// Brain lists the structures of the brain: all but background and CSF.
+var Brain = func() (all []Class) {
+	for _, s := range Structures {
+		if s.Class != 0 && s.Class != CSF {
+			all = append(all, s.Class)
+		}
+	}
+	return all
+}()
+
 // Inner lists the compact structures inside a hemisphere, of the left side: deep
 // nuclei, hippocampus and amygdala.
 var Inner = []Class{7, 8, 9, 10, 14, 15, 17}
+
+// Half lists all structures of the left side.
+var Half = []Class{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 14, 15, 17, 18}
+
+// HalfMiddleMM leads from the centre of mass of the left side's structures to
+// the middle of the box that holds them and the midline, to the right, front
+// and top: in heads of all sizes they reach 40 mm to the left of that centre,
+// 29 to the right, 75 and more to the back, 86 to the front, 69 down and 60 up.
+var HalfMiddleMM = [3]float64{-6, 5, -5}
 
 var (
 	byLabel = map[int]Class{}

@@ -98,19 +98,21 @@ func (b *box) sample(v *volume.Volume) []float32 {
 
 // brainCentre returns the centre of everything above background, in mm from
 // the box's centre, and its mass in voxels.
-func brainCentre(p []float32, arch Architecture) (c [3]float64, mass float64) {
+func brainCentre(classes []Likely, arch Architecture) (c [3]float64, mass float64) {
 	nx, ny := arch.Shape[0], arch.Shape[1]
 	perSlice := make([][3]int, arch.Shape[2]) // sums of x and y, and how many
 	parallel(arch.Shape[2], func(z int) {
 		t := &perSlice[z]
 		for y := range ny {
 			for x := range nx {
-				q := p[((z*ny+y)*nx+x)*Logits:][:Logits]
-				s := -q[anatomy.CSF-1]
-				for _, v := range q {
-					s += v
+				brain := float32(0)
+				l := &classes[(z*ny+y)*nx+x]
+				for i, c := range l.Class {
+					if c != 0 && anatomy.Class(c) != anatomy.CSF {
+						brain += l.P[i]
+					}
 				}
-				if s >= 0.5 {
+				if brain >= 0.5 {
 					t[0], t[1], t[2] = t[0]+x, t[1]+y, t[2]+1
 				}
 			}
@@ -139,15 +141,6 @@ func mirrored(image []float32, nx int) []float32 {
 	return out
 }
 
-// mirrorLogit is the place in a voxel's posteriors of the same structure's other
-// side.
-var mirrorLogit = func() (m [Logits]int) {
-	for k := range m {
-		m[k] = int(anatomy.Structures[k+1].Mirror) - 1
-	}
-	return m
-}()
-
 // average replaces p by the mean of p and the posteriors of the mirror image,
 // brought back, and compares the labels of the two.
 func (n *Network) average() mirrorCounts {
@@ -159,18 +152,14 @@ func (n *Network) average() mirrorCounts {
 		for y := range shape[1] {
 			row := (z*shape[1] + y) * nx
 			for x := range nx {
-				p := n.p[(row+x)*Logits:][:Logits]
-				q := n.q[(row+nx-1-x)*Logits:][:Logits]
-				a := MostLikely(p)
-				b := anatomy.Structures[MostLikely(q)].Mirror
+				p, q := &n.p[row+x], &n.q[row+nx-1-x]
+				a, b := p.Class[0], otherSide[q.Class[0]]
 				c.own[a]++
 				c.mirror[b]++
 				if a == b {
 					c.both[a]++
 				}
-				for k := range p {
-					p[k] = (p[k] + q[mirrorLogit[k]]) / 2
-				}
+				*p = p.mean(q)
 			}
 		}
 	})
@@ -185,20 +174,14 @@ func (n *Network) average() mirrorCounts {
 	return sum
 }
 
-// mirrorBack brings the posteriors of a mirror image back to the head, in place.
-func mirrorBack(p []float32, shape [3]int) {
+// mirrorBack brings the classes of a mirror image back to the head, in place.
+func mirrorBack(classes []Likely, shape [3]int) {
 	nx := shape[0]
 	parallel(shape[2], func(z int) {
-		var left, right [Logits]float32
 		for y := range shape[1] {
-			row := p[(z*shape[1]+y)*nx*Logits:][:nx*Logits]
+			row := classes[(z*shape[1]+y)*nx:][:nx]
 			for x := range (nx + 1) / 2 {
-				a, b := row[x*Logits:][:Logits], row[(nx-1-x)*Logits:][:Logits]
-				copy(left[:], a)
-				copy(right[:], b)
-				for k, m := range mirrorLogit {
-					a[k], b[k] = right[m], left[m]
-				}
+				row[x], row[nx-1-x] = row[nx-1-x].mirrored(), row[x].mirrored()
 			}
 		}
 	})

@@ -18,9 +18,9 @@ type Signs struct {
 	// FlipVolume is the logarithm, without sign, of the ratio of those two
 	// volumes.
 	FlipVolume float64
-	// InnerVolume is the logarithm, without sign, of the ratio of the volume to
-	// that by the labels of the whole head alone: near 0 outside the inner boxes.
-	InnerVolume float64
+	// CloserVolume is the logarithm, without sign, of the ratio of the volume to
+	// that by the labels of the whole head alone.
+	CloserVolume float64
 }
 
 func (s *Signs) compareMirror(c *mirrorCounts, k int) {
@@ -34,7 +34,7 @@ const numSigns = 4
 
 // logs of the signs; what is added keeps chance near 0 from mattering.
 func (s Signs) logs() [numSigns]float64 {
-	return [numSigns]float64{math.Log(s.Doubt + .02), math.Log(s.FlipOverlap + .02), math.Log(s.FlipVolume + .05), math.Log(s.InnerVolume + .05)}
+	return [numSigns]float64{math.Log(s.Doubt + .02), math.Log(s.FlipOverlap + .02), math.Log(s.FlipVolume + .05), math.Log(s.CloserVolume + .05)}
 }
 
 // ErrorModel predicts the relative error of one structure's volume: a part that

@@ -13,7 +13,7 @@ import (
 func observed(r *rand.Rand, heads int, lost float64) []Observed {
 	seen := make([]Observed, heads)
 	for i := range seen {
-		s := Signs{Doubt: .05 + .3*r.Float64(), FlipOverlap: .05 + .4*r.Float64(), FlipVolume: .1 * r.Float64(), InnerVolume: .1 * r.Float64()}
+		s := Signs{Doubt: .05 + .3*r.Float64(), FlipOverlap: .05 + .4*r.Float64(), FlipVolume: .1 * r.Float64(), CloserVolume: .1 * r.Float64()}
 		seen[i] = Observed{Signs: s, Error: .03 + s.Doubt*s.FlipOverlap*r.NormFloat64()}
 		if r.Float64() < lost {
 			seen[i].Error = -4
@@ -145,13 +145,13 @@ func TestVolumesWithinSurfaces(t *testing.T) {
 
 // ball is a box in which a left hippocampus is a ball with a soft edge, in mm.
 func ball(b box, centre [3]float64, radius, edge float64) part {
-	f := part{box: b, p: make([]float32, b.voxels()*Logits), hi: b.shape}
+	f := part{box: b, classes: make([]Likely, b.voxels()), hi: b.shape}
 	for o := range b.voxels() {
 		d := 0.0
 		for a, i := range [3]int{o % b.shape[0], o / b.shape[0] % b.shape[1], o / b.shape[0] / b.shape[1]} {
 			d = math.Hypot(d, b.from[a]+float64(i)*b.mm-centre[a])
 		}
-		f.p[o*Logits+13] = float32(1 / (1 + math.Exp((d-radius)/edge)))
+		f.classes[o] = of(map[int]float32{14: float32(1 / (1 + math.Exp((d-radius)/edge)))})
 	}
 	f.label(true)
 	return f

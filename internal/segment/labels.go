@@ -37,20 +37,13 @@ var manyPieces = func() (m [anatomy.NumClasses]bool) {
 
 // label gives each voxel its most likely class, without stray pieces of
 // structures and, of a whole head, without what lies apart from the brain.
-// Posteriors of removed pieces are cleared, so that all later steps agree.
+// Removed pieces have other likeliest classes then, so that all later steps agree.
 func (f *part) label(whole bool) {
 	n := f.voxels()
-	f.labels, f.background = make([]uint8, n), make([]float32, n)
-	best := func(v int) {
-		c, background := mostLikely(f.p[v*Logits:][:Logits])
-		f.labels[v], f.background[v] = uint8(c), background
+	f.labels = make([]uint8, n)
+	for v := range f.labels {
+		f.labels[v] = f.classes[v].Class[0]
 	}
-	perSlice := f.shape[0] * f.shape[1]
-	parallel(f.shape[2], func(z int) {
-		for v := z * perSlice; v < (z+1)*perSlice; v++ {
-			best(v)
-		}
-	})
 	if whole {
 		mask := make([]uint8, n)
 		for v, l := range f.labels {
@@ -59,8 +52,7 @@ func (f *part) label(whole bool) {
 			}
 		}
 		for _, v := range strays(mask, f.shape, func(uint8) bool { return false }) {
-			clear(f.p[v*Logits:][:Logits])
-			best(v)
+			f.classes[v], f.labels[v] = Likely{P: [likely]float32{1}}, 0
 		}
 	}
 	// A stray voxel takes its next likely class, which may be stray again.
@@ -70,16 +62,8 @@ func (f *part) label(whole bool) {
 			break
 		}
 		for _, v := range out {
-			q := f.p[v*Logits:][:Logits]
-			c := int(f.labels[v]) - 1
-			rest := 1 - q[c]
-			q[c] = 0
-			if rest > 0 {
-				for k := range q {
-					q[k] /= rest
-				}
-			}
-			best(v)
+			f.classes[v] = f.classes[v].without()
+			f.labels[v] = f.classes[v].Class[0]
 		}
 	}
 }
@@ -140,10 +124,9 @@ func strays(values []uint8, shape [3]int, skip func(uint8) bool) []int {
 // hi-1 along each axis, its core. Beyond, another part knows better.
 type part struct {
 	box
-	p          []float32 // posteriors
-	background []float32 // and that of background
-	labels     []uint8   // class of each voxel
-	lo, hi     [3]int
+	classes []Likely // of each voxel,
+	labels  []uint8  // and the likeliest
+	lo, hi  [3]int
 }
 
 // cells are ranges of cells of the whole head's box along its axes, each
@@ -151,21 +134,21 @@ type part struct {
 type cells struct{ lo, hi [3]int }
 
 // measure takes the volumes within the surfaces of the labels, and how sure the
-// labels are: of the whole head's box, but for the cells where the inner boxes'
-// cores lie, and of those.
+// labels are: of the whole head's box, but for the cells where the cores of
+// finer boxes lie, and of those.
 //
 // Sums of posteriors are another measure; where a structure is as thin as a
 // voxel (cortex, inferior horns) they differ from the labels by 10 to 50 %, and
 // they are no closer to the truth on synthetic heads.
-func (s *Segmentation) measure(whole *part, inner []part) {
+func (s *Segmentation) measure(whole *part, finer []part) {
 	var holes []cells
-	for i := range inner {
-		holes = append(holes, whole.cellsOf(&inner[i]))
+	for i := range finer {
+		holes = append(holes, whole.cellsOf(&finer[i]))
 	}
 	var confidence, mm3 [anatomy.NumClasses]float64
 	whole.measure(&confidence, &mm3, &s.MM3, holes)
-	for i := range inner {
-		inner[i].measure(&confidence, &mm3, &s.MM3, nil)
+	for i := range finer {
+		finer[i].measure(&confidence, &mm3, &s.MM3, nil)
 	}
 	labelled := 0.0
 	for k := 1; k < anatomy.NumClasses; k++ {
@@ -180,25 +163,25 @@ func (s *Segmentation) measure(whole *part, inner []part) {
 	s.Confidence /= max(labelled, 1)
 }
 
-// compareInner compares the volumes with those of the whole head's labels alone.
-func (s *Segmentation) compareInner(labels []uint8, voxelMM3 float64) {
+// compareCloser compares the volumes with those of the whole head's labels alone.
+func (s *Segmentation) compareCloser(labels []uint8, voxelMM3 float64) {
 	var voxels [anatomy.NumClasses]float64
 	for _, l := range labels {
 		voxels[l]++
 	}
 	for k := range s.Signs {
-		s.Signs[k].InnerVolume = math.Abs(math.Log((s.MM3[k]/voxelMM3 + 1) / (voxels[k] + 1)))
+		s.Signs[k].CloserVolume = math.Abs(math.Log((s.MM3[k]/voxelMM3 + 1) / (voxels[k] + 1)))
 	}
 }
 
-// cellsOf are the cells of the whole head's box that an inner part's core
-// fills; placeInner sees to it that these are whole cells.
-func (f *part) cellsOf(inner *part) (c cells) {
+// cellsOf are the cells of the whole head's box that a finer part's core fills;
+// region.place sees to it that these are whole cells.
+func (f *part) cellsOf(finer *part) (c cells) {
 	for a := range 3 {
 		at := func(voxel int) int {
-			return int(math.Round((inner.from[a] + (float64(voxel)-.5)*inner.mm - f.from[a]) / f.mm))
+			return int(math.Round((finer.from[a] + (float64(voxel)-.5)*finer.mm - f.from[a]) / f.mm))
 		}
-		c.lo[a], c.hi[a] = at(inner.lo[a]), at(inner.hi[a])
+		c.lo[a], c.hi[a] = at(finer.lo[a]), at(finer.hi[a])
 	}
 	return c
 }
@@ -232,7 +215,7 @@ func (f *part) measure(confidence, labelled, enclosed *[anatomy.NumClasses]float
 						continue voxel
 					}
 				}
-				t.confidence[l] += float64(f.p[o*Logits+int(l)-1])
+				t.confidence[l] += float64(f.classes[o].P[0])
 				t.voxels[l]++
 			}
 		}
@@ -392,11 +375,7 @@ next:
 	}
 	for i, l := range c.class[:c.n] {
 		for m, q := range at {
-			if l == 0 {
-				c.p[i][m] = f.background[q]
-			} else {
-				c.p[i][m] = f.p[q*Logits+int(l)-1]
-			}
+			c.p[i][m] = f.classes[q].of(l)
 		}
 	}
 }

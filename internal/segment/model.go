@@ -4,7 +4,6 @@ package segment
 
 import (
 	"fmt"
-	"slices"
 
 	"neuroscreen/internal/anatomy"
 )
@@ -19,10 +18,6 @@ type Architecture struct {
 	Depth   int     `json:"depth"`    // number of poolings
 	Shape   [3]int  `json:"shape"`    // voxels along x (left to right), y, z of the box that the network sees
 	VoxelMM float64 `json:"voxel_mm"` // edge of a voxel
-	// Inner says that the box stands round the inner structures of one side
-	// (anatomy.Inner), the right one seen in its mirror image; else it holds
-	// the whole head.
-	Inner bool `json:"inner,omitempty"`
 }
 
 // Logits is the number of channels of the last layer.
@@ -58,35 +53,19 @@ func (a Architecture) Blocks() []Block {
 	return b
 }
 
-// Structures are those that the network is for, and is judged by: all of them,
-// or those that lie wholly in the box of one side.
-func (a Architecture) Structures() []anatomy.Class {
-	if a.Inner {
-		inferiorHorn, _ := anatomy.ByName("Left-Inf-Lat-Vent")
-		ventralDC, _ := anatomy.ByName("Left-VentralDC")
-		return append(slices.Clone(anatomy.Inner), inferiorHorn.Class, ventralDC.Class)
-	}
-	var all []anatomy.Class
-	for _, s := range anatomy.Structures {
-		if s.Class != 0 && s.Class != anatomy.CSF {
-			all = append(all, s.Class)
-		}
-	}
-	return all
-}
-
 // Voxels in the network's box.
 func (a Architecture) Voxels() int { return a.Shape[0] * a.Shape[1] * a.Shape[2] }
 
-// Coordinates returns the x, y and z input channels: millimetres from the
-// centre of the box, divided by 80; x varies fastest.
-func (a Architecture) Coordinates() [3][]float32 {
+// Coordinates returns the x, y and z input channels of an image whose middle
+// lies at a place in the box: millimetres from the box's middle, divided by 80;
+// x varies fastest.
+func (a Architecture) Coordinates(middle [3]float64) [3][]float32 {
 	var c [3][]float32
 	for axis := range c {
 		c[axis] = make([]float32, 0, a.Voxels())
 	}
 	at := func(axis, i int) float32 {
-		return float32((float64(i) - float64(a.Shape[axis]-1)/2) * a.VoxelMM / coordinateScaleMM)
+		return float32(((float64(i)-float64(a.Shape[axis]-1)/2)*a.VoxelMM + middle[axis]) / coordinateScaleMM)
 	}
 	for z := range a.Shape[2] {
 		for y := range a.Shape[1] {
@@ -123,6 +102,7 @@ type Provenance struct {
 
 // Start is an earlier run, whose weights the one after it began with.
 type Start struct {
+	Stage  string `json:"stage,omitempty"` // of the network, when it is another's
 	Base   int    `json:"base"`
 	Steps  int    `json:"steps"`
 	Before *Start `json:"start,omitempty"`

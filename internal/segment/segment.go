@@ -22,10 +22,9 @@ type Network struct {
 	weights *Weights
 	locate  *UNet // nil when there is none
 	whole   *UNet
-	inner   *UNet         // nil when there is none
+	closer  []closer      // looks at either side, each finer than the one before
 	turn    chan struct{} // holds a token while the nets are free
-	p, q    []float32     // posteriors of the whole head, and of its mirror image
-	sides   [2][]float32  // and of the inner boxes, left and right; the first takes q's place
+	p, q    []Likely      // classes of the whole head, and of its mirror image
 }
 
 // New prepares weights for use on a number of threads; 0 uses every core. There
@@ -39,19 +38,18 @@ func New(w *Weights, threads int) *Network {
 	if w.Locate != nil {
 		n.locate = newUNet(w.Locate, shared)
 	}
-	floats := func(count int) []float32 {
-		v, release := conv.Floats(count)
+	classes := func(m *Model) []Likely {
+		v, release := conv.Allocate[Likely](m.Architecture.Voxels())
 		runtime.AddCleanup(n, func(release func()) { release() }, release)
 		return v
 	}
-	head := w.Whole.Architecture.Voxels() * Logits
-	if w.Inner == nil {
-		n.p, n.q = floats(head), floats(head)
-	} else {
-		n.inner = newUNet(w.Inner, shared)
-		side := w.Inner.Architecture.Voxels() * Logits
-		n.p, n.q = floats(head), floats(max(head, side))
-		n.sides = [2][]float32{n.q[:side], floats(side)}
+	n.p, n.q = classes(w.Whole), classes(w.Whole)
+	for _, c := range []closer{{model: w.Half, region: half}, {model: w.Inner, region: inner}} {
+		if c.model != nil {
+			c.net = newUNet(c.model, shared)
+			c.classes = [2][]Likely{classes(c.model), classes(c.model)}
+			n.closer = append(n.closer, c)
+		}
 	}
 	n.turn <- struct{}{}
 	return n
@@ -112,37 +110,37 @@ func (n *Network) Segment(ctx context.Context, v *volume.Volume) (*Segmentation,
 	if err != nil {
 		return nil, err
 	}
-	if err := n.whole.Posteriors(ctx, mirrored(image, whole.shape[0]), n.q[:len(n.p)]); err != nil {
+	if err := n.whole.Classify(ctx, mirrored(image, whole.shape[0]), n.q); err != nil {
 		return nil, err
 	}
 	counts := n.average()
 	whole.label(true)
 
-	inner, err := n.lookInside(ctx, can, &whole)
+	sides, err := n.lookCloser(ctx, can, &whole)
 	if err != nil {
 		return nil, err
 	}
 	s := &Segmentation{FlipDice: counts.dice()}
-	s.measure(&whole, inner)
-	if len(inner) > 0 {
-		s.compareInner(whole.labels, cube(whole.mm))
+	s.measure(&whole, sides)
+	if len(sides) > 0 {
+		s.compareCloser(whole.labels, cube(whole.mm))
 	}
 	for k := range s.MM3 {
 		s.Signs[k].compareMirror(&counts, k)
 		s.Errors[k] = n.weights.volumeError(anatomy.Class(k), s.Signs[k], s.MM3[k])
 	}
-	s.Labels = reoriented.Inverse().Labels(toGrid(can.Grid, append([]part{whole}, inner...)...))
+	s.Labels = reoriented.Inverse().Labels(toGrid(can.Grid, append([]part{whole}, sides...)...))
 	return s, nil
 }
 
 // lookAt finds the box round the head, by coarse looks where there is a network
-// for them. It returns the box, its posteriors in n.p, and its image.
+// for them. It returns the box, its classes in n.p, and its image.
 func (n *Network) lookAt(ctx context.Context, can *volume.Volume) (part, []float32, error) {
 	centre := headCentre(can)
 	if n.locate != nil {
 		coarse, _, err := n.settle(ctx, n.locate, can, centre)
 		if err == nil {
-			off, _ := brainCentre(coarse.p, n.locate.arch)
+			off, _ := brainCentre(coarse.classes, n.locate.arch)
 			centre = coarse.middle()
 			for a := range centre {
 				centre[a] += off[a]
@@ -157,14 +155,14 @@ func (n *Network) lookAt(ctx context.Context, can *volume.Volume) (part, []float
 // settle looks at the head until the brain's centre, as the network sees it, is
 // that of its box.
 func (n *Network) settle(ctx context.Context, u *UNet, can *volume.Volume, centre [3]float64) (part, []float32, error) {
-	p := n.p[:u.arch.Voxels()*Logits]
+	classes := n.p[:u.arch.Voxels()]
 	for look := 1; ; look++ {
 		b := boxAround(centre, u.arch)
 		image := b.sample(can)
-		if err := u.Posteriors(ctx, image, p); err != nil {
+		if err := u.Classify(ctx, image, classes); err != nil {
 			return part{}, nil, err
 		}
-		c, mass := brainCentre(p, u.arch)
+		c, mass := brainCentre(classes, u.arch)
 		if mass*cube(u.arch.VoxelMM) < minBrainMM3 {
 			return part{}, nil, ErrNoBrain
 		}
@@ -173,7 +171,7 @@ func (n *Network) settle(ctx context.Context, u *UNet, can *volume.Volume, centr
 			shift = max(shift, math.Abs(c[a]))
 		}
 		if shift < recentreWithin || look == maxRecentre {
-			return part{box: b, p: p, hi: b.shape}, image, nil
+			return part{box: b, classes: classes, hi: b.shape}, image, nil
 		}
 		for a := range centre {
 			centre[a] += c[a]

@@ -5,32 +5,8 @@ import (
 	"slices"
 	"testing"
 
-	"neuroscreen/internal/anatomy"
 	"neuroscreen/internal/volume"
 )
-
-func TestMostLikely(t *testing.T) {
-	p := make([]float32, Logits)
-	for _, c := range []struct {
-		name string
-		set  map[int]float32 // class to posterior
-		want anatomy.Class
-	}{
-		{"nothing is background", nil, 0},
-		{"half and a bit", map[int]float32{14: .51}, 14},
-		{"background leads", map[int]float32{14: .3, 29: .2}, 0},
-		{"first of structures", map[int]float32{1: .4, 2: .35}, 1},
-		{"last class", map[int]float32{32: .9}, 32},
-	} {
-		clear(p)
-		for k, v := range c.set {
-			p[k-1] = v
-		}
-		if got := MostLikely(p); got != c.want {
-			t.Errorf("%s: got %d, want %d", c.name, got, c.want)
-		}
-	}
-}
 
 func TestStrays(t *testing.T) {
 	// 7 x 1 x 1: two pieces of 1, and a 2 that keep lets be.
@@ -55,24 +31,25 @@ func TestStrays(t *testing.T) {
 
 func TestLabelsDropWhatLiesApart(t *testing.T) {
 	shape := [3]int{9, 1, 1}
-	p := make([]float32, 9*Logits)
-	set := func(x, class int, v float32) { p[x*Logits+class-1] = v }
-	for x := range 5 {
-		set(x, 1, .9) // white matter
+	p := make([]Likely, 9)
+	set := func(x int, classes map[int]float32) { p[x] = of(classes) }
+	for x := range p {
+		set(x, nil)
 	}
-	set(2, 1, .3) // a stray of hippocampus inside, whose next choice is white matter
-	set(2, 14, .6)
-	set(4, 1, .1)
-	set(4, 14, .8) // the hippocampus proper: two voxels
-	set(5, 14, .8)
-	set(8, 1, .9) // apart from the brain
-	f := part{box: box{shape: shape}, p: p}
+	for x := range 5 {
+		set(x, map[int]float32{1: .9}) // white matter
+	}
+	set(2, map[int]float32{1: .3, 14: .6}) // a stray of hippocampus inside, whose next choice is white matter
+	set(4, map[int]float32{1: .1, 14: .8}) // the hippocampus proper: two voxels
+	set(5, map[int]float32{14: .8})
+	set(8, map[int]float32{1: .9}) // apart from the brain
+	f := part{box: box{shape: shape}, classes: p}
 	f.label(true)
 	got := f.labels
 	if want := []uint8{1, 1, 1, 1, 14, 14, 0, 0, 0}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	if p[8*Logits] != 0 {
+	if p[8].of(1) != 0 {
 		t.Error("the posterior of the removed piece is still there")
 	}
 }
@@ -104,7 +81,7 @@ func TestLabelsLandWhereTheImageIs(t *testing.T) {
 				centre[a] = float64(can.Shape[a]-1) / 2 * size[a] // RAS 0, 0, 0
 			}
 			// One-hot posteriors of a left hippocampus within 5 mm of the target.
-			p := make([]float32, arch.Voxels()*Logits)
+			p := make([]Likely, arch.Voxels())
 			boxMM3 := 0.0
 			for o := range arch.Voxels() {
 				x := [3]int{o % arch.Shape[0], o / arch.Shape[0] % arch.Shape[1], o / arch.Shape[0] / arch.Shape[1]}
@@ -112,12 +89,13 @@ func TestLabelsLandWhereTheImageIs(t *testing.T) {
 				for a := range x {
 					d = math.Hypot(d, (float64(x[a])-float64(arch.Shape[a]-1)/2)*2-target[a])
 				}
+				p[o] = of(nil)
 				if d <= 5 {
-					p[o*Logits+13] = 1
+					p[o] = of(map[int]float32{14: 1})
 					boxMM3 += 8
 				}
 			}
-			whole := part{box: boxAround(centre, arch), p: p, hi: arch.Shape}
+			whole := part{box: boxAround(centre, arch), classes: p, hi: arch.Shape}
 			whole.label(true)
 			l := re.Inverse().Labels(toGrid(can.Grid, whole))
 			if l.Shape != g.Shape || l.Affine != g.Affine {

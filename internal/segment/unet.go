@@ -3,7 +3,6 @@ package segment
 import (
 	"context"
 
-	"neuroscreen/internal/anatomy"
 	"neuroscreen/internal/segment/conv"
 )
 
@@ -82,7 +81,7 @@ func (n *UNet) place() {
 		}
 	}
 	n.arena.Place(tensors...)
-	for axis, v := range n.arch.Coordinates() {
+	for axis, v := range n.arch.Coordinates([3]float64{}) {
 		n.input.SetChannel(1+axis, v)
 	}
 }
@@ -104,15 +103,19 @@ func (a Architecture) at(level int) (d, h, w int) {
 	return a.Shape[2] >> level, a.Shape[1] >> level, a.Shape[0] >> level
 }
 
-// Posteriors writes P(class k) of voxel v to dst[v*Logits+k-1]. The image has
-// the shape of the architecture, x fastest, normalised as Normalise
-// does. It stops between blocks when ctx ends.
-func (n *UNet) Posteriors(ctx context.Context, image []float32, dst []float32) error {
+// Classify writes the likeliest classes of each voxel to dst. The image has the
+// shape of the architecture, x fastest, normalised as Normalise does. It stops
+// between blocks when ctx ends.
+func (n *UNet) Classify(ctx context.Context, image []float32, dst []Likely) error {
 	x, err := n.features(ctx, image)
 	if err != nil {
 		return err
 	}
-	n.engine.Posteriors(x, &n.head, dst, nil)
+	n.engine.Posteriors(x, &n.head, func(first int, p, background []float32) {
+		for i, b := range background {
+			dst[first+i] = likeliest(p[i*Logits:][:Logits], b)
+		}
+	})
 	return nil
 }
 
@@ -141,26 +144,4 @@ func (n *UNet) features(ctx context.Context, image []float32) (*conv.Tensor, err
 		run(nil, n.a[l], n.b[l])
 	}
 	return n.b[0], ctx.Err()
-}
-
-// MostLikely returns the class with the greatest posterior; background has
-// what the others leave of 1.
-func MostLikely(p []float32) anatomy.Class {
-	c, _ := mostLikely(p)
-	return c
-}
-
-// mostLikely returns background's posterior too.
-func mostLikely(p []float32) (anatomy.Class, float32) {
-	best, at, sum := float32(0), 0, float32(0)
-	for k, v := range p {
-		sum += v
-		if v > best {
-			best, at = v, k+1
-		}
-	}
-	if 1-sum > best {
-		at = 0
-	}
-	return anatomy.Class(at), 1 - sum
 }

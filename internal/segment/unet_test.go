@@ -73,9 +73,9 @@ func TestUNetStopsWithContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	u := NewUNet(noiseModel(testArchitecture), 1)
-	err := u.Posteriors(ctx, make([]float32, testArchitecture.Voxels()), make([]float32, testArchitecture.Voxels()*Logits))
+	err := u.Classify(ctx, make([]float32, testArchitecture.Voxels()), make([]Likely, testArchitecture.Voxels()))
 	if err != context.Canceled {
-		t.Errorf("Posteriors after cancel = %v, want %v", err, context.Canceled)
+		t.Errorf("Classify after cancel = %v, want %v", err, context.Canceled)
 	}
 }
 
@@ -131,14 +131,14 @@ func TestSharedMemory(t *testing.T) {
 	small.Shape, small.Base, small.Depth = [3]int{24, 16, 40}, 16, 3
 	shared := &memory{engine: conv.NewEngine(2)}
 	var together, alone []*UNet
-	var want [][]float32
+	var want [][]Likely
 	for _, a := range []Architecture{testArchitecture, small} {
 		m := noiseModel(a)
 		together, alone = append(together, newUNet(m, shared)), append(alone, NewUNet(m, 2))
-		want = append(want, make([]float32, a.Voxels()*Logits))
+		want = append(want, make([]Likely, a.Voxels()))
 	}
-	run := func(u *UNet, p []float32) []float32 {
-		if err := u.Posteriors(context.Background(), noise(7, u.arch.Voxels(), 0.5, 0.5), p); err != nil {
+	run := func(u *UNet, p []Likely) []Likely {
+		if err := u.Classify(context.Background(), noise(7, u.arch.Voxels(), 0.5, 0.5), p); err != nil {
 			t.Fatal(err)
 		}
 		return p
@@ -147,7 +147,7 @@ func TestSharedMemory(t *testing.T) {
 		run(u, want[i])
 	}
 	for _, i := range []int{0, 1, 1, 0, 1, 0} {
-		if got := run(together[i], make([]float32, len(want[i]))); !slices.Equal(got, want[i]) {
+		if got := run(together[i], make([]Likely, len(want[i]))); !slices.Equal(got, want[i]) {
 			t.Fatalf("network %d computes something else beside the other", i)
 		}
 	}

@@ -19,7 +19,8 @@ import (
 type Weights struct {
 	Locate *Model `json:"locate,omitempty"` // sees the whole head in coarse voxels, to place Whole's box; nil leaves that to Whole
 	Whole  *Model `json:"whole,omitempty"`  // sees the whole head
-	Inner  *Model `json:"inner,omitempty"`  // sees the inner structures of one side; nil leaves them to Whole
+	Half   *Model `json:"half,omitempty"`   // sees one half of the brain in finer voxels; nil leaves it to Whole
+	Inner  *Model `json:"inner,omitempty"`  // sees the inner structures of one side; nil leaves them to the others
 
 	// Evaluation is of the networks together, on whole heads of the held-out
 	// maps.
@@ -37,7 +38,7 @@ type Weights struct {
 func (w *Weights) SHA256() string { return w.sha256 }
 
 func (w *Weights) models() (list []*Model) {
-	for _, m := range []*Model{w.Locate, w.Whole, w.Inner} {
+	for _, m := range []*Model{w.Locate, w.Whole, w.Half, w.Inner} {
 		if m != nil {
 			list = append(list, m)
 		}
@@ -154,9 +155,6 @@ func ReadWeights(file []byte) (*Weights, error) {
 	for _, m := range w.models() {
 		if err := m.Architecture.check(); err != nil {
 			return nil, err
-		}
-		if m.Architecture.Inner != (m == w.Inner) {
-			return nil, fmt.Errorf("segment: weights header holds a network under another's name")
 		}
 		for _, t := range m.tensors() {
 			total += encodedLen(t)

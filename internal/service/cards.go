@@ -49,7 +49,7 @@ No scan: heads drawn from anatomical label maps of 20 people, bent, scaled and t
 	for _, n := range []struct {
 		name string
 		m    *segment.Model
-	}{{"place of the head", w.Locate}, {"whole head", w.Whole}, {"inner structures of either side", w.Inner}} {
+	}{{"place of the head", w.Locate}, {"whole head", w.Whole}, {"half of the brain", w.Half}, {"inner structures of either side", w.Inner}} {
 		if n.m != nil {
 			p, a := n.m.Provenance, n.m.Architecture
 			fmt.Fprintf(&b, "- %s: %g mm, %d x %d x %d voxels, %d channels, %d steps", n.name, a.VoxelMM, a.Shape[0], a.Shape[1], a.Shape[2], a.Base, p.Steps)

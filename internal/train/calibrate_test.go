@@ -17,7 +17,7 @@ func TestSidesShareAnErrorModel(t *testing.T) {
 	var o Observed
 	for k := 1; k < anatomy.NumClasses; k++ {
 		for range 60 {
-			s := segment.Signs{Doubt: .2 * r.Float64(), FlipOverlap: .2 * r.Float64(), FlipVolume: .1 * r.Float64(), InnerVolume: .1 * r.Float64()}
+			s := segment.Signs{Doubt: .2 * r.Float64(), FlipOverlap: .2 * r.Float64(), FlipVolume: .1 * r.Float64(), CloserVolume: .1 * r.Float64()}
 			v := 1500 * math.Exp(.6*r.NormFloat64())
 			// Half of every loss of volume is seen.
 			o[k] = append(o[k], segment.Observed{Signs: s, TrueMM3: v, Error: -.5*math.Log(v/1500) + s.Doubt*r.NormFloat64()})
@@ -87,7 +87,7 @@ func TestPredictedErrorsHoldOnFreshHeads(t *testing.T) {
 
 type generated struct{ *synth.Generator }
 
-func (g generated) At(i uint64) ([]float32, []uint8) {
+func (g generated) At(i uint64) Sample {
 	x := g.Sample(i)
-	return x.Image, x.Labels
+	return Sample{Image: x.Image, Labels: x.Labels}
 }

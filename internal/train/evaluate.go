@@ -70,23 +70,24 @@ func (t *tally) scores(of []anatomy.Class) (sc Scores) {
 	return sc
 }
 
-// EvaluateBoxes scores one network on samples 0 to count-1 of its own box.
-func EvaluateBoxes(ctx context.Context, m *segment.Model, threads int, s Sampler, count int) (Scores, error) {
+// EvaluateBoxes scores one network on samples 0 to count-1 of its own box, by the
+// structures that it is for.
+func EvaluateBoxes(ctx context.Context, m *segment.Model, threads int, from Sampler, count int, judged []anatomy.Class) (Scores, error) {
 	u := segment.NewUNet(m, threads)
-	p := make([]float32, m.Architecture.Voxels()*segment.Logits)
+	classes := make([]segment.Likely, m.Architecture.Voxels())
 	got := make([]uint8, m.Architecture.Voxels())
 	var t tally
 	for i := range count {
-		image, labels := s.At(uint64(i))
-		if err := u.Posteriors(ctx, image, p); err != nil {
+		s := from.At(uint64(i))
+		if err := u.Classify(ctx, s.Image, classes); err != nil {
 			return Scores{}, err
 		}
 		for v := range got {
-			got[v] = uint8(segment.MostLikely(p[v*segment.Logits:][:segment.Logits]))
+			got[v] = classes[v].Class[0]
 		}
-		t.add(got, labels, nil)
+		t.add(got, s.Labels, nil)
 	}
-	return t.scores(m.Architecture.Structures()), nil
+	return t.scores(judged), nil
 }
 
 // Heads are whole synthetic scans.
@@ -101,8 +102,8 @@ var HeadGrid = volume.Grid{Shape: [3]int{176, 208, 176}, Affine: volume.Affine{{
 // At returns scan i and the class of each of its voxels.
 func (h *Heads) At(i int) (*volume.Volume, []uint8) {
 	n := len(h.Samplers)
-	image, labels := h.Samplers[i%n].At(uint64(i / n))
-	return &volume.Volume{Grid: h.Grid, Data: image}, labels
+	s := h.Samplers[i%n].At(uint64(i / n))
+	return &volume.Volume{Grid: h.Grid, Data: s.Image}, s.Labels
 }
 
 // EvaluateHeads scores the networks together, on scans 0 to count-1, segmented
@@ -121,7 +122,7 @@ func EvaluateHeads(ctx context.Context, n *segment.Network, h *Heads, count int)
 		}
 		t.add(classes(s.Labels.Data), labels, &measured)
 	}
-	return t.scores(n.Weights().Whole.Architecture.Structures()), nil
+	return t.scores(anatomy.Brain), nil
 }
 
 // classes of FreeSurfer's labels, in place.

@@ -43,6 +43,7 @@ type net struct {
 	encA, encB     []*block // by level
 	decA, decB     []*block
 	input          *conv.Tensor
+	at             [3]float64 // where the coordinates in input say that it lies
 	pooled         []*conv.Tensor
 	oHeadW, oHeadB int
 	stats          conv.Stats
@@ -86,9 +87,7 @@ func newNet(arch segment.Architecture, threads int) *net {
 	// Wire the U.
 	z, y, x := size(arch, 0)
 	n.input = conv.NewTensor(8, z, y, x)
-	for axis, v := range arch.Coordinates() {
-		n.input.SetChannel(1+axis, v)
-	}
+	n.place([3]float64{})
 	next := n.blocks
 	pop := func(low, in *conv.Tensor) *block {
 		b := next[0]
@@ -236,12 +235,28 @@ func (n *net) head() *conv.Head {
 	}
 }
 
+// show puts a sample before the network.
+func (n *net) show(s Sample) {
+	n.input.SetChannel(0, s.Image)
+	if s.AtMM != n.at {
+		n.place(s.AtMM)
+	}
+}
+
+// place writes the coordinates of samples whose middle lies there.
+func (n *net) place(at [3]float64) {
+	n.at = at
+	for axis, v := range n.arch.Coordinates(at) {
+		n.input.SetChannel(1+axis, v)
+	}
+}
+
 // gradients runs one head forward and back.
-func (n *net) gradients(image []float32, labels []uint8, loss conv.LossConfig, rn renorm) conv.LossResult {
-	n.input.SetChannel(0, image)
+func (n *net) gradients(s Sample, loss conv.LossConfig, rn renorm) conv.LossResult {
+	n.show(s)
 	n.pack()
 	n.forward(rn)
-	res := n.engine.Loss(n.decB[0].y, n.head(), labels, loss, n.dB[0],
+	res := n.engine.Loss(n.decB[0].y, n.head(), s.Labels, loss, n.dB[0],
 		n.grads[n.oHeadW:n.oHeadW+n.arch.Base*segment.Logits], n.grads[n.oHeadB:n.oHeadB+segment.Logits])
 
 	depth := n.arch.Depth
@@ -264,7 +279,7 @@ func (n *net) gradients(image []float32, labels []uint8, loss conv.LossConfig, r
 // unfold takes folded weights apart again: the normalisation gets the statistics
 // that some samples show, and gamma and beta that make up for it, so that the
 // network stays the same and can go on learning.
-func (n *net) unfold(m *segment.Model, s Sampler, samples int) {
+func (n *net) unfold(m *segment.Model, from Sampler, samples int) {
 	for i, b := range n.blocks {
 		b.weights.SetTorch(m.Weight[i])
 		copy(n.params[b.oBeta:], m.Bias[i])
@@ -282,8 +297,7 @@ func (n *net) unfold(m *segment.Model, s Sampler, samples int) {
 	n.pack()
 	mean, square := make([]float64, len(n.running)), make([]float64, len(n.running))
 	for i := range samples {
-		image, _ := s.At(uint64(i))
-		n.input.SetChannel(0, image)
+		n.show(from.At(uint64(i)))
 		// Leaning wholly on the running statistics, which are 0 and 1.
 		n.forward(renorm{RMax: math.Inf(1), DMax: math.Inf(1)})
 		for _, b := range n.blocks {
@@ -307,8 +321,8 @@ func (n *net) unfold(m *segment.Model, s Sampler, samples int) {
 
 // export folds the normalisation into the convolutions:
 // w' = w*gamma/std, b' = beta - mean*gamma/std, with running statistics.
-func (n *net) export(params, running []float32, p segment.Provenance) *segment.Model {
-	m := segment.NewModel(n.arch)
+func (n *net) export(arch segment.Architecture, params, running []float32, p segment.Provenance) *segment.Model {
+	m := segment.NewModel(arch)
 	m.Provenance = p
 	for i, b := range n.blocks {
 		w := b.weights.Torch(params[b.oW : b.oW+b.nW])

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"neuroscreen/internal/anatomy"
 	"neuroscreen/internal/segment"
 	"neuroscreen/internal/segment/conv"
 )
@@ -25,7 +26,7 @@ func newBlobs(a segment.Architecture) *blobs {
 	return &blobs{a, make([]float32, a.Voxels()), make([]uint8, a.Voxels())}
 }
 
-func (b *blobs) At(i uint64) ([]float32, []uint8) {
+func (b *blobs) At(i uint64) Sample {
 	nx, ny, nz := b.arch.Shape[0], b.arch.Shape[1], b.arch.Shape[2]
 	cx := float64(4 + (i*7)%uint64(nx-8))
 	cy := float64(4 + (i*5)%uint64(ny-8))
@@ -41,7 +42,7 @@ func (b *blobs) At(i uint64) ([]float32, []uint8) {
 			}
 		}
 	}
-	return b.image, b.labels
+	return Sample{Image: b.image, Labels: b.labels}
 }
 
 var small = segment.Architecture{Inputs: 4, Base: 8, Depth: 2, Shape: [3]int{24, 16, 16}, VoxelMM: 2}
@@ -55,7 +56,7 @@ func TestLearns(t *testing.T) {
 	for range 700 {
 		tr.Step()
 	}
-	sc, err := EvaluateBoxes(context.Background(), tr.Model(), 2, newBlobs(small), 6)
+	sc, err := EvaluateBoxes(context.Background(), tr.Model(), 2, newBlobs(small), 6, anatomy.Brain)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +113,7 @@ func TestFrom(t *testing.T) {
 	}
 	m := first.Model()
 	dice := func(m *segment.Model) float64 {
-		sc, err := EvaluateBoxes(context.Background(), m, 2, newBlobs(small), 6)
+		sc, err := EvaluateBoxes(context.Background(), m, 2, newBlobs(small), 6, anatomy.Brain)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -123,7 +124,7 @@ func TestFrom(t *testing.T) {
 		arch := small
 		arch.Base = base
 		second := New(Config{Arch: arch, Seed: 3, Steps: 200, LearningRate: 4e-3}, 2, newBlobs(arch), newBlobs(arch))
-		if err := second.From(m); err != nil {
+		if err := second.From(m, ""); err != nil {
 			t.Fatal(err)
 		}
 		if got := dice(second.Model()); math.Abs(got-before) > .002 {
@@ -140,15 +141,61 @@ func TestFrom(t *testing.T) {
 		if s := after.Provenance.Start; s == nil || *s != (segment.Start{Base: small.Base, Steps: 300}) {
 			t.Errorf("base %d: the weights say that they started with %+v", base, s)
 		}
-		if err := second.From(m); err == nil {
+		if err := second.From(m, ""); err == nil {
 			t.Error("a run that has begun started anew")
 		}
 		if base > small.Base {
-			if err := newTrainer(1, 1).From(after); err == nil {
+			if err := newTrainer(1, 1).From(after, ""); err == nil {
 				t.Error("weights of a wider network were taken")
 			}
 		}
 	}
+}
+
+// TestCrop: parts of a box that know where they lie show what the whole box
+// does. The label says in which half of the box a voxel lies, which the image
+// doesn't.
+func TestCrop(t *testing.T) {
+	box := small
+	box.Shape = [3]int{32, 16, 16}
+	crops := &halves{newBlobs(small), box}
+	tr := New(Config{Arch: box, Crop: small.Shape, Seed: 3, Steps: 300, LearningRate: 4e-3}, 2, crops, &halves{newBlobs(small), box})
+	for range 300 {
+		tr.Step()
+	}
+	m := tr.Model()
+	if m.Architecture != box {
+		t.Fatalf("the weights are for %+v, want %+v", m.Architecture, box)
+	}
+	sc, err := EvaluateBoxes(context.Background(), m, 2, &halves{newBlobs(box), box}, 1, anatomy.Brain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sc.Dice[14] < .95 || sc.Dice[29] < .95 {
+		t.Errorf("Dice of the halves of the box %.3f and %.3f, want both above .95", sc.Dice[14], sc.Dice[29])
+	}
+}
+
+// halves are samples of a box without contrast, whose left half is one structure
+// and whose right half is another.
+type halves struct {
+	*blobs
+	box segment.Architecture
+}
+
+func (h *halves) At(i uint64) Sample {
+	clear(h.image)
+	s := Sample{Image: h.image, Labels: h.labels}
+	most := h.box.Shape[0] - h.arch.Shape[0]
+	first := int(i) % (most + 1) // the sample's first voxel in the box
+	s.AtMM[0] = (float64(first) - float64(most)/2) * h.box.VoxelMM
+	for v := range s.Labels {
+		s.Labels[v] = 14
+		if first+v%h.arch.Shape[0] >= h.box.Shape[0]/2 {
+			s.Labels[v] = 29
+		}
+	}
+	return s
 }
 
 //go:embed testdata/gradients.bin
@@ -201,7 +248,7 @@ func TestGradientsEqualTorch(t *testing.T) {
 			for i := range labels {
 				labels[i] = uint8(i * 7 % 33)
 			}
-			res := n.gradients(image, labels, loss, c.rn)
+			res := n.gradients(Sample{Image: image, Labels: labels}, loss, c.rn)
 			if want := float64(read(1)[0]); math.Abs(res.Value-want) > 1e-6*want {
 				t.Errorf("loss %.8f, torch %.8f", res.Value, want)
 			}

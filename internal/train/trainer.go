@@ -19,16 +19,28 @@ import (
 // Config decides a run completely: the same config gives the same weights,
 // however often the run is stopped and resumed and on any number of threads.
 type Config struct {
-	Arch         segment.Architecture `json:"architecture"`
-	Seed         uint64               `json:"seed"`
-	Steps        int                  `json:"steps"`         // length of the cosine schedule
-	LearningRate float64              `json:"learning_rate"` // at its top
-	Maps         []string             `json:"training_maps"`
-	HeldOut      []string             `json:"held_out_maps"`
+	Arch segment.Architecture `json:"architecture"`
+	// Crop is the part of the network's box that one sample shows; the zero
+	// value is all of it.
+	Crop         [3]int   `json:"crop"`
+	Seed         uint64   `json:"seed"`
+	Steps        int      `json:"steps"`         // length of the cosine schedule
+	LearningRate float64  `json:"learning_rate"` // at its top
+	Maps         []string `json:"training_maps"`
+	HeldOut      []string `json:"held_out_maps"`
 	// Start is how the weights that the run began with had come to be, if they
 	// had learnt before: then class weights are 1, and the normalisation leans on
 	// running statistics, at once.
 	Start *segment.Start `json:"start,omitempty"`
+}
+
+// learns is the architecture while it learns.
+func (c *Config) learns() segment.Architecture {
+	a := c.Arch
+	if c.Crop != [3]int{} {
+		a.Shape = c.Crop
+	}
+	return a
 }
 
 // The schedule. Class weights start at frequency^-1/2, without which small
@@ -48,10 +60,17 @@ const (
 	crossEntropy    = 0.5 // beside a Dice loss of weight 1
 )
 
+// Sample is one box, or a part of one, with the class of each voxel.
+type Sample struct {
+	Image  []float32
+	Labels []uint8
+	AtMM   [3]float64 // its middle, from that of its box
+}
+
 // Sampler gives sample i of an endless, reproducible sequence. The slices are
 // valid until the next call.
 type Sampler interface {
-	At(i uint64) (image []float32, labels []uint8)
+	At(i uint64) Sample
 }
 
 // Trainer is a run in progress.
@@ -64,45 +83,41 @@ type Trainer struct {
 	step            int
 	average         []float32 // exponential moving average of params
 	averageRunning  []float32 // and of the running statistics
-	prefetched      chan sample
+	prefetched      chan Sample
 	prefetchedIndex int
-}
-
-type sample struct {
-	image  []float32
-	labels []uint8
 }
 
 // New starts a run. The two samplers must give the same sequence.
 func New(cfg Config, threads int, a, b Sampler) *Trainer {
-	t := &Trainer{cfg: cfg, net: newNet(cfg.Arch, threads), samples: [2]Sampler{a, b}, prefetched: make(chan sample, 1), prefetchedIndex: -1}
+	t := &Trainer{cfg: cfg, net: newNet(cfg.learns(), threads), samples: [2]Sampler{a, b}, prefetched: make(chan Sample, 1), prefetchedIndex: -1}
 	t.net.initialise(cfg.Seed)
 	t.average = append([]float32(nil), t.net.params...)
 	t.averageRunning = append([]float32(nil), t.net.running...)
 	const counted = 24
 	for i := range counted {
 		// Far from the sequence that is learnt, to leave it untouched.
-		_, labels := a.At(1<<40 + uint64(i))
-		for _, c := range labels {
-			t.frequency[c] += 1 / float64(counted*len(labels))
+		s := a.At(1<<40 + uint64(i))
+		for _, c := range s.Labels {
+			t.frequency[c] += 1 / float64(counted*len(s.Labels))
 		}
 	}
 	return t
 }
 
-// From starts the run with a model's weights, before its first step. The run's
-// network may be wider than the model.
-func (t *Trainer) From(m *segment.Model) error {
-	wider := m.Architecture
-	wider.Base = t.cfg.Arch.Base
-	if wider != t.cfg.Arch || m.Architecture.Base > wider.Base {
+// From starts the run with a model's weights, before its first step; stage names
+// it when it is another's than the run's. The run's
+// network may be wider than the model, and its box another.
+func (t *Trainer) From(m *segment.Model, stage string) error {
+	alike := m.Architecture
+	alike.Base, alike.Shape = t.cfg.Arch.Base, t.cfg.Arch.Shape
+	if alike != t.cfg.Arch || m.Architecture.Base > alike.Base {
 		return fmt.Errorf("train: weights of architecture %+v can't start a run of %+v", m.Architecture, t.cfg.Arch)
 	}
 	if t.step > 0 {
 		return errors.New("train: the run has begun already")
 	}
-	t.cfg.Start = &segment.Start{Base: m.Architecture.Base, Steps: m.Provenance.Steps, Before: m.Provenance.Start}
-	m = widen(m, wider.Base, t.cfg.Seed)
+	t.cfg.Start = &segment.Start{Stage: stage, Base: m.Architecture.Base, Steps: m.Provenance.Steps, Before: m.Provenance.Start}
+	m = widen(m, alike.Base, t.cfg.Seed)
 	const seen = 24 // samples that the statistics are taken from
 	t.net.unfold(m, t.samples[0], seen)
 	copy(t.average, t.net.params)
@@ -119,12 +134,9 @@ type StepResult struct {
 }
 
 // next returns the sample of the current step and starts drawing the one after.
-func (t *Trainer) next() sample {
-	draw := func(i int) sample {
-		image, labels := t.samples[i&1].At(uint64(i))
-		return sample{image, labels}
-	}
-	var s sample
+func (t *Trainer) next() Sample {
+	draw := func(i int) Sample { return t.samples[i&1].At(uint64(i)) }
+	var s Sample
 	if t.prefetchedIndex == t.step {
 		s = <-t.prefetched
 	} else {
@@ -136,7 +148,7 @@ func (t *Trainer) next() sample {
 }
 
 func (t *Trainer) loss() conv.LossConfig {
-	cfg := conv.LossConfig{CE: crossEntropy, Dice: 1}
+	cfg := conv.LossConfig{CE: crossEntropy, Dice: 1, Present: t.cfg.Crop != [3]int{}}
 	anneal := min(1, float64(t.step)/annealSteps)
 	if t.cfg.Start != nil {
 		anneal = 1
@@ -169,7 +181,7 @@ func (t *Trainer) Step() StepResult {
 	s := t.next()
 	n := t.net
 	res := StepResult{LearningRate: t.rate()}
-	res.LossResult = n.gradients(s.image, s.labels, t.loss(), t.renorm())
+	res.LossResult = n.gradients(s, t.loss(), t.renorm())
 	t.step++
 	res.Step = t.step
 	res.GradientNorm = n.engine.Adam(n.params, n.grads, n.m, n.v, t.step, res.LearningRate, .9, .999, 1e-8, 0, gradientClip)
@@ -190,7 +202,7 @@ func (t *Trainer) Steps() int { return t.step }
 
 // Model returns the averaged weights, folded for inference.
 func (t *Trainer) Model() *segment.Model {
-	return t.net.export(t.average, t.averageRunning, segment.Provenance{
+	return t.net.export(t.cfg.Arch, t.average, t.averageRunning, segment.Provenance{
 		Seed: t.cfg.Seed, Steps: t.step, Maps: t.cfg.Maps, HeldOut: t.cfg.HeldOut, Start: t.cfg.Start,
 	})
 }
@@ -251,7 +263,7 @@ func (t *Trainer) Load(path string) error {
 	for _, v := range t.vectors() {
 		total += len(v)
 	}
-	if h.Config.Arch != t.cfg.Arch || h.Config.Seed != t.cfg.Seed || h.Floats != total {
+	if h.Config.Arch != t.cfg.Arch || h.Config.Crop != t.cfg.Crop || h.Config.Seed != t.cfg.Seed || h.Floats != total {
 		return fmt.Errorf("checkpoint %s belongs to another run (%+v): choose another state folder", path, h.Config)
 	}
 	for _, v := range t.vectors() {

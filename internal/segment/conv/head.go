@@ -32,23 +32,17 @@ func (w *worker) softmaxRow(e *Engine, x *Tensor, h *Head, z, y int, p, backgrou
 	e.k.softmax(&w.softmax)
 }
 
-// Posteriors writes the probability of class k of each voxel to dst[voxel*32 + k-1], x fastest,
-// and, unless it is nil, that of class 0 to background[voxel].
-func (e *Engine) Posteriors(x *Tensor, h *Head, dst, background []float32) {
-	h.check(x, len(dst), x.D*x.H*x.W*Logits)
-	if background != nil && len(background)*Logits != len(dst) {
-		panic(fmt.Sprintf("conv: %d background values for %v", len(background), x))
-	}
+// Posteriors calls row, on several threads, with each row of voxels along x: the first voxel's
+// place, the probability of class k of the i-th voxel after it at p[i*32 + k-1], and that of class 0 at
+// background[i]. They are gone when row returns.
+func (e *Engine) Posteriors(x *Tensor, h *Head, row func(first int, p, background []float32)) {
+	h.check(x, 0, 0)
 	e.each(x.D, func(w *worker, z int) {
 		var sums [Logits]float32
-		w.bg = sized(w.bg, x.W)
+		w.p, w.bg = sized(w.p, x.W*Logits), sized(w.bg, x.W)
 		for y := range x.H {
-			at := (z*x.H + y) * x.W
-			bg := w.bg
-			if background != nil {
-				bg = background[at:]
-			}
-			w.softmaxRow(e, x, h, z, y, dst[at*Logits:], bg, sums[:])
+			w.softmaxRow(e, x, h, z, y, w.p, w.bg, sums[:])
+			row((z*x.H+y)*x.W, w.p, w.bg)
 		}
 	})
 }
@@ -76,6 +70,9 @@ func (e *Engine) Logits(x *Tensor, h *Head, dst []float32) {
 type LossConfig struct {
 	ClassWeight [Classes]float32 // of the cross entropy
 	CE, Dice    float32
+	// Present gives classes that no voxel has a Dice of 1, whatever the posteriors: in a part of a
+	// head that lacks most of them, their last stray posteriors would outweigh all that is there.
+	Present bool
 }
 
 // LossResult is the value of the loss, its cross entropy before weighing, and the soft Dice by class.
@@ -138,8 +135,11 @@ func (e *Engine) Loss(x *Tensor, h *Head, labels []uint8, cfg LossConfig, dx *Te
 	for k := range Classes {
 		den := total.p[k] + total.count[k] + 1
 		r.Dice[k] = (2*total.hit[k] + 1) / den
-		r.Value -= r.Dice[k] / Classes
 		scale := float64(cfg.Dice) / (den * Classes)
+		if cfg.Present && total.count[k] == 0 {
+			r.Dice[k], scale = 1, 0
+		}
+		r.Value -= r.Dice[k] / Classes
 		c[k], hit[k] = float32(r.Dice[k]*scale), float32(2*scale)
 		if weight > 0 {
 			ce[k] = float32(float64(cfg.CE) * float64(cfg.ClassWeight[k]) / weight)

@@ -50,6 +50,9 @@ func lossRef(x *volume, w, b []float64, labels []uint8, cfg LossConfig) (value, 
 	mean := 0.0
 	for k := range dice {
 		dice[k] = (2*hit[k] + 1) / (sum[k] + count[k] + 1)
+		if cfg.Present && count[k] == 0 {
+			dice[k] = 1
+		}
 		mean += dice[k] / 33
 	}
 	value = float64(cfg.Dice)*(1-mean) + float64(cfg.CE)*ce
@@ -60,7 +63,9 @@ func lossRef(x *volume, w, b []float64, labels []uint8, cfg LossConfig) (value, 
 		dot := 0.0
 		for k := range dp {
 			den := sum[k] + count[k] + 1
-			dp[k] = float64(cfg.Dice) / 33 * (2*hit[k] + 1) / (den * den)
+			if !cfg.Present || count[k] > 0 {
+				dp[k] = float64(cfg.Dice) / 33 * (2*hit[k] + 1) / (den * den)
+			}
 			if k == int(y) {
 				dp[k] -= float64(cfg.Dice)/33*2/den + float64(cfg.CE)*float64(cfg.ClassWeight[y])/weight/p[v][y]
 			}
@@ -76,6 +81,14 @@ func lossRef(x *volume, w, b []float64, labels []uint8, cfg LossConfig) (value, 
 		}
 	}
 	return value, ce, dice, dx, dw, db
+}
+
+// whole keeps the rows of Posteriors.
+func whole(p, background []float32) func(int, []float32, []float32) {
+	return func(first int, rowP, rowBackground []float32) {
+		copy(p[first*Logits:], rowP)
+		copy(background[first:], rowBackground)
+	}
 }
 
 var headSizes = [][4]int{{8, 1, 1, 1}, {8, 2, 3, 4}, {16, 3, 2, 7}, {8, 2, 5, 33}}
@@ -95,7 +108,7 @@ func TestPosteriorsMatchReference(t *testing.T) {
 				xT := x.tensor()
 				logits, p, background := make([]float32, n*32), make([]float32, n*32), make([]float32, n)
 				e.Logits(xT, h, logits)
-				e.Posteriors(xT, h, p, background)
+				e.Posteriors(xT, h, whole(p, background))
 				for v := range n {
 					want := make([]float64, 32)
 					for k := range want {
@@ -133,7 +146,7 @@ func TestLossAndGradientsMatchReference(t *testing.T) {
 					labels[i] = uint8(r.IntN(33))
 				}
 				labels[0] = 0
-				cfg := LossConfig{CE: 0.5, Dice: 1.5}
+				cfg := LossConfig{CE: 0.5, Dice: 1.5, Present: i%2 == 0}
 				for k := range cfg.ClassWeight {
 					cfg.ClassWeight[k] = 0.1 + 3*r.Float32()
 				}

@@ -1,6 +1,9 @@
 package conv
 
-import "fmt"
+import (
+	"fmt"
+	"unsafe"
+)
 
 // lanes is the number of channels in a block.
 const lanes = 8
@@ -30,9 +33,14 @@ func (t *Tensor) floats() int {
 	return t.blocks()*t.block() + lanes
 }
 
-// Floats returns n zeros outside the Go heap where the system allows it: large buffers that live long
-// would let the collector wait for as much garbage again. They go back when release is called.
-func Floats(n int) (data []float32, release func()) { return allocate(n) }
+// Allocate returns n zero values, which must not hold pointers, outside the Go heap where the system
+// allows it: large buffers that live long would let the collector wait for as much garbage again. They
+// go back when release is called.
+func Allocate[T any](n int) (data []T, release func()) {
+	var v T
+	floats, release := allocate((n*int(unsafe.Sizeof(v)) + 3) / 4)
+	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(floats))), n), release
+}
 
 // An Arena is memory that tensors of several sizes take in turns: networks that never run at the same
 // time need it only once.

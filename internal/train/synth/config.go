@@ -1,19 +1,32 @@
 package synth
 
+import "neuroscreen/internal/anatomy"
+
 // Range is drawn from uniformly.
 type Range struct{ Lo, Hi float64 }
+
+// Region of a head that a box stands round.
+type Region int
+
+const (
+	WholeHead Region = iota
+	LeftHalf         // all structures of the left side
+	LeftInner        // of these, anatomy.Inner
+	numRegions
+)
 
 // Config says what heads are drawn. Probabilities are per sample.
 type Config struct {
 	Shape   [3]int  // voxels of a sample; x varies fastest
 	VoxelMM float64 // their edge
 
-	// MiddleMM is the sample's middle, from the brain's; or, with Inner, from
-	// the middle of the left side's inner structures, wherever the pose puts
-	// them. MiddleJitterMM is added along each axis.
+	// MiddleMM is the middle of a box, from that of a region, wherever the pose
+	// puts it; MiddleJitterMM is added along each axis. The sample lies in the
+	// box, its middle at most CropMM from the box's.
+	Around         Region
 	MiddleMM       [3]float64
-	Inner          bool
 	MiddleJitterMM Range
+	CropMM         [3]float64
 
 	// Where the head lies.
 	Mirror       float64 // probability of exchanging left and right
@@ -151,15 +164,43 @@ func Locate(of func([3]int, float64) Config) func([3]int, float64) Config {
 func Inner(of func([3]int, float64) Config) func([3]int, float64) Config {
 	return func(shape [3]int, voxelMM float64) Config {
 		c := of(shape, voxelMM)
-		c.Inner, c.MiddleJitterMM = true, Range{-4, 4}
-		// A smaller box holds less of a field, and finer voxels more noise.
-		c.BiasKnots = [2]int{4, 5}
-		c.BiasSD.Hi *= .7
-		c.NoiseSD.Hi *= 1.7
-		c.Cut /= 3
-		// What the whole head's voxels hide, these show: large scanner voxels.
-		c.Thick *= 1.75
-		c.Coarse *= 2
+		c.Around, c.MiddleJitterMM = LeftInner, Range{-4, 4}
+		finer(&c)
 		return c
 	}
+}
+
+// Half turns a config of whole heads into one of boxes round the left half of
+// the brain.
+func Half(of func([3]int, float64) Config) func([3]int, float64) Config {
+	return func(shape [3]int, voxelMM float64) Config {
+		c := of(shape, voxelMM)
+		c.Around, c.MiddleMM, c.MiddleJitterMM = LeftHalf, anatomy.HalfMiddleMM, Range{-4, 4}
+		finer(&c)
+		return c
+	}
+}
+
+// Crop turns a config of boxes into one of parts of them, anywhere in a box of
+// some shape.
+func Crop(of func([3]int, float64) Config, box [3]int) func([3]int, float64) Config {
+	return func(shape [3]int, voxelMM float64) Config {
+		c := of(shape, voxelMM)
+		for a := range shape {
+			c.CropMM[a] = float64(box[a]-shape[a]) / 2 * voxelMM
+		}
+		return c
+	}
+}
+
+// finer is what changes in small boxes of fine voxels.
+func finer(c *Config) {
+	// They hold less of a field, and more noise.
+	c.BiasKnots = [2]int{4, 5}
+	c.BiasSD.Hi *= .7
+	c.NoiseSD.Hi *= 1.7
+	c.Cut /= 3
+	// What the whole head's voxels hide, these show: large scanner voxels.
+	c.Thick *= 1.75
+	c.Coarse *= 2
 }

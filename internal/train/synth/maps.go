@@ -26,8 +26,10 @@ type labelMap struct {
 	name  string
 	data  []uint8 // indices into tissues, over mapShape
 	reach reach
-	inner [2][3]float64 // middle of the left and the right side's inner structures, in mm from the crop's
-	warps [numTargets]warp
+	// middles are those of a region on the left, and of its counterpart on the
+	// right, in mm from the crop's.
+	middles [numRegions][2][3]float64
+	warps   [numTargets]warp
 	// rates[i][j] is the relative rate at which target i shrinks under warp j.
 	rates [numTargets][numTargets]float64
 }
@@ -132,7 +134,11 @@ func newMap(name string, l *volume.Labels) (*labelMap, error) {
 	}
 	m.markDura()
 	m.measure()
-	m.inner = [2][3]float64{m.middleOf(innerLabels[0]), m.middleOf(innerLabels[1])}
+	for _, r := range []Region{LeftHalf, LeftInner} {
+		for side, labels := range regionLabels[r] {
+			m.middles[r][side] = m.middleOf(labels)
+		}
+	}
 	m.prepareWarps()
 	return m, nil
 }
@@ -183,12 +189,14 @@ func (m *labelMap) measure() {
 	}
 }
 
-// innerLabels are the structures round which the box of one side stands.
-var innerLabels = func() (labels [2][]int) {
-	for _, c := range anatomy.Inner {
-		s := anatomy.Structures[c]
-		labels[0] = append(labels[0], s.Label)
-		labels[1] = append(labels[1], anatomy.Structures[s.Mirror].Label)
+// regionLabels are the structures of a region, and their counterparts.
+var regionLabels = func() (labels [numRegions][2][]int) {
+	for r, classes := range map[Region][]anatomy.Class{LeftHalf: anatomy.Half, LeftInner: anatomy.Inner} {
+		for _, c := range classes {
+			s := anatomy.Structures[c]
+			labels[r][0] = append(labels[r][0], s.Label)
+			labels[r][1] = append(labels[r][1], anatomy.Structures[s.Mirror].Label)
+		}
 	}
 	return labels
 }()

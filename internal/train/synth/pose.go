@@ -51,10 +51,16 @@ func (g *Generator) drawPose(r *random, d *Drawn) pose {
 	g.flow.integrate()
 
 	p.middle = c.MiddleMM
-	if c.Inner {
-		inner := p.find(g.flow, p.m.inner[side(p.mirrored)])
+	if c.Around != WholeHead {
+		region := p.find(g.flow, p.m.middles[c.Around][side(p.mirrored)])
 		for a := range p.middle {
-			p.middle[a] += inner[a] + r.in(c.MiddleJitterMM)
+			p.middle[a] += region[a] + r.in(c.MiddleJitterMM)
+		}
+	}
+	for a, most := range c.CropMM {
+		if most > 0 {
+			d.AtMM[a] = r.in(Range{-most, most})
+			p.middle[a] += d.AtMM[a]
 		}
 	}
 

@@ -24,7 +24,8 @@ type Sample struct {
 type Drawn struct {
 	Map      string
 	Mirrored bool
-	T1       bool // intensities near the T1 priors, not any contrast
+	AtMM     [3]float64 // the sample's middle, from that of its box
+	T1       bool       // intensities near the T1 priors, not any contrast
 	// Changed holds, by target of the map, the logarithm of the share of its
 	// volume that was aimed at.
 	Changed                              [numTargets]float64

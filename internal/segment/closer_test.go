@@ -4,7 +4,6 @@ import (
 	"math"
 	"testing"
 
-	"neuroscreen/internal/anatomy"
 	"neuroscreen/internal/volume"
 )
 
@@ -26,12 +25,12 @@ func sided(left, right [3]float64) part {
 	return f
 }
 
-var innerArch = Architecture{Inputs: 4, Base: 8, Depth: 4, Shape: [3]int{64, 96, 80}, VoxelMM: 1, Inner: true}
+var innerArch = Architecture{Inputs: 4, Base: 8, Depth: 4, Shape: [3]int{64, 96, 80}, VoxelMM: 1}
 
 func TestInnerBoxes(t *testing.T) {
 	left, right := [3]float64{64.3, 98.2, 80.9}, [3]float64{101.8, 101.1, 78.2}
 	whole := sided(left, right)
-	sides := placeInner(&whole, innerArch)
+	sides := inner.place(&whole, innerArch, whole.middleCell())
 	t.Run("stand round their structures", func(t *testing.T) {
 		for s, c := range [2][3]float64{left, right} {
 			for a := range c {
@@ -61,7 +60,7 @@ func TestInnerBoxes(t *testing.T) {
 		}
 		for _, f := range sides {
 			for a := range f.lo {
-				if f.lo[a]%2 != 0 || f.hi[a]%2 != 0 || f.lo[a] < innerMargin || f.hi[a] > f.shape[a]-innerMargin {
+				if f.lo[a]%2 != 0 || f.hi[a]%2 != 0 || f.lo[a] < inner.margin || f.hi[a] > f.shape[a]-inner.margin {
 					t.Errorf("core from voxel %v to %v", f.lo, f.hi)
 				}
 			}
@@ -69,14 +68,14 @@ func TestInnerBoxes(t *testing.T) {
 	})
 	t.Run("are left out where nothing was found", func(t *testing.T) {
 		whole := sided(left, [3]float64{-500, 0, 0})
-		sides := placeInner(&whole, innerArch)
+		sides := inner.place(&whole, innerArch, whole.middleCell())
 		if sides[0].hi == sides[0].lo || sides[1].hi != sides[1].lo {
 			t.Errorf("cores %v to %v and %v to %v", sides[0].lo, sides[0].hi, sides[1].lo, sides[1].hi)
 		}
 	})
 	t.Run("end where the head's box ends", func(t *testing.T) {
 		whole := sided([3]float64{20, 20, 20}, [3]float64{60, 20, 20})
-		for _, f := range placeInner(&whole, innerArch) {
+		for _, f := range inner.place(&whole, innerArch, whole.middleCell()) {
 			c := whole.cellsOf(&f)
 			for a := range c.lo {
 				if c.lo[a] < 0 || c.hi[a] > whole.shape[a]-1 {
@@ -128,9 +127,9 @@ func TestPartsJoin(t *testing.T) {
 func TestMirrorBack(t *testing.T) {
 	for _, nx := range []int{4, 5} {
 		shape := [3]int{nx, 2, 3}
-		p := make([]float32, nx*6*Logits)
-		set := func(x int, c anatomy.Class, v float32) { p[(1*2*nx+nx+x)*Logits+int(c)-1] = v }
-		at := func(x int, c anatomy.Class) float32 { return p[(1*2*nx+nx+x)*Logits+int(c)-1] }
+		p := make([]Likely, nx*6)
+		set := func(x int, c uint8, v float32) { p[1*2*nx+nx+x].insert(c, v) }
+		at := func(x int, c uint8) float32 { return p[1*2*nx+nx+x].of(c) }
 		set(0, 14, .7)        // left hippocampus at the left end,
 		set(1, 13, .4)        // brain-stem beside it,
 		set(nx/2, 1, .2)      // and white matter in the middle

@@ -1,0 +1,92 @@
+package segment
+
+import "neuroscreen/internal/anatomy"
+
+// Likely holds the most likely classes of a voxel with their posteriors, the
+// likeliest first. What they leave of 1 is of classes that matter nowhere. At a
+// border more than four are never in question, and 33 would take eight times the
+// memory.
+type Likely struct {
+	Class [likely]uint8
+	P     [likely]float32
+}
+
+const likely = 4
+
+// likeliest of a voxel's posteriors: of the classes above background, in their
+// order, and of background.
+func likeliest(p []float32, background float32) (l Likely) {
+	l.P[0] = background
+	for k, v := range p {
+		if v > l.P[likely-1] {
+			l.insert(uint8(k+1), v)
+		}
+	}
+	return l
+}
+
+// insert a class that is not among them, in the place of the least likely.
+func (l *Likely) insert(class uint8, p float32) {
+	i := likely - 1
+	if p <= l.P[i] {
+		return
+	}
+	for ; i > 0 && p > l.P[i-1]; i-- {
+		l.Class[i], l.P[i] = l.Class[i-1], l.P[i-1]
+	}
+	l.Class[i], l.P[i] = class, p
+}
+
+// of returns the posterior of a class.
+func (l *Likely) of(class uint8) float32 {
+	for i, c := range l.Class {
+		if c == class {
+			return l.P[i]
+		}
+	}
+	return 0
+}
+
+// without the likeliest class: the others, as likely as they are if it is not
+// that one.
+func (l *Likely) without() (m Likely) {
+	rest := 1 - l.P[0]
+	if l.P[1] == 0 || rest <= 0 {
+		return Likely{P: [likely]float32{1}}
+	}
+	for i := range likely - 1 {
+		m.Class[i], m.P[i] = l.Class[i+1], l.P[i+1]/rest
+	}
+	return m
+}
+
+// mean of the posteriors of a voxel and of its mirror image.
+func (l *Likely) mean(mirror *Likely) (m Likely) {
+	for i, c := range l.Class {
+		if p := l.P[i]; p > 0 {
+			m.insert(c, (p+mirror.of(otherSide[c]))/2)
+		}
+	}
+	for i, c := range mirror.Class {
+		if p := mirror.P[i]; p > 0 && l.of(otherSide[c]) == 0 {
+			m.insert(otherSide[c], p/2)
+		}
+	}
+	return m
+}
+
+// mirrored says the same of the voxel in the mirror image.
+func (l Likely) mirrored() Likely {
+	for i, c := range l.Class {
+		l.Class[i] = otherSide[c]
+	}
+	return l
+}
+
+// otherSide is the class of the same structure on the other side.
+var otherSide = func() (m [anatomy.NumClasses]uint8) {
+	for k, s := range anatomy.Structures {
+		m[k] = uint8(s.Mirror)
+	}
+	return m
+}()
