@@ -84,6 +84,7 @@ func (n *UNet) place() {
 	for axis, v := range n.arch.Coordinates([3]float64{}) {
 		n.input.SetChannel(1+axis, v)
 	}
+	n.input.Clear(n.arch.Inputs)
 }
 
 // MACs counts the multiply-adds of one pass: by the layers' plain definition,

@@ -69,14 +69,37 @@ func TestUNetEqualsTorch(t *testing.T) {
 	}
 }
 
+// TestUNetStopsWithContext: the context is asked before every block, and whenever
+// it ends, nothing is classified.
 func TestUNetStopsWithContext(t *testing.T) {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
 	u := NewUNet(noiseModel(testArchitecture), 1)
-	err := u.Classify(ctx, make([]float32, testArchitecture.Voxels()), make([]Likely, testArchitecture.Voxels()))
-	if err != context.Canceled {
-		t.Errorf("Classify after cancel = %v, want %v", err, context.Canceled)
+	image, classes := make([]float32, testArchitecture.Voxels()), make([]Likely, testArchitecture.Voxels())
+	blocks := len(testArchitecture.Blocks())
+	for before := range blocks + 1 {
+		if err := u.Classify(&ending{context.Background(), before}, image, classes); err != context.Canceled {
+			t.Errorf("ended before block %d: %v", before, err)
+		}
+		if classes[0] != (Likely{}) {
+			t.Fatalf("ended before block %d: the image was classified", before)
+		}
 	}
+	if err := u.Classify(&ending{context.Background(), blocks + 1}, image, classes); err != nil {
+		t.Error(err)
+	}
+}
+
+// ending is a context that says so many times that it has not ended.
+type ending struct {
+	context.Context
+	times int
+}
+
+func (e *ending) Err() error {
+	if e.times == 0 {
+		return context.Canceled
+	}
+	e.times--
+	return nil
 }
 
 func TestWeightsFile(t *testing.T) {

@@ -51,11 +51,41 @@ func TestConvAndGradientsMatchReferenceAtRandomShapes(t *testing.T) {
 	})
 }
 
+// FuzzConv draws any shape that a level of a network can have.
+func FuzzConv(f *testing.F) {
+	for i, c := range convCases {
+		f.Add(uint64(i), uint8(c.out/8), uint8(c.up/8), uint8(c.in/4), uint8(c.d), uint8(c.h), uint8(c.w))
+	}
+	f.Fuzz(func(t *testing.T, seed uint64, out, up, in, d, h, w uint8) {
+		c := convCase{out: 8 * (1 + int(out)%4), up: 8 * (int(up) % 4), in: 4, d: 1 + int(d)%9, h: 1 + int(h)%9, w: 1 + int(w)%50}
+		if in%5 > 0 {
+			c.in = 8 * int(in%5)
+		}
+		if c.up > 0 {
+			c.d, c.h, c.w = (c.d+1)/2*2, (c.h+1)/2*2, (c.w+1)/2*2
+		}
+		for _, k := range available() {
+			checkConv(t, k, c, seed)
+		}
+	})
+}
+
 // checkConv compares a convolution of random tensors, its sums and all its gradients with the
 // reference.
 func checkConv(t *testing.T, k *kernelSet, c convCase, seed uint64) {
 	r := rng(seed)
 	e := newEngine(2, k)
+	var tensors []*Tensor
+	defer func() {
+		e.Release()
+		for _, t := range tensors {
+			t.Release()
+		}
+	}()
+	keep := func(t *Tensor) *Tensor {
+		tensors = append(tensors, t)
+		return t
+	}
 	in := random(r, c.in, c.d, c.h, c.w)
 	var low, upsampled *volume
 	if c.up > 0 {
@@ -71,10 +101,10 @@ func checkConv(t *testing.T, k *kernelSet, c convCase, seed uint64) {
 	eachProduct(all, c.out, func(wi, ii, oi int) { plain.v[oi] += float64(torch[wi]) * all.v[ii] })
 	want.each(func(ch, z, y, x, i int) { want.v[i] = leakyRef(plain.v[i]+float64(bias[ch]), 0.01) })
 
-	inT, out := in.tensor(), NewTensor(c.out, c.d, c.h, c.w)
+	inT, out := keep(in.tensor()), keep(NewTensor(c.out, c.d, c.h, c.w))
 	var lowT *Tensor
 	if low != nil {
-		lowT = low.tensor()
+		lowT = keep(low.tensor())
 	}
 	e.Conv(w, lowT, inT, out, bias, 0.01, nil)
 	near(t, "output", fromTensor(out, c.out).v, want.v, 3e-5)
@@ -102,10 +132,10 @@ func checkConv(t *testing.T, k *kernelSet, c convCase, seed uint64) {
 		dAll.v[ii] += float64(torch[wi]) * dz.v[oi]
 		dW[wi] += all.v[ii] * dz.v[oi]
 	})
-	dzT, din := dz.tensor(), NewTensor(inT.Channels, c.d, c.h, c.w)
+	dzT, din := keep(dz.tensor()), keep(NewTensor(inT.Channels, c.d, c.h, c.w))
 	var dlow *Tensor
 	if low != nil {
-		dlow = NewTensor(c.up, c.d/2, c.h/2, c.w/2)
+		dlow = keep(NewTensor(c.up, c.d/2, c.h/2, c.w/2))
 	}
 	e.ConvGradData(w, dzT, din, dlow)
 	near(t, "input gradient", fromTensor(din, c.in).v, dAll.v[c.up*n:], 3e-5)

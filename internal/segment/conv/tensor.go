@@ -47,17 +47,44 @@ func Allocate[T any](n int) (data []T, release func()) {
 type Arena struct{ buffer buffer }
 
 // Place puts the tensors, whose sizes are set, into the arena; the ones that were there before must
-// not be used any more. They are zeros.
+// not be used any more. Their borders are zero, what is inside is left over from others.
 func (a *Arena) Place(tensors ...*Tensor) {
 	total := 0
 	for _, t := range tensors {
 		total += t.floats()
 	}
 	data := a.buffer.grow(total)
-	clear(data)
 	for _, t := range tensors {
 		n := t.floats()
 		t.data, data = data[:n:n], data[n:]
+		t.clearBorder()
+	}
+}
+
+func (t *Tensor) clearBorder() {
+	clear(t.data[t.blocks()*t.block():])
+	row, slice := t.row(), t.slice()
+	for b := range t.blocks() {
+		block := t.data[b*t.block():][:t.block()]
+		clear(block[:slice])
+		clear(block[len(block)-slice:])
+		for z := 1; z <= t.D; z++ {
+			s := block[z*slice:][:slice]
+			clear(s[:row])
+			clear(s[slice-row:])
+			for y := 1; y <= t.H; y++ {
+				clear(s[y*row:][:lanes])
+				clear(s[(y+1)*row-lanes:][:lanes])
+			}
+		}
+	}
+}
+
+// Clear makes channels from c on zero.
+func (t *Tensor) Clear(c int) {
+	zero := make([]float32, t.D*t.H*t.W)
+	for ; c < t.Channels; c++ {
+		t.SetChannel(c, zero)
 	}
 }
 
