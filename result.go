@@ -1,5 +1,7 @@
 package neuroscreen
 
+import "time"
+
 // ResultSchema names the version of the result document.
 const ResultSchema = "neuroscreen.result/1"
 
@@ -17,8 +19,9 @@ type Result struct {
 	Modality              Modality           `json:"modality"`
 	Input                 Input              `json:"input"`
 	Software              Software           `json:"software"`
-	Settings              any                `json:"settings"`         // of the site, with defaults filled in: thresholds and priors behind flags and posteriors
-	SettingsVersion       int                `json:"settings_version"` // of the site's settings; 0 when none were stored
+	Settings              any                `json:"settings"`            // of the site, with defaults filled in: thresholds and priors behind flags and posteriors
+	SettingsVersion       int                `json:"settings_version"`    // of the site's settings; 0 when none were stored
+	Amendment             *Amendment         `json:"amendment,omitempty"` // what reviewers left out; nil while nobody did
 	QC                    QC                 `json:"qc"`
 	IntracranialVolumeMM3 *float64           `json:"intracranial_volume_mm3"`
 	Volumes               []Volume           `json:"volumes"`
@@ -26,6 +29,36 @@ type Result struct {
 	Scores                []Score            `json:"scores"`
 	FMRI                  *FMRI              `json:"fmri,omitempty"` // of a BOLD run
 	TimingsMS             map[string]float64 `json:"timings_ms"`
+}
+
+// Amendment says what reviewers left out of a result, and which one it was
+// scored from. Names and comments stand with the decisions: here they would
+// lie in the clear.
+type Amendment struct {
+	// FromVersion is the version whose measurements were scored anew; 0 when
+	// the scan itself was analysed again since.
+	FromVersion int       `json:"from_version,omitempty"`
+	LeftOut     []LeftOut `json:"left_out"`
+}
+
+// LeftOut is a structure whose volume is shown and used for nothing.
+type LeftOut struct {
+	Structure string    `json:"structure"` // FreeSurfer name
+	Decision  int       `json:"decision"`  // number of the reviewer's decision on the scan
+	By        string    `json:"by"`        // id of the reviewer's key
+	At        time.Time `json:"at"`
+}
+
+// Structures lists the names of what is left out.
+func (a *Amendment) Structures() []string {
+	if a == nil {
+		return nil
+	}
+	names := make([]string, len(a.LeftOut))
+	for i, l := range a.LeftOut {
+		names[i] = l.Structure
+	}
+	return names
 }
 
 // Input describes the received bytes and their grid.
@@ -83,6 +116,7 @@ type Volume struct {
 	Z               *float64    `json:"z"`
 	ZCI95           *[2]float64 `json:"z_ci95"`
 	Percentile      *float64    `json:"percentile"`
+	LeftOut         bool        `json:"left_out,omitempty"` // by a reviewer: without z, and used for nothing
 }
 
 // Index is a derived number with its reference interval.
@@ -136,12 +170,18 @@ type Score struct {
 	Posterior       *float64       `json:"posterior"`
 	Flag            Flag           `json:"flag"`
 	Abstained       *string        `json:"abstained"`
+	AbstainedType   string         `json:"abstained_type,omitempty"` // StructureExcluded, or empty
+	Without         []string       `json:"without,omitempty"`        // structures that it rests on and a reviewer left out
 	Intercept       float64        `json:"intercept"`
 	Contributions   []Contribution `json:"contributions"`
 	IntendedUse     string         `json:"intended_use"`
 	Conformal       *ConformalSet  `json:"conformal"` // null where the model has none
 	Explanation     Explanation    `json:"explanation"`
 }
+
+// StructureExcluded is the type of an abstention: a reviewer left out what the
+// score needs, and Without names it.
+const StructureExcluded = "structure-excluded"
 
 // ConformalSet says which of case and control a score can't exclude at an
 // error rate that holds within each class.

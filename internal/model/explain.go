@@ -38,8 +38,11 @@ func (m *Models) explain(f Features, s neuroscreen.Score) neuroscreen.Explanatio
 		e.WouldChange = append(e.WouldChange, m.sclerosisChange(s, f.Settings)...)
 		e.Uncertain = append(e.Uncertain, m.sclerosisDoubts(f, s)...)
 	} else {
-		lm := m.linearOf(s.Model)
+		lm, _ := m.linearOf(s.Model).without(f.LeftOut) // there is one, for there is a score
 		limit = lm.LogLRCap
+		if lm.of != nil {
+			e.Uncertain = append(e.Uncertain, lm.weighedAnew())
+		}
 		e.WouldChange = append(e.WouldChange, m.linearChange(lm, s, f)...)
 		e.Uncertain = append(e.Uncertain, m.linearDoubts(lm, f, s)...)
 	}

@@ -5,6 +5,8 @@ import (
 	"math"
 	"strings"
 
+	"gonum.org/v1/gonum/mat"
+
 	"neuroscreen"
 	"neuroscreen/internal/norm"
 )
@@ -20,6 +22,11 @@ type linear struct {
 	Conformal  []conformalBounds `json:"conformal"`
 	Thresholds []Threshold       `json:"thresholds"`
 	sha256     string            // of the file
+
+	correlations *mat.SymDense // of the features in healthy people, for a model of published effects
+	// Of a model that was made without structures: the whole one, and which.
+	of      *linear
+	missing []string
 }
 
 // feature is one term. Its name is a structure, which enters as z, or a key of
@@ -79,6 +86,9 @@ func (m *linear) valid() error {
 	if intendedUse[m.Name] == "" {
 		return fmt.Errorf("no intended use for %q", m.Name)
 	}
+	if err := m.readCorrelations(); err != nil {
+		return err
+	}
 	return m.readConformalShares()
 }
 
@@ -86,6 +96,11 @@ func (m *linear) valid() error {
 func (m *Models) scoreLinear(lm *linear, f Features, d decision) neuroscreen.Score {
 	if why := lm.refusal(f); why != "" {
 		return lm.abstain(why)
+	}
+	all := lm
+	lm, missing := all.without(f.LeftOut)
+	if lm == nil {
+		return all.excluded(missing)
 	}
 	l := logLR{intercept: lm.Intercept}
 	x := []float64{1}              // gradient of ln(LR) over (intercept, coefficients)
@@ -132,6 +147,7 @@ func (m *Models) scoreLinear(lm *linear, f Features, d decision) neuroscreen.Sco
 		l.recalibrate(*r)
 	}
 	s := lm.finish(l, d, f.QC)
+	s.Without = missing
 	if s.Abstained == nil {
 		s.Conformal = set
 	}

@@ -122,6 +122,7 @@ type Features struct {
 	Person      norm.Person
 	Calibration norm.Calibration
 	Volumes     map[string]norm.Measured // by FreeSurfer name, in mm3
+	LeftOut     []string                 // structures that a reviewer left out; Volumes need not hold them
 	NWBV        *float64                 // FreeSurfer/FAST's normalised whole-brain volume, from a table; the network's brain fraction is something else
 	MMSE        *float64                 // 0 to 30
 	QC          neuroscreen.Verdict

@@ -139,6 +139,9 @@ func (m *Models) scoreSclerosis(f Features, s Settings) neuroscreen.Score {
 	if why := sm.refusal(f); why != "" {
 		return sm.abstain(why)
 	}
+	if missing := needed([]string{"Left-Hippocampus", "Right-Hippocampus"}, f.LeftOut); len(missing) > 0 {
+		return sm.excluded(missing)
+	}
 	left, right := f.Volumes["Left-Hippocampus"], f.Volumes["Right-Hippocampus"]
 	for _, h := range []struct {
 		name string
