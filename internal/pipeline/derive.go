@@ -56,13 +56,13 @@ const curveStep = 2
 
 // reading draws the reference of every structure over age and puts the scores
 // in words.
-func (e *Engine) reading(r *neuroscreen.Result, f model.Features) (report.Reading, error) {
+func (s scorer) reading(r *neuroscreen.Result, f model.Features) (report.Reading, error) {
 	out := report.Reading{Schema: report.ReadingSchema, Structures: report.Structures(), Curves: []report.Curve{}, Scores: []report.ScoreInWords{}, Norms: aboutNorms}
 	for _, v := range r.Volumes {
-		if v.ExpectedMM3 == nil {
-			continue // out of the norm's range: the result says so
+		if v.ExpectedMM3 == nil || v.LeftOut {
+			continue // the result says why
 		}
-		points, err := e.norms.Curve(v.Structure, f.Person, f.Calibration, norm.MinAge, norm.MaxAge, curveStep)
+		points, err := s.norms.Curve(v.Structure, f.Person, f.Calibration, norm.MinAge, norm.MaxAge, curveStep)
 		if err != nil {
 			return out, fmt.Errorf("curve of %s: %w", v.Structure, err)
 		}
@@ -73,7 +73,7 @@ func (e *Engine) reading(r *neuroscreen.Result, f model.Features) (report.Readin
 		out.Curves = append(out.Curves, c)
 	}
 	cards := map[string]model.Card{}
-	for _, c := range e.models.Cards() {
+	for _, c := range s.models.Cards() {
 		cards[c.Name] = c
 	}
 	for _, words := range report.InWords(r.Scores) {

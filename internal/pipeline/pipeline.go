@@ -27,9 +27,8 @@ import (
 // Engine holds what every analysis shares. It is safe for concurrent use; the
 // network serves one scan at a time.
 type Engine struct {
+	scorer
 	network *segment.Network
-	norms   *norm.Norms
-	models  *model.Models
 	version string
 	limits  nifti.Limits
 	now     func() time.Time // of the report's date
@@ -42,7 +41,7 @@ func New(version string, limits nifti.Limits) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Engine{network: network, norms: norm.Default(), models: model.Default(), version: version, limits: limits, now: time.Now}, nil
+	return &Engine{scorer: scorer{norm.Default(), model.Default()}, network: network, version: version, limits: limits, now: time.Now}, nil
 }
 
 // Input of one analysis.
@@ -56,6 +55,8 @@ type Input struct {
 	Image           io.Reader     // NIfTI or ANALYZE, or the .img of a pair
 	Header          io.Reader     // the .hdr of a pair, else nil
 	Sidecar         *fmri.Sidecar // of a BOLD run, what a JSON file beside it says; else nil
+	// LeftOut of the scan's last result by a reviewer stays left out.
+	LeftOut []neuroscreen.LeftOut
 	// Stage, if set, is told when the scan is Checked, Segmented and Measured;
 	// its error ends the analysis.
 	Stage func(context.Context, neuroscreen.State) error
@@ -112,7 +113,7 @@ type Output struct {
 // qc.Reasons lists why; ctx's error when that ends; anything else is a fault
 // of ours or of the machine.
 func (e *Engine) Analyze(ctx context.Context, in Input) (*Output, error) {
-	clock := stopwatch{started: time.Now(), ms: map[string]float64{}}
+	clock := newStopwatch()
 	reached := func(s neuroscreen.State) error {
 		if err := ctx.Err(); err != nil || in.Stage == nil {
 			return err
@@ -167,7 +168,9 @@ func (e *Engine) Analyze(ctx context.Context, in Input) (*Output, error) {
 		e := seg.Errors[s.Class]
 		measured[s.Name] = norm.Measured{MM3: seg.MM3[s.Class], SE: e.StandardMM3, Bias: e.BiasMM3, Pair: e.Pair}
 	}
-	rows, indices, notes := e.norms.Compare(measured, person, calibration)
+	amendment := amendmentOf(in.LeftOut)
+	leftOut := amendment.Structures()
+	rows, indices, notes := e.compare(measured, person, calibration, leftOut)
 	quality.Reasons = append(quality.Reasons, notes...)
 	clock.lap("measure")
 	if err := reached(neuroscreen.Measured); err != nil {
@@ -175,7 +178,7 @@ func (e *Engine) Analyze(ctx context.Context, in Input) (*Output, error) {
 	}
 
 	features := model.Features{
-		Person: person, Calibration: calibration, Volumes: measured, MMSE: in.Metadata.MMSE, QC: quality.Verdict, Settings: in.Settings.Model,
+		Person: person, Calibration: calibration, Volumes: without(measured, leftOut), LeftOut: leftOut, MMSE: in.Metadata.MMSE, QC: quality.Verdict, Settings: in.Settings.Model,
 	}
 	out := &Output{Features: features, Result: &neuroscreen.Result{
 		Schema:    neuroscreen.ResultSchema,
@@ -188,6 +191,7 @@ func (e *Engine) Analyze(ctx context.Context, in Input) (*Output, error) {
 		Software:              e.software(in.Settings),
 		Settings:              in.Settings.Model.WithDefaults(),
 		SettingsVersion:       in.SettingsVersion,
+		Amendment:             amendment,
 		QC:                    quality,
 		IntracranialVolumeMM3: &seg.ICVMM3,
 		Volumes:               rows,
@@ -242,10 +246,20 @@ func unreadable(err error) error {
 	return err
 }
 
+// amendmentOf goes on with what was left out of the last result.
+func amendmentOf(leftOut []neuroscreen.LeftOut) *neuroscreen.Amendment {
+	if len(leftOut) == 0 {
+		return nil
+	}
+	return &neuroscreen.Amendment{LeftOut: leftOut}
+}
+
 type stopwatch struct {
 	started time.Time
 	ms      map[string]float64
 }
+
+func newStopwatch() stopwatch { return stopwatch{started: time.Now(), ms: map[string]float64{}} }
 
 func (s *stopwatch) lap(stage string) {
 	now := time.Now()

@@ -130,7 +130,7 @@ func (c comparer) compare(a, b Visit) []Change {
 	var out []Change
 	for _, w := range b.Volumes {
 		v, ok := earlier[w.Structure]
-		if !ok || v.MM3 <= 0 || w.MM3 <= 0 {
+		if !ok || v.MM3 <= 0 || w.MM3 <= 0 || v.LeftOut || w.LeftOut {
 			continue
 		}
 		ch := Change{Structure: w.Structure, From: a.ScanID, To: b.ScanID, Years: years, MM3: w.MM3 - v.MM3, Percent: 100 * (w.MM3/v.MM3 - 1)}
@@ -256,6 +256,9 @@ func notes(visits []Visit) []neuroscreen.Reason {
 	for i, v := range visits {
 		if v.QC == neuroscreen.VerdictReview {
 			note("visit-quality-in-doubt", "the quality of at least one scan is in doubt: look at it before a change is believed")
+		}
+		if slices.ContainsFunc(v.Volumes, func(v neuroscreen.Volume) bool { return v.LeftOut }) {
+			note("structure-left-out", "reviewers left structures out of some visits: these are not compared")
 		}
 		if i == 0 {
 			continue

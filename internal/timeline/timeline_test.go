@@ -195,3 +195,15 @@ func TestMissingStructures(t *testing.T) {
 		t.Errorf("%+v", tl.Changes)
 	}
 }
+
+// TestLeftOut: what a reviewer left out of a visit is in no change with it;
+// the visits before and after are still compared with each other.
+func TestLeftOut(t *testing.T) {
+	out := func(r *neuroscreen.Result, _ *neuroscreen.Metadata) { r.Volumes[0].LeftOut = true }
+	if tl := build(visit("2020-03-01", 70, 3600), visit("2022-03-01", 72, 3000, out)); len(tl.Changes) != 0 || codes(tl) != "structure-left-out" || len(tl.Visits) != 2 {
+		t.Errorf("%+v", tl)
+	}
+	if tl := build(visit("2020-03-01", 70, 3600), visit("2021-03-01", 71, 9000, out), visit("2022-03-01", 72, 3000)); len(tl.Changes) != 1 || tl.Changes[0].MM3 != -600 || codes(tl) != "structure-left-out" {
+		t.Errorf("%+v", tl)
+	}
+}

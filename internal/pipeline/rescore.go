@@ -1,0 +1,108 @@
+package pipeline
+
+import (
+	"fmt"
+	"slices"
+
+	"neuroscreen"
+	"neuroscreen/internal/model"
+	"neuroscreen/internal/norm"
+	"neuroscreen/internal/report"
+	"neuroscreen/internal/segment"
+)
+
+// scorer is what comes after the segmentation: comparison with the norm,
+// scores, and the words for both.
+type scorer struct {
+	norms  *norm.Norms
+	models *model.Models
+}
+
+// compare places the volumes among healthy people. What a reviewer left out
+// keeps its row, without z, and enters no index.
+func (s scorer) compare(measured map[string]norm.Measured, p norm.Person, cal norm.Calibration, leftOut []string) ([]neuroscreen.Volume, []neuroscreen.Index, []neuroscreen.Reason) {
+	rows, indices, notes := s.norms.Compare(measured, p, cal)
+	if len(leftOut) == 0 {
+		return rows, indices, notes
+	}
+	for i := range rows {
+		if v := &rows[i]; slices.Contains(leftOut, v.Structure) {
+			v.Z, v.ZCI95, v.Percentile, v.LeftOut = nil, nil, nil, true
+		}
+	}
+	_, indices, _ = s.norms.Compare(without(measured, leftOut), p, cal)
+	return rows, indices, notes
+}
+
+func without(measured map[string]norm.Measured, leftOut []string) map[string]norm.Measured {
+	kept := make(map[string]norm.Measured, len(measured))
+	for name, v := range measured {
+		if !slices.Contains(leftOut, name) {
+			kept[name] = v
+		}
+	}
+	return kept
+}
+
+// Rescorer makes results anew of the volumes that stored ones hold. The network
+// does not run: it takes milliseconds, and the scan's bytes may be gone. It is
+// safe for concurrent use.
+type Rescorer struct {
+	scorer
+	version string
+	weights string             // SHA-256
+	pair    map[string]float64 // norm.Measured.Pair, which belongs to the weights and stands in no result
+}
+
+// NewRescorer works with the embedded weights' errors, norms and models.
+func NewRescorer(version string) (*Rescorer, error) {
+	w, err := segment.DefaultWeights()
+	if err != nil {
+		return nil, err
+	}
+	r := &Rescorer{scorer: scorer{norm.Default(), model.Default()}, version: version, weights: w.SHA256(), pair: map[string]float64{}}
+	for name, e := range w.Errors {
+		r.pair[name] = e.Pair
+	}
+	return r, nil
+}
+
+// Rescore scores an old result's volumes without the amendment's structures.
+// Everything else stays: metadata and settings are those that it was made with.
+// Errors: CodeInvalid when the result holds no such structure; CodeConflict
+// "other-models" when the program has other weights, norms or models now, with
+// which more would change than what was left out.
+func (r *Rescorer) Rescore(old neuroscreen.Result, m neuroscreen.Metadata, settings Settings, a neuroscreen.Amendment) (*neuroscreen.Result, report.Reading, error) {
+	out := old
+	made := old.Software
+	if made.Network.SHA256 != r.weights || !slices.Equal(made.Norms, NormAssets(r.norms, settings.SiteShift)) || !slices.Equal(made.Models, r.models.Assets()) {
+		return nil, report.Reading{}, neuroscreen.Errorf(neuroscreen.CodeConflict, "other-models",
+			"this result was made by a release with other weights, norms or models; analyse the scan again, then leave out what should be")
+	}
+	measured := map[string]norm.Measured{}
+	for _, v := range old.Volumes {
+		measured[v.Structure] = norm.Measured{MM3: v.MM3, SE: v.StandardErrorMM, Bias: v.BiasErrorMM, Pair: r.pair[v.Structure]}
+	}
+	leftOut := a.Structures()
+	for _, name := range leftOut {
+		if _, ok := measured[name]; !ok {
+			return nil, report.Reading{}, neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "invalid-value", "excluded", "the result holds no volume of %s", name)
+		}
+	}
+	if m.AgeYears == nil {
+		return nil, report.Reading{}, fmt.Errorf("result %s was made without an age", old.ScanID)
+	}
+	clock := newStopwatch()
+	person := norm.Person{AgeYears: *m.AgeYears, Sex: m.Sex, ICVMM3: old.IntracranialVolumeMM3}
+	calibration := norm.Calibration{Segmenter: norm.Network, SiteShift: settings.SiteShift}
+	out.Volumes, out.Indices, _ = r.compare(measured, person, calibration, leftOut)
+	features := model.Features{
+		Person: person, Calibration: calibration, Volumes: without(measured, leftOut), LeftOut: leftOut,
+		MMSE: m.MMSE, QC: old.QC.Verdict, Settings: settings.Model,
+	}
+	out.Scores = r.models.Score(features)
+	clock.lap("score")
+	out.Amendment, out.Software.Version, out.TimingsMS = &a, r.version, clock.ms
+	words, err := r.reading(&out, features)
+	return &out, words, err
+}
