@@ -27,7 +27,9 @@ type Page struct {
 	Preview  []byte               // PNG, may be empty
 	Reading  Reading
 	Review   *Review // the last decision on the result; nil for none
-	Paper    Paper   // A4 if not said
+	LeftOut  []LeftOut
+	Stands   int   // version that is the scan's result now, if that is another
+	Paper    Paper // A4 if not said
 }
 
 // Paper is a size of sheet, mm. Name is CSS's.
@@ -49,6 +51,15 @@ type Review struct {
 	At       time.Time
 	Comment  string
 	Excluded []string // structures that are not to be used
+	Made     int      // version that was scored without them, 0 for none
+}
+
+// LeftOut is what one decision left out of the result, and still does.
+type LeftOut struct {
+	Structures []string
+	By         string
+	At         time.Time
+	Comment    string
 }
 
 //go:embed page.html
@@ -104,6 +115,7 @@ type pageView struct {
 	Curves      []template.HTML
 	Key         []pairView // those of the first sheet
 	Decision    decisionView
+	Amended     []decisionView // what the result was scored without
 	Indices     []indexView
 	Assets      []fact // with the first digits of their hashes
 	IntendedUse string
@@ -138,28 +150,59 @@ func key(all []pairView) []pairView {
 	return out
 }
 
-// decisionOf words the last decision. A result that nobody looked at says so.
-func decisionOf(r *Review) decisionView {
+// decisionOf words the last decision. A result that nobody looked at says so,
+// and one that another has replaced.
+func decisionOf(p Page) decisionView {
+	replaced := ""
+	if p.Stands > 0 {
+		replaced = fmt.Sprintf("Version %d has taken its place. ", p.Stands)
+	}
+	r := p.Review
 	if r == nil {
-		return decisionView{"none", "Not reviewed.", "Nobody has accepted this result yet."}
+		return decisionView{"none", "Not reviewed.", replaced + "Nobody has accepted this result yet."}
 	}
 	v := decisionView{Kind: r.Decision, Headline: map[string]string{"accept": "Accepted", "amend": "Amended", "reject": "Rejected"}[r.Decision]}
 	v.Headline += fmt.Sprintf(" by %s, %s.", r.By, r.At.UTC().Format("2006-01-02 15:04 UTC"))
 	if r.Decision == "reject" {
 		v.Text = "This result must not be used. "
 	}
+	v.Text += replaced
 	if len(r.Excluded) > 0 {
-		var names []string
-		for _, s := range r.Excluded {
-			names = append(names, curveTitle(s))
+		v.Text += "Not to be used: " + titles(r.Excluded) + ". "
+		if r.Made > 0 {
+			v.Text += fmt.Sprintf("Version %d was scored without. ", r.Made)
 		}
-		v.Text += "Not to be used: " + strings.Join(names, "; ") + ". "
 	}
 	if r.Comment != "" {
 		v.Text += "“" + r.Comment + "”"
 	}
 	v.Text = strings.TrimSpace(v.Text)
 	return v
+}
+
+// amendedOf words what a result was scored without.
+func amendedOf(p Page) (out []decisionView) {
+	for _, l := range p.LeftOut {
+		text := titles(l.Structures) + ". "
+		if l.Comment != "" {
+			text += "“" + l.Comment + "” "
+		}
+		text += "Shown and used for nothing"
+		if a := p.Result.Amendment; a != nil && a.FromVersion > 0 {
+			text += fmt.Sprintf("; scored anew from the volumes of version %d", a.FromVersion)
+		}
+		out = append(out, decisionView{"amend", fmt.Sprintf("Left out by %s, %s:", l.By, l.At.UTC().Format("2006-01-02 15:04 UTC")), text + "."})
+	}
+	return out
+}
+
+// titles lists structures.
+func titles(structures []string) string {
+	names := make([]string, len(structures))
+	for n, s := range structures {
+		names[n] = curveTitle(s)
+	}
+	return strings.Join(names, "; ")
 }
 
 type fact struct {
@@ -244,7 +287,7 @@ func view(p Page) pageView {
 		v.Unvalidated = v.Unvalidated || s.Conformal != nil && !s.Conformal.Validated
 	}
 	v.Pairs, v.Singles = pairs(r.Volumes, excluded)
-	v.Key, v.Decision = key(v.Pairs), decisionOf(p.Review)
+	v.Key, v.Decision, v.Amended = key(v.Pairs), decisionOf(p), amendedOf(p)
 	for _, vol := range r.Volumes {
 		if vol.Z != nil {
 			v.Tested++
@@ -371,7 +414,7 @@ func scoreOf(s neuroscreen.Score, card ScoreInWords) scoreView {
 	if s.Flag != neuroscreen.FlagNone {
 		v.Reasons = strings.Join(strongest(s), " ")
 	}
-	v.Text = likelihoodWords(*s.LikelihoodRatio) + intervalWords(s.CI95)
+	v.Text = likelihoodWords(*s.LikelihoodRatio) + intervalWords(s.CI95) + withoutWords(s)
 	if s.Prior != nil && s.Posterior != nil {
 		v.Text += fmt.Sprintf(" If %s of the people who are scanned have the condition (the prior), %s of those with measurements like these do.", percent(*s.Prior), percent(*s.Posterior))
 	} else {
@@ -468,6 +511,7 @@ func methodOf(s neuroscreen.Score, card ScoreInWords, beside bool) methodView {
 		for _, c := range s.Contributions {
 			v.Terms = append(v.Terms, fact{Name: featureName(c.Feature), Value: signed(c.LogLR, 2)})
 		}
+		v.Text = strings.TrimSpace(withoutWords(s))
 	} else {
 		v.Text = "Not scored."
 	}
@@ -503,9 +547,17 @@ func besideOf(s neuroscreen.Score, card ScoreInWords) scoreView {
 	case s.Abstained != nil:
 		v.Text = "No score: " + prose(*s.Abstained)
 	case s.LikelihoodRatio != nil:
-		v.Text = likelihoodWords(*s.LikelihoodRatio) + intervalWords(s.CI95)
+		v.Text = likelihoodWords(*s.LikelihoodRatio) + intervalWords(s.CI95) + withoutWords(s)
 	}
 	return v
+}
+
+// withoutWords names what a score was made without.
+func withoutWords(s neuroscreen.Score) string {
+	if len(s.Without) == 0 || s.Abstained != nil {
+		return ""
+	}
+	return " Made without " + titles(s.Without) + ", which a reviewer left out."
 }
 
 func intervalWords(ci *[2]float64) string {
@@ -572,7 +624,7 @@ const hashDigits = 16
 func pairs(volumes []neuroscreen.Volume, excluded []string) (both []pairView, singles []*volumeView) {
 	at := map[string]int{}
 	for _, v := range volumes {
-		vol := &volumeView{v, Outlying(v), slices.Contains(excluded, v.Structure)}
+		vol := &volumeView{v, Outlying(v), v.LeftOut || slices.Contains(excluded, v.Structure)}
 		s, ok := anatomy.ByName(vol.Structure)
 		if !ok || s.Side == anatomy.Midline {
 			singles = append(singles, vol)

@@ -171,6 +171,9 @@ func (d *sheets) result(v pageView) bool {
 	d.scale = d.Result
 	d.top("NeuroScreen " + v.Result.Software.Version + ", for research use")
 	d.decision(v.Decision)
+	for _, a := range v.Amended {
+		d.decision(a)
+	}
 	d.facts(v.Facts)
 	d.heading("Findings")
 	for _, s := range v.Scores {
@@ -186,7 +189,7 @@ func (d *sheets) result(v pageView) bool {
 	}
 	d.paragraph(margin, d.inner, "", 8, black, strings.Join(append([]string{text}, v.Quality...), " "))
 	d.paragraph(margin, d.inner, "", 6.6, dim, "Tumours, strokes, haemorrhages, shunts and mixed-up patients are not detected. Look at the source images.")
-	d.picture(v.Page.Preview)
+	d.picture(v.Page.Preview, len(v.Amended) > 0)
 	d.curves(v)
 	if len(v.Key) > 0 {
 		d.heading("Farthest from the reference")
@@ -313,7 +316,7 @@ func (d *sheets) score(s scoreView) {
 }
 
 // picture is as large as the first sheet has room for.
-func (d *sheets) picture(data []byte) {
+func (d *sheets) picture(data []byte, leftOut bool) {
 	if _, err := png.DecodeConfig(bytes.NewReader(data)); err != nil {
 		return // none, or damaged: the numbers still stand
 	}
@@ -326,7 +329,11 @@ func (d *sheets) picture(data []byte) {
 	}
 	d.pdf.ImageOptions("preview", margin+(d.inner-w)/2, d.y, w, h, false, fpdf.ImageOptions{ImageType: "PNG"}, 0, "")
 	d.y += h
-	d.paragraph(margin, d.inner, "", 6.6, dim, "Outlines of the labels over the scan. Radiological convention: the patient's right is on the left of axial and coronal cuts.")
+	caption := "Outlines of the labels over the scan. Radiological convention: the patient's right is on the left of axial and coronal cuts."
+	if leftOut {
+		caption += " What was left out is outlined too."
+	}
+	d.paragraph(margin, d.inner, "", 6.6, dim, caption)
 }
 
 func (d *sheets) curves(v pageView) {

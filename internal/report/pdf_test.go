@@ -96,6 +96,9 @@ func TestPDFSaysWhatThePageSays(t *testing.T) {
 	}
 	want = append(want, v.Decision.Headline, v.Decision.Text, v.IntendedUse, p.Result.Input.SHA256, p.Result.ScanID, p.Reading.Norms[0])
 	want = append(want, v.Quality...)
+	for _, a := range v.Amended {
+		want = append(want, a.Headline, a.Text)
+	}
 	for _, w := range want {
 		if !strings.Contains(text, flat(w)) && w != "–" {
 			t.Errorf("the sheets do not say %q", w)
@@ -183,6 +186,48 @@ func TestLegibleInGrey(t *testing.T) {
 	for _, want := range []string{`score flagged`, `score review`, `score none`, `.score.review { border-left-style: double`, `.score.flagged { border-color: var(--mark); border-left-width: 6px`, `<span class="tag">low</span>`, `<span class="tag">high</span>`} {
 		if !strings.Contains(html, want) {
 			t.Errorf("the page lacks %q", want)
+		}
+	}
+}
+
+// TestAmended: a result that was scored without a structure says so, who left
+// it out and why; the one before says what took its place.
+func TestAmended(t *testing.T) {
+	p := samplePage()
+	r := p.Result
+	r.Amendment = &neuroscreen.Amendment{FromVersion: 1, LeftOut: []neuroscreen.LeftOut{{Structure: "Left-Hippocampus", Decision: 1}}}
+	v := &r.Volumes[0]
+	v.Z, v.ZCI95, v.Percentile, v.LeftOut = nil, nil, nil, true
+	r.Scores[0] = neuroscreen.Score{Condition: neuroscreen.Alzheimers, Model: "alzheimers-scan", Evidence: neuroscreen.ExternalCohort, Flag: neuroscreen.FlagNone,
+		Abstained: ptr("a reviewer left out the left hippocampus, which this pattern is scored from"), AbstainedType: neuroscreen.StructureExcluded, Without: []string{"Left-Hippocampus"}}
+	r.Scores[1].Without = []string{"Left-Hippocampus"}
+	p.Version, p.Preview = 2, withPicture(t, p).Preview
+	p.LeftOut = []LeftOut{{Structures: []string{"Left-Hippocampus"}, By: "Dr. Reader", At: time.Date(2026, 3, 15, 8, 0, 0, 0, time.UTC), Comment: "runs into the horn"}}
+	before := samplePage()
+	before.Version, before.Stands = 1, 2
+	before.Review = &Review{Decision: "amend", By: "Dr. Reader", At: p.LeftOut[0].At, Comment: "runs into the horn", Excluded: []string{"Left-Hippocampus"}, Made: 2}
+	for _, tt := range []struct {
+		page     Page
+		yes, not []string
+	}{
+		{p, []string{"Left out by Dr. Reader, 2026-03-15 08:00 UTC:", "Hippocampus, left. “runs into the horn” Shown and used for nothing; scored anew from the volumes of version 1.", "Not reviewed.",
+			"A reviewer left out the left hippocampus, which this pattern is scored from.", "What was left out is outlined too.", "Made without Hippocampus, left, which a reviewer left out.", "Of 11 volumes with a reference"},
+			[]string{"Rests on what the reviewer left out", "−3.1 to −1.9"}},
+		{before, []string{"Amended by Dr. Reader, 2026-03-15 08:00 UTC.", "Version 2 has taken its place. Not to be used: Hippocampus, left. Version 2 was scored without.", "Rests on what the reviewer left out: Hippocampus, left."},
+			[]string{"Left out by", "outlined too"}},
+	} {
+		doc := strings.Join(strings.Fields(strings.Join(sheetTexts(t, renderPDF(t, tt.page)), " ")), " ")
+		for name, text := range map[string]string{"page": render(t, tt.page), "PDF": doc} {
+			for _, w := range tt.yes {
+				if !strings.Contains(text, w) {
+					t.Errorf("the %s does not say %q", name, w)
+				}
+			}
+			for _, w := range tt.not {
+				if strings.Contains(text, w) {
+					t.Errorf("the %s says %q", name, w)
+				}
+			}
 		}
 	}
 }
