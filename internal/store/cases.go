@@ -39,11 +39,16 @@ type caseScore struct {
 	why       string // in one line
 }
 
-// worst picks the highest flag, then the highest likelihood ratio.
+// worst picks the highest flag, then the highest likelihood ratio. The first
+// score of a condition decides; those beside it would answer for it where it
+// abstains.
 func worst(scores []neuroscreen.Score) caseScore {
 	none := neuroscreen.FlagNone
 	w := caseScore{severity: sevAbstained, flag: &none}
-	for _, s := range scores {
+	for n, s := range scores {
+		if slices.ContainsFunc(scores[:n], func(o neuroscreen.Score) bool { return o.Condition == s.Condition }) {
+			continue
+		}
 		if s.Abstained != nil || s.LikelihoodRatio == nil {
 			if w.why == "" {
 				w.why = words.Why(s)

@@ -59,12 +59,26 @@ func (s *Store) Lease(ctx context.Context, siteID, scanID uuid.UUID, holder stri
 		if lease.Settings, err = currentSettings(ctx, t, siteID); err != nil {
 			return err
 		}
-		if seq == 0 {
-			return nil
+		if lease.LeftOut, err = t.leftOut(ctx, c.ScanRecord); err != nil || seq == 0 {
+			return err
 		}
 		return t.noteChange(ctx, c)
 	})
 	return lease, err
+}
+
+// leftOut lists what reviewers left out of the scan's last result.
+func (t *tx) leftOut(ctx context.Context, rec ScanRecord) (out []neuroscreen.LeftOut, err error) {
+	var found []byte
+	err = t.QueryRow(ctx, "SELECT document #> '{amendment,left_out}' FROM results WHERE site_id = @site AND scan_id = @scan AND version = @version",
+		pgx.NamedArgs{"site": rec.SiteID, "scan": rec.ID, "version": rec.ResultVersion}).Scan(&found)
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && found == nil {
+		return nil, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(found, &out)
+	}
+	return out, err
 }
 
 // Renew moves the end of the lease to ttl from now. Errors: ErrFenced.

@@ -2,7 +2,10 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -15,15 +18,32 @@ import (
 func reviewContext(scanID uuid.UUID, seq int) string { return fmt.Sprintf("review/%s/%d", scanID, seq) }
 
 // Review stores a decision on a case and lets go of it; whoever was told of a
-// result is told that it was rejected. Errors: CodeNotFound;
-// CodeConflict "scan-running" while the scan is being analysed,
+// result is told that it was rejected. With Amended it also makes the next
+// version of the result, on a run of its own: that is to be decided on anew, and
+// whoever was told of the old one is told of both. The same decision sent again
+// by the same key is the same. Errors: CodeNotFound; CodeConflict "scan-running" while the scan is being analysed,
 // "result-changed" when it was analysed again since the reader looked,
 // "reviewed-meanwhile" when somebody else decided since, "case-held" while
 // somebody else has it open.
 func (s *Store) Review(ctx context.Context, siteID uuid.UUID, keyID uuid.UUID, scanID uuid.UUID, n NewReview) (rec ReviewRecord, err error) {
 	err = s.inTx(ctx, func(t *tx) error {
+		if n.Amended != nil {
+			var keys []string
+			for _, f := range n.Amended.Files {
+				keys = append(keys, f.BlobKey)
+			}
+			if err := t.lockBlobs(ctx, keys...); err != nil {
+				return err
+			}
+		}
 		c, err := t.lockScan(ctx, siteID, scanID)
 		if err != nil {
+			return err
+		}
+		if again, err := t.decidedAlready(ctx, c.ScanRecord, keyID, n); err != nil || again != nil {
+			if again != nil {
+				rec = *again
+			}
 			return err
 		}
 		if !c.State.Final() {
@@ -46,24 +66,30 @@ func (s *Store) Review(ctx context.Context, siteID uuid.UUID, keyID uuid.UUID, s
 		if err := t.heldByOther(ctx, args); err != nil {
 			return err
 		}
-		excluded := n.Excluded
-		if excluded == nil {
-			excluded = []string{}
+		made, after := 0, c
+		if n.Amended != nil {
+			if after, err = t.storeAmended(ctx, c, seq, keyID, *n.Amended); err != nil {
+				return err
+			}
+			made = after.ResultVersion
 		}
-		for k, v := range (pgx.NamedArgs{"seq": seq, "version": c.ResultVersion, "decision": n.Decision, "excluded": excluded,
+		excluded := orNone(n.Excluded)
+		for k, v := range (pgx.NamedArgs{"seq": seq, "version": c.ResultVersion, "made": made, "decision": n.Decision, "excluded": excluded,
 			"sealed": s.cfg.Keys.Seal(siteID, reviewContext(scanID, seq), []byte(n.Comment))}) {
 			args[k] = v
 		}
 		batch := &pgx.Batch{}
 		batch.Queue(`
-			INSERT INTO reviews (site_id, scan_id, seq, run, result_version, key_id, decision, sealed, excluded, at)
-			VALUES (@site, @scan, @seq, @run, @version, @key, @decision, @sealed, @excluded, @now)`, args)
-		batch.Queue("UPDATE cases SET decision = @decision, changed_at = @now WHERE site_id = @site AND scan_id = @scan", args)
+			INSERT INTO reviews (site_id, scan_id, seq, run, result_version, made_version, key_id, decision, sealed, excluded, at)
+			VALUES (@site, @scan, @seq, @run, @version, @made, @key, @decision, @sealed, @excluded, @now)`, args)
+		if made == 0 { // what a decision made is open again
+			batch.Queue("UPDATE cases SET decision = @decision, changed_at = @now WHERE site_id = @site AND scan_id = @scan", args)
+		}
 		batch.Queue("DELETE FROM holds WHERE site_id = @site AND scan_id = @scan", args)
 		if err := t.SendBatch(ctx, batch).Close(); err != nil {
 			return err
 		}
-		rec = ReviewRecord{Seq: seq, Run: c.Run, ResultVersion: c.ResultVersion, Decision: n.Decision, Comment: n.Comment, Excluded: excluded, KeyID: keyID, At: t.now}
+		rec = ReviewRecord{Seq: seq, Run: c.Run, ResultVersion: c.ResultVersion, MadeVersion: made, Decision: n.Decision, Comment: n.Comment, Excluded: excluded, KeyID: keyID, At: t.now}
 		if err := t.QueryRow(ctx, "SELECT label FROM keys WHERE site_id = @site AND id = @key", args).Scan(&rec.By); err != nil {
 			return err
 		}
@@ -73,10 +99,106 @@ func (s *Store) Review(ctx context.Context, siteID uuid.UUID, keyID uuid.UUID, s
 				return err
 			}
 		}
-		return t.audit(ctx, siteID, Actor(keyID.String()), "case."+string(n.Decision), scanObject(scanID),
-			fmt.Sprintf("run %d version %d", c.Run, c.ResultVersion))
+		details := fmt.Sprintf("run %d version %d", c.Run, c.ResultVersion)
+		if made > 0 {
+			details += fmt.Sprintf(", version %d leaves out: %s", made, strings.Join(excluded, " "))
+		}
+		if err := t.audit(ctx, siteID, Actor(keyID.String()), "case."+string(n.Decision), scanObject(scanID), details); err != nil || made == 0 {
+			return err
+		}
+		return t.audit(ctx, siteID, System, "result.store", scanObject(scanID), fmt.Sprintf("run %d from version %d", after.Run, c.ResultVersion))
 	})
 	return rec, err
+}
+
+// decidedAlready finds the same decision by the same key, whose answer was
+// lost: the scan's last one, made with the same before the reader's eyes.
+func (t *tx) decidedAlready(ctx context.Context, c ScanRecord, keyID uuid.UUID, n NewReview) (*ReviewRecord, error) {
+	type sealedReview struct {
+		ReviewRecord
+		Sealed []byte
+		Before int
+	}
+	found, err := row[sealedReview](ctx, t, pgx.ErrNoRows, `
+		SELECT r.seq, r.run, r.result_version, r.made_version, r.decision, '' AS comment, r.excluded, r.key_id, k.label AS by, r.at, r.sealed,
+		       (SELECT count(*) FROM reviews b WHERE b.site_id = r.site_id AND b.scan_id = r.scan_id AND b.run = r.run AND b.seq < r.seq) AS before
+		FROM reviews r JOIN keys k ON k.site_id = r.site_id AND k.id = r.key_id
+		WHERE r.site_id = @site AND r.scan_id = @scan ORDER BY r.seq DESC LIMIT 1`, pgx.NamedArgs{"site": c.SiteID, "scan": c.ID})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	r := found.ReviewRecord
+	if r.KeyID != keyID || r.Run != n.Run || found.Before != n.Seen || r.Decision != n.Decision || !slices.Equal(r.Excluded, orNone(n.Excluded)) {
+		return nil, nil
+	}
+	plain, err := t.s.cfg.Keys.Open(c.SiteID, reviewContext(c.ID, r.Seq), found.Sealed)
+	if err != nil {
+		return nil, fmt.Errorf("store: review %d of scan %s: %w", r.Seq, c.ID, err)
+	}
+	if r.Comment = string(plain); r.Comment != n.Comment {
+		return nil, nil
+	}
+	return &r, nil
+}
+
+// storeAmended makes the next version of a locked scan's result, on a run of
+// its own, and says who left out what was not left out before. A worker cannot
+// hold the scan: it has ended. Errors: CodeConflict "result-changed".
+func (t *tx) storeAmended(ctx context.Context, c changedScan, seq int, keyID uuid.UUID, o Outcome) (changedScan, error) {
+	if err := o.check(c.ScanRecord); err != nil {
+		return c, err
+	}
+	a := o.Result.Amendment
+	if c.State != neuroscreen.Scored || a == nil || a.FromVersion != c.ResultVersion {
+		return c, neuroscreen.Errorf(neuroscreen.CodeConflict, "result-changed", "the scan was analysed again since you opened it; look at the new result first")
+	}
+	before, err := t.leftOut(ctx, c.ScanRecord)
+	if err != nil {
+		return c, err
+	}
+	result, amended := *o.Result, neuroscreen.Amendment{FromVersion: a.FromVersion, LeftOut: []neuroscreen.LeftOut{}}
+	for _, name := range a.Structures() {
+		l := neuroscreen.LeftOut{Structure: name, Decision: seq, By: keyID.String(), At: t.now}
+		if i := slices.IndexFunc(before, func(b neuroscreen.LeftOut) bool { return b.Structure == name }); i >= 0 {
+			l = before[i]
+		}
+		amended.LeftOut = append(amended.LeftOut, l)
+	}
+	result.Amendment, o.Result = &amended, &result
+
+	next := c.ScanRecord
+	next.Run++
+	version, err := t.insertResult(ctx, next, o)
+	if err != nil {
+		return c, err
+	}
+	why := neuroscreen.Reason{Code: "amended", Text: fmt.Sprintf("A reviewer left structures out or took them back in; version %d takes its place.", version)}
+	if err := t.notifyWithdrawn(ctx, c.ScanRecord, why); err != nil {
+		return c, err
+	}
+	after, err := row[changedScan](ctx, t, errVanished, `
+		UPDATE scans
+		SET run = run + 1, attempt = 0, result_version = @version, finished_at = @now, updated_at = @now,
+		    event_seq = event_seq + 1, fence = fence + 1
+		WHERE site_id = @site AND id = @scan
+		RETURNING `+changedColumns, pgx.NamedArgs{"site": c.SiteID, "scan": c.ID, "version": version, "now": t.now})
+	if err != nil {
+		return c, err
+	}
+	if err := t.noteChange(ctx, after); err != nil {
+		return c, err
+	}
+	return after, t.noteCase(ctx, after.ScanRecord, o.Result)
+}
+
+func orNone(list []string) []string {
+	if list == nil {
+		return []string{}
+	}
+	return list
 }
 
 // heldByOther fails while a key other than @key has the case open.
@@ -107,7 +229,7 @@ func (s *Store) Reviews(ctx context.Context, siteID, scanID uuid.UUID) ([]Review
 		Sealed []byte
 	}
 	found, err := rows[sealedReview](ctx, s, `
-		SELECT r.seq, r.run, r.result_version, r.decision, '' AS comment, r.excluded, r.key_id, k.label AS by, r.at, r.sealed
+		SELECT r.seq, r.run, r.result_version, r.made_version, r.decision, '' AS comment, r.excluded, r.key_id, k.label AS by, r.at, r.sealed
 		FROM reviews r JOIN keys k ON k.site_id = r.site_id AND k.id = r.key_id
 		WHERE r.site_id = @site AND r.scan_id = @scan ORDER BY r.seq`,
 		pgx.NamedArgs{"site": siteID, "scan": scanID})

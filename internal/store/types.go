@@ -272,6 +272,10 @@ type NewReview struct {
 	Excluded []string // structures that are not to be used
 	Run      int
 	Seen     int
+	// Amended is the result without them, when it is another than the one
+	// decided on: it becomes the next version. Result.Amendment.FromVersion
+	// names the one that it was scored from.
+	Amended *Outcome
 }
 
 // ReviewRecord is a decision that was made.
@@ -279,6 +283,7 @@ type ReviewRecord struct {
 	Seq           int
 	Run           int
 	ResultVersion int
+	MadeVersion   int // that the decision made, 0 for none
 	Decision      Decision
 	Comment       string
 	Excluded      []string
@@ -325,7 +330,8 @@ type AuditFilter struct {
 // cancellation, correction and retry, and shuts out whoever held it before.
 type Lease struct {
 	Scan     ScanRecord
-	Settings SiteSettings // current when the lease was taken
+	Settings SiteSettings          // current when the lease was taken
+	LeftOut  []neuroscreen.LeftOut // of the scan's last result, by reviewers: it stays so
 	Fence    int64
 	Until    time.Time
 }
