@@ -307,6 +307,9 @@ type AgePrior = model.AgePrior
 // AgeYears At the scan
 type AgeYears = float64
 
+// Amendment What reviewers left out of the result; absent while nobody did.
+type Amendment = neuroscreen.Amendment
+
 // Asset defines model for Asset.
 type Asset = neuroscreen.Asset
 
@@ -550,6 +553,9 @@ type KeyList struct {
 	Keys []Key `json:"keys"`
 }
 
+// LeftOut defines model for LeftOut.
+type LeftOut = neuroscreen.LeftOut
+
 // MMSE defines model for MMSE.
 type MMSE = float64
 
@@ -603,7 +609,7 @@ type NewReview struct {
 	Comment  *string  `json:"comment,omitempty"`
 	Decision Decision `json:"decision"`
 
-	// Excluded Structures that are not to be used; only to amend
+	// Excluded All structures that are to be left out from now on, only to amend; an empty list takes all back in, without the field they stay as they are
 	Excluded []string `json:"excluded,omitempty"`
 
 	// Run The run of the scan that you looked at
@@ -720,7 +726,13 @@ type Review struct {
 	Comment  string    `json:"comment"`
 	Decision Decision  `json:"decision"`
 	Excluded []string  `json:"excluded"`
-	Mine     bool      `json:"mine"`
+
+	// MadeVersion The result version that this decision made; absent when it made none
+	MadeVersion *int `json:"made_version,omitempty"`
+	Mine        bool `json:"mine"`
+
+	// Number Counts the decisions on the scan from 1; left_out of a result names it
+	Number int `json:"number"`
 
 	// ResultVersion 0 for a scan without a result
 	ResultVersion int `json:"result_version"`
@@ -1498,6 +1510,13 @@ type ClientInterface interface {
 	// somebody decided since, `case-held` while somebody else has it open. A comment is needed to amend and to reject. Decisions are kept for
 	// good; a later one stands. To correct age or sex, PATCH the scan: that makes a new result, which is then to be decided on.
 	//
+	// To amend with `excluded` also makes a new result version, at once and without another segmentation (`made_version`): every score that rests on a left out
+	// structure is withheld with `abstained_type` `structure-excluded`, or made of the others where its model allows it; its volume is shown without z and enters no
+	// index, no explanation and no change over time. The version before stays as it was and is withdrawn from webhooks; the new one is to be decided on. What is left
+	// out stays so when the scan is analysed again, with a corrected age too, until an amendment takes it back in. 409 `other-models` when the result was made by a
+	// release with other weights, norms or models: analyse the scan again first. When rescoring fails (`rescoring-failed`) nothing is changed.
+	// The same decision sent again by the same key is the same.
+	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/cases/{scan_id}/review (the `ReviewCase` operationId).
@@ -1508,6 +1527,13 @@ type ClientInterface interface {
 	// `run` and `seen` say what you had before you. 409 `result-changed` when the scan was analysed again since, `reviewed-meanwhile` when
 	// somebody decided since, `case-held` while somebody else has it open. A comment is needed to amend and to reject. Decisions are kept for
 	// good; a later one stands. To correct age or sex, PATCH the scan: that makes a new result, which is then to be decided on.
+	//
+	// To amend with `excluded` also makes a new result version, at once and without another segmentation (`made_version`): every score that rests on a left out
+	// structure is withheld with `abstained_type` `structure-excluded`, or made of the others where its model allows it; its volume is shown without z and enters no
+	// index, no explanation and no change over time. The version before stays as it was and is withdrawn from webhooks; the new one is to be decided on. What is left
+	// out stays so when the scan is analysed again, with a corrected age too, until an amendment takes it back in. 409 `other-models` when the result was made by a
+	// release with other weights, norms or models: analyse the scan again first. When rescoring fails (`rescoring-failed`) nothing is changed.
+	// The same decision sent again by the same key is the same.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2292,6 +2318,13 @@ func (c *Client) ListReviews(ctx context.Context, scanID ScanID, reqEditors ...R
 // somebody decided since, `case-held` while somebody else has it open. A comment is needed to amend and to reject. Decisions are kept for
 // good; a later one stands. To correct age or sex, PATCH the scan: that makes a new result, which is then to be decided on.
 //
+// To amend with `excluded` also makes a new result version, at once and without another segmentation (`made_version`): every score that rests on a left out
+// structure is withheld with `abstained_type` `structure-excluded`, or made of the others where its model allows it; its volume is shown without z and enters no
+// index, no explanation and no change over time. The version before stays as it was and is withdrawn from webhooks; the new one is to be decided on. What is left
+// out stays so when the scan is analysed again, with a corrected age too, until an amendment takes it back in. 409 `other-models` when the result was made by a
+// release with other weights, norms or models: analyse the scan again first. When rescoring fails (`rescoring-failed`) nothing is changed.
+// The same decision sent again by the same key is the same.
+//
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /v1/cases/{scan_id}/review (the `ReviewCase` operationId).
@@ -2312,6 +2345,13 @@ func (c *Client) ReviewCaseWithBody(ctx context.Context, scanID ScanID, contentT
 // `run` and `seen` say what you had before you. 409 `result-changed` when the scan was analysed again since, `reviewed-meanwhile` when
 // somebody decided since, `case-held` while somebody else has it open. A comment is needed to amend and to reject. Decisions are kept for
 // good; a later one stands. To correct age or sex, PATCH the scan: that makes a new result, which is then to be decided on.
+//
+// To amend with `excluded` also makes a new result version, at once and without another segmentation (`made_version`): every score that rests on a left out
+// structure is withheld with `abstained_type` `structure-excluded`, or made of the others where its model allows it; its volume is shown without z and enters no
+// index, no explanation and no change over time. The version before stays as it was and is withdrawn from webhooks; the new one is to be decided on. What is left
+// out stays so when the scan is analysed again, with a corrected age too, until an amendment takes it back in. 409 `other-models` when the result was made by a
+// release with other weights, norms or models: analyse the scan again first. When rescoring fails (`rescoring-failed`) nothing is changed.
+// The same decision sent again by the same key is the same.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -6476,6 +6516,13 @@ type ClientWithResponsesInterface interface {
 	// somebody decided since, `case-held` while somebody else has it open. A comment is needed to amend and to reject. Decisions are kept for
 	// good; a later one stands. To correct age or sex, PATCH the scan: that makes a new result, which is then to be decided on.
 	//
+	// To amend with `excluded` also makes a new result version, at once and without another segmentation (`made_version`): every score that rests on a left out
+	// structure is withheld with `abstained_type` `structure-excluded`, or made of the others where its model allows it; its volume is shown without z and enters no
+	// index, no explanation and no change over time. The version before stays as it was and is withdrawn from webhooks; the new one is to be decided on. What is left
+	// out stays so when the scan is analysed again, with a corrected age too, until an amendment takes it back in. 409 `other-models` when the result was made by a
+	// release with other weights, norms or models: analyse the scan again first. When rescoring fails (`rescoring-failed`) nothing is changed.
+	// The same decision sent again by the same key is the same.
+	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/cases/{scan_id}/review (the `ReviewCase` operationId).
@@ -6486,6 +6533,13 @@ type ClientWithResponsesInterface interface {
 	// `run` and `seen` say what you had before you. 409 `result-changed` when the scan was analysed again since, `reviewed-meanwhile` when
 	// somebody decided since, `case-held` while somebody else has it open. A comment is needed to amend and to reject. Decisions are kept for
 	// good; a later one stands. To correct age or sex, PATCH the scan: that makes a new result, which is then to be decided on.
+	//
+	// To amend with `excluded` also makes a new result version, at once and without another segmentation (`made_version`): every score that rests on a left out
+	// structure is withheld with `abstained_type` `structure-excluded`, or made of the others where its model allows it; its volume is shown without z and enters no
+	// index, no explanation and no change over time. The version before stays as it was and is withdrawn from webhooks; the new one is to be decided on. What is left
+	// out stays so when the scan is analysed again, with a corrected age too, until an amendment takes it back in. 409 `other-models` when the result was made by a
+	// release with other weights, norms or models: analyse the scan again first. When rescoring fails (`rescoring-failed`) nothing is changed.
+	// The same decision sent again by the same key is the same.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -10164,6 +10218,13 @@ func (c *ClientWithResponses) ListReviewsWithResponse(ctx context.Context, scanI
 // somebody decided since, `case-held` while somebody else has it open. A comment is needed to amend and to reject. Decisions are kept for
 // good; a later one stands. To correct age or sex, PATCH the scan: that makes a new result, which is then to be decided on.
 //
+// To amend with `excluded` also makes a new result version, at once and without another segmentation (`made_version`): every score that rests on a left out
+// structure is withheld with `abstained_type` `structure-excluded`, or made of the others where its model allows it; its volume is shown without z and enters no
+// index, no explanation and no change over time. The version before stays as it was and is withdrawn from webhooks; the new one is to be decided on. What is left
+// out stays so when the scan is analysed again, with a corrected age too, until an amendment takes it back in. 409 `other-models` when the result was made by a
+// release with other weights, norms or models: analyse the scan again first. When rescoring fails (`rescoring-failed`) nothing is changed.
+// The same decision sent again by the same key is the same.
+//
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/cases/{scan_id}/review (the `ReviewCase` operationId).
@@ -10180,6 +10241,13 @@ func (c *ClientWithResponses) ReviewCaseWithBodyWithResponse(ctx context.Context
 // `run` and `seen` say what you had before you. 409 `result-changed` when the scan was analysed again since, `reviewed-meanwhile` when
 // somebody decided since, `case-held` while somebody else has it open. A comment is needed to amend and to reject. Decisions are kept for
 // good; a later one stands. To correct age or sex, PATCH the scan: that makes a new result, which is then to be decided on.
+//
+// To amend with `excluded` also makes a new result version, at once and without another segmentation (`made_version`): every score that rests on a left out
+// structure is withheld with `abstained_type` `structure-excluded`, or made of the others where its model allows it; its volume is shown without z and enters no
+// index, no explanation and no change over time. The version before stays as it was and is withdrawn from webhooks; the new one is to be decided on. What is left
+// out stays so when the scan is analysed again, with a corrected age too, until an amendment takes it back in. 409 `other-models` when the result was made by a
+// release with other weights, norms or models: analyse the scan again first. When rescoring fails (`rescoring-failed`) nothing is changed.
+// The same decision sent again by the same key is the same.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +21,8 @@ import (
 
 	"neuroscreen"
 	"neuroscreen/internal/blob"
+	"neuroscreen/internal/pipeline"
+	"neuroscreen/internal/report"
 	"neuroscreen/internal/resumable"
 	"neuroscreen/internal/store"
 )
@@ -87,6 +90,7 @@ func setup(t *testing.T, change ...func(*Config)) *env {
 	cfg := Config{
 		Store: s.store, Blobs: s.blobs, Version: "test", Poll: time.Millisecond, StreamFor: 50 * time.Millisecond,
 		Uploads: uploads,
+		Rescore: rescoreInTest,
 		Pages:   fstest.MapFS{"index.html": {Data: []byte("<!doctype html><title>pages</title><body>")}, "main-1.js": {Data: []byte("1")}},
 		Login:   &Login{Provider: fakeProvider{}, Site: s.a.id},
 		Log:     slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
@@ -250,6 +254,22 @@ func scoredOutcome(flag neuroscreen.Flag) store.Outcome {
 			{Condition: neuroscreen.MesialTemporalSclerosis, Evidence: neuroscreen.PublishedEffects, Flag: neuroscreen.FlagNone, Abstained: &abstained, IntendedUse: neuroscreen.IntendedUse},
 		},
 	}}
+}
+
+// rescoreInTest does what the pipeline does, as far as a handler can see: the
+// Alzheimer's score goes with any structure that is left out.
+func rescoreInTest(old neuroscreen.Result, _ neuroscreen.Metadata, _ pipeline.Settings, a neuroscreen.Amendment) (*neuroscreen.Result, report.Reading, error) {
+	out := *scoredOutcome(neuroscreen.FlagFlagged).Result
+	out.ScanID, out.SubjectID, out.Input, out.Amendment = old.ScanID, old.SubjectID, old.Input, &a
+	for i := range out.Volumes {
+		if v := &out.Volumes[i]; slices.Contains(a.Structures(), v.Structure) {
+			v.Z, v.ZCI95, v.LeftOut = nil, nil, true
+			why := "a reviewer left it out"
+			s := &out.Scores[0]
+			s.LikelihoodRatio, s.Flag, s.Abstained, s.AbstainedType, s.Without = nil, neuroscreen.FlagNone, &why, neuroscreen.StructureExcluded, a.Structures()
+		}
+	}
+	return &out, report.Reading{Schema: report.ReadingSchema, Structures: report.Structures(), Curves: []report.Curve{}, Scores: []report.ScoreInWords{}, Norms: []string{"A cohort of this test."}}, nil
 }
 
 // derivedBytes stand for the file of a kind.

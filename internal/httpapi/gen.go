@@ -305,6 +305,9 @@ type AgePrior = model.AgePrior
 // AgeYears At the scan
 type AgeYears = float64
 
+// Amendment What reviewers left out of the result; absent while nobody did.
+type Amendment = neuroscreen.Amendment
+
 // Asset defines model for Asset.
 type Asset = neuroscreen.Asset
 
@@ -548,6 +551,9 @@ type KeyList struct {
 	Keys []Key `json:"keys"`
 }
 
+// LeftOut defines model for LeftOut.
+type LeftOut = neuroscreen.LeftOut
+
 // MMSE defines model for MMSE.
 type MMSE = float64
 
@@ -601,7 +607,7 @@ type NewReview struct {
 	Comment  *string  `json:"comment,omitempty"`
 	Decision Decision `json:"decision"`
 
-	// Excluded Structures that are not to be used; only to amend
+	// Excluded All structures that are to be left out from now on, only to amend; an empty list takes all back in, without the field they stay as they are
 	Excluded []string `json:"excluded,omitempty"`
 
 	// Run The run of the scan that you looked at
@@ -718,7 +724,13 @@ type Review struct {
 	Comment  string    `json:"comment"`
 	Decision Decision  `json:"decision"`
 	Excluded []string  `json:"excluded"`
-	Mine     bool      `json:"mine"`
+
+	// MadeVersion The result version that this decision made; absent when it made none
+	MadeVersion *int `json:"made_version,omitempty"`
+	Mine        bool `json:"mine"`
+
+	// Number Counts the decisions on the scan from 1; left_out of a result names it
+	Number int `json:"number"`
 
 	// ResultVersion 0 for a scan without a result
 	ResultVersion int `json:"result_version"`

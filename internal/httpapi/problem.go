@@ -51,6 +51,10 @@ var problemDocs = map[string]problemDoc{
 	"no-role":                {"No role here", "Your account at the identity provider has no role at this site. Its administrator gives you one."},
 	"person-revoked":         {"Access revoked", "An administrator of this site has revoked your access."},
 	"result-changed":         {"Analysed again meanwhile", "The scan has another result than the one you looked at. Look at it before you decide."},
+	"other-models":           {"Made with other models", "The result was made by a release with other weights, norms or models. Scored anew, more would change than what is left out: analyse the scan again (POST .../retry), then amend that result."},
+	"rescoring-failed":       {"The scores could not be made", "Nothing was changed: the result is the one that it was, and the decision was not recorded. Try again; the server's log tells an administrator more."},
+	"structure-left-out":     {"Left out by a reviewer", "A reviewer left a structure out of a visit's result; it is not compared with other visits. An amendment of that visit takes it back in."},
+	"structure-excluded":     {"Left out by a reviewer", "The score needs a structure that a reviewer left out. Amend the result to take it back in."},
 	"reviewed-meanwhile":     {"Decided meanwhile", "Somebody else decided on this case since you opened it. Look at that decision first; yours can follow it."},
 	"case-held":              {"Somebody else has this case open", "Wait, or take it over on purpose: PUT .../hold with take_over."},
 	"role-not-allowed":       {"The key's role does not allow this", "Ask an administrator of your site for a key with another role. The contract's page says which roles may make a call."},
@@ -199,6 +203,7 @@ var problemDocs = map[string]problemDoc{
 
 	// Why a result that was announced counts no longer.
 	"corrected": {"Corrected", "What was said of the scan was corrected; a new result follows."},
+	"amended":   {"Amended", "A reader left structures out of the result or took them back in: another version has taken its place, and scan.scored told of it. Take that over instead."},
 	"rejected":  {"Rejected", "A reader rejected the result. Remove what was taken over from it."},
 	"erased":    {"Erased", "The scan was erased. Remove what was taken over from its result."},
 

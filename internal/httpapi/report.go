@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"neuroscreen"
 	"neuroscreen/internal/report"
 	"neuroscreen/internal/store"
 )
@@ -101,8 +102,26 @@ func (s *Server) reportPage(ctx context.Context, scanID uuid.UUID, version *int)
 	for _, d := range decisions {
 		if d.ResultVersion == v.Version {
 			shown := reviewOf(ctx, d)
-			p.Review = &report.Review{Decision: string(d.Decision), By: d.By, At: d.At, Comment: shown.Comment, Excluded: d.Excluded}
+			p.Review = &report.Review{Decision: string(d.Decision), By: d.By, At: d.At, Comment: shown.Comment, Excluded: d.Excluded, Made: d.MadeVersion}
 		}
+		left := report.LeftOut{By: d.By, At: d.At, Comment: reviewOf(ctx, d).Comment}
+		if result.Amendment != nil {
+			for _, l := range result.Amendment.LeftOut {
+				if l.Decision == d.Seq {
+					left.Structures = append(left.Structures, l.Structure)
+				}
+			}
+		}
+		if len(left.Structures) > 0 {
+			p.LeftOut = append(p.LeftOut, left)
+		}
+	}
+	rec, err := s.cfg.Store.Scan(ctx, site, scanID)
+	if err != nil {
+		return p, 0, err
+	}
+	if rec.State == neuroscreen.Scored && rec.ResultVersion != v.Version {
+		p.Stands = rec.ResultVersion
 	}
 	return p, v.Version, nil
 }

@@ -13,6 +13,8 @@ import (
 	"neuroscreen"
 	"neuroscreen/internal/memory"
 	"neuroscreen/internal/nifti"
+	"neuroscreen/internal/pipeline"
+	"neuroscreen/internal/report"
 	"neuroscreen/internal/store"
 )
 
@@ -62,7 +64,7 @@ func TestReview(t *testing.T) {
 		t.Errorf("open: %+v", open)
 	}
 
-	a := e.json("POST", at+"/review", key, `{"decision":"amend","comment":"label of Mrs Miller runs into the choroid plexus","excluded":["Left-Hippocampus"],"run":1,"seen":0}`)
+	a := e.json("POST", at+"/review", key, `{"decision":"amend","comment":"label of Mrs Miller runs into the choroid plexus","run":1,"seen":0}`)
 	a.want(201, "")
 	// A second reader who opened the case before must not decide unknowingly.
 	e.json("POST", at+"/review", e.a.keys[admin], `{"decision":"accept","run":1,"seen":0}`).want(409, "reviewed-meanwhile")
@@ -72,7 +74,7 @@ func TestReview(t *testing.T) {
 	a = e.do("GET", at+"/review", key)
 	a.json(&history)
 	if len(history.Reviews) != 2 || history.Reviews[0].Decision != "amend" || !history.Reviews[0].Mine || history.Reviews[1].By != "admin" ||
-		history.Reviews[1].Mine || history.Reviews[0].Excluded[0] != "Left-Hippocampus" || history.Reviews[0].ResultVersion != 1 {
+		history.Reviews[1].Mine || history.Reviews[0].ResultVersion != 1 || history.Reviews[0].MadeVersion != nil || history.Reviews[1].Number != 2 {
 		t.Errorf("history: %s", a.body)
 	}
 	if strings.Contains(string(e.do("GET", at+"/review", e.a.keys[researcher]).body), "Miller") {
@@ -112,6 +114,148 @@ func TestReview(t *testing.T) {
 	}
 
 	e.do("DELETE", "/v1/scans/"+scan.ID.String(), e.a.keys[admin]).want(204, "")
+}
+
+// TestLeaveOut: to leave a structure out makes a new result version, which is
+// to be decided on; the one before stays readable.
+func TestLeaveOut(t *testing.T) {
+	broken := false
+	e := setup(t, func(c *Config) {
+		whole := c.Rescore
+		c.Rescore = func(old neuroscreen.Result, m neuroscreen.Metadata, s pipeline.Settings, a neuroscreen.Amendment) (*neuroscreen.Result, report.Reading, error) {
+			if broken {
+				panic("a fault of this test")
+			}
+			if m.AgeYears == nil || s.Model.AlzheimersReviewLR != 0 {
+				t.Errorf("metadata %+v, settings %+v", m, s)
+			}
+			return whole(old, m, s, a)
+		}
+	})
+	key := e.a.keys[clinician]
+	scan := e.upload(&e.a, "SUBJ-17", 1)
+	e.finish(scan.ID, scoredOutcome(neuroscreen.FlagFlagged))
+	at, of := "/v1/cases/"+scan.ID.String(), "/v1/scans/"+scan.ID.String()
+	amend := func(e *env, key, excluded string, run, seen int) *answer {
+		return e.json("POST", at+"/review", key, fmt.Sprintf(`{"decision":"amend","comment":"Mrs Miller: runs into the horn","excluded":%s,"run":%d,"seen":%d}`, excluded, run, seen))
+	}
+	result := func(query string) (r neuroscreen.Result) {
+		e.Helper()
+		a := e.do("GET", of+"/result"+query, key)
+		a.want(200, "")
+		a.json(&r)
+		return r
+	}
+	before := string(e.do("GET", of+"/result?version=1", key).body)
+
+	t.Run("roles", func(t *testing.T) {
+		for _, role := range []neuroscreen.Role{uploader, researcher} {
+			amend(e.in(t), e.a.keys[role], `["Left-Hippocampus"]`, 1, 0).want(403, "role-not-allowed")
+		}
+		amend(e.in(t), e.b.keys[clinician], `["Left-Hippocampus"]`, 1, 0).want(404, "scan-not-found")
+	})
+	t.Run("a failure leaves the result and says so", func(t *testing.T) {
+		e := e.in(t)
+		broken = true
+		a := amend(e, key, `["Left-Hippocampus"]`, 1, 0)
+		broken = false
+		a.want(500, "rescoring-failed")
+		if !strings.Contains(val(a.problem.Detail), "nothing was changed, and version 1 stands") {
+			t.Errorf("%s", a.body)
+		}
+		if got := string(e.do("GET", of+"/result", key).body); got != before {
+			t.Error("the result is another")
+		}
+		var history ReviewList
+		e.do("GET", at+"/review", key).json(&history)
+		if len(history.Reviews) != 0 {
+			t.Errorf("%+v", history.Reviews)
+		}
+	})
+
+	var made Review
+	a := amend(e, key, `["Left-Hippocampus"]`, 1, 0)
+	a.want(201, "")
+	a.json(&made)
+	if made.Number != 1 || made.ResultVersion != 1 || val(made.MadeVersion) != 2 {
+		t.Errorf("%s", a.body)
+	}
+	r := result("")
+	if l := r.Amendment.LeftOut; r.Amendment.FromVersion != 1 || len(l) != 1 || l[0].Decision != 1 || !r.Volumes[0].LeftOut || r.Volumes[0].MM3 != 3500.5 || r.Scores[0].AbstainedType != neuroscreen.StructureExcluded {
+		t.Errorf("%+v, volumes %+v", r.Amendment, r.Volumes)
+	}
+	if got := string(e.do("GET", of+"/result?version=1", key).body); got != before {
+		t.Error("version 1 is another now")
+	}
+	if c := e.list("?review=open", key); len(c) != 1 || c[0].ResultVersion != 2 || *c[0].Flag != "none" || c[0].Decision != nil || *c[0].Condition != "parkinsons" {
+		t.Errorf("%+v", c)
+	}
+	for _, file := range []string{"/segmentation.nii.gz", "/preview.png", "/reading.json"} {
+		e.do("GET", of+file, key).want(200, "")
+	}
+	if a, b := e.do("GET", of+"/segmentation.nii.gz", key), e.do("GET", of+"/segmentation.nii.gz?version=1", key); !bytes.Equal(a.body, b.body) {
+		t.Error("the label map is another")
+	}
+
+	t.Run("the reports", func(t *testing.T) {
+		e := e.in(t)
+		page := string(e.do("GET", of+"/report.html", key).body)
+		for _, want := range []string{"Left out by clinician, ", "“Mrs Miller: runs into the horn” Shown and used for nothing; scored anew from the volumes of version 1.", "Not reviewed."} {
+			if !strings.Contains(page, want) {
+				t.Errorf("the report lacks %q", want)
+			}
+		}
+		page = string(e.do("GET", of+"/report.html?version=1", key).body)
+		for _, want := range []string{"Amended by clinician", "Version 2 has taken its place.", "Version 2 was scored without."} {
+			if !strings.Contains(page, want) {
+				t.Errorf("the report of version 1 lacks %q", want)
+			}
+		}
+		if strings.Contains(string(e.do("GET", of+"/report.html", e.a.keys[researcher]).body), "Miller") {
+			t.Error("a researcher reads the comment")
+		}
+		e.do("GET", of+"/report.pdf", key).want(200, "")
+	})
+	t.Run("said again it is the same", func(t *testing.T) {
+		var again Review
+		a := amend(e.in(t), key, `["Left-Hippocampus"]`, 1, 0)
+		a.want(201, "")
+		a.json(&again)
+		if again.Number != 1 || !again.At.Equal(made.At) || result("").Amendment.FromVersion != 1 {
+			t.Errorf("%s", a.body)
+		}
+		amend(e.in(t), e.a.keys[admin], `["Left-Hippocampus"]`, 1, 0).want(409, "result-changed")
+	})
+	t.Run("what is left out already makes no version", func(t *testing.T) {
+		e := e.in(t)
+		amend(e, key, `["Left-Hippocampus","Left-Hippocampus"]`, 2, 0).want(400, "invalid-value") // twice
+		e.json("POST", at+"/review", key, `{"decision":"amend","comment":"as it is","run":2,"seen":0}`).want(201, "")
+		a := amend(e, key, `["Left-Hippocampus"]`, 2, 1)
+		a.want(201, "")
+		var rec Review
+		a.json(&rec)
+		if rec.MadeVersion != nil || result("").Amendment.FromVersion != 1 {
+			t.Errorf("%s", a.body)
+		}
+	})
+	t.Run("taken back in", func(t *testing.T) {
+		amend(e.in(t), key, `[]`, 2, 2).want(201, "")
+		if r := result(""); len(r.Amendment.LeftOut) != 0 || r.Amendment.FromVersion != 2 || r.Scores[0].Flag != neuroscreen.FlagFlagged {
+			t.Errorf("%+v", r.Amendment)
+		}
+	})
+	if trail := string(e.do("GET", "/v1/audit?scan_id="+scan.ID.String(), e.a.keys[admin]).body); !strings.Contains(trail, "version 2 leaves out: Left-Hippocampus") || strings.Contains(trail, "Miller") {
+		t.Errorf("%s", trail)
+	}
+	e.do("DELETE", of, e.a.keys[admin]).want(204, "")
+}
+
+// TestNothingToLeaveOut: a refused scan has no result that could be amended.
+func TestNothingToLeaveOut(t *testing.T) {
+	e := setup(t)
+	scan := e.upload(&e.a, "S", 1)
+	e.finish(scan.ID, store.Outcome{State: neuroscreen.Refused, Reasons: []neuroscreen.Reason{{Code: "not-a-brain", Text: "this is not a brain"}}})
+	e.json("POST", "/v1/cases/"+scan.ID.String()+"/review", e.a.keys[clinician], `{"decision":"amend","comment":"x","excluded":["CSF"],"run":1,"seen":0}`).want(409, "scan-refused")
 }
 
 func TestRefusedCasesAreDecidedOnToo(t *testing.T) {

@@ -22,10 +22,13 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"neuroscreen"
 	"neuroscreen/api"
 	"neuroscreen/internal/blob"
 	"neuroscreen/internal/memory"
 	"neuroscreen/internal/nifti"
+	"neuroscreen/internal/pipeline"
+	"neuroscreen/internal/report"
 	"neuroscreen/internal/resumable"
 	"neuroscreen/internal/store"
 )
@@ -83,10 +86,15 @@ type Check struct {
 	Do   func(context.Context) error
 }
 
-// Config of a Server. Store and Blobs are needed.
+// Rescore makes a result anew of an old one's volumes, as pipeline.Rescorer
+// does.
+type Rescore func(old neuroscreen.Result, m neuroscreen.Metadata, s pipeline.Settings, a neuroscreen.Amendment) (*neuroscreen.Result, report.Reading, error)
+
+// Config of a Server. Store, Blobs and Rescore are needed.
 type Config struct {
 	Store   *store.Store
 	Blobs   *blob.Files
+	Rescore Rescore
 	Uploads *resumable.Uploads // in pieces; without it, there are none
 	Memory  *memory.Gate       // for what grows with a scan; nil bounds nothing
 	Models  func() []ModelCard // cards of what is in use; none if nil

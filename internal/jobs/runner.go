@@ -373,7 +373,7 @@ func (r *Runner) analyse(ctx context.Context, siteID uuid.UUID, lease store.Leas
 		}
 	}()
 	in := r.input(lease.Scan)
-	in.Settings = lease.Settings
+	in.Settings, in.LeftOut = lease.Settings, lease.LeftOut
 	in.Stage = func(ctx context.Context, to neuroscreen.State) error {
 		return r.cfg.Store.Advance(ctx, siteID, lease, to)
 	}

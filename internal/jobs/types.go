@@ -17,10 +17,11 @@ import (
 type Input struct {
 	ScanID   uuid.UUID
 	SiteID   uuid.UUID
-	Metadata neuroscreen.Metadata // SubjectID is the pseudonym; other identifiers are empty
-	Settings store.SiteSettings   // current when the work was taken up
-	SHA256   string               // of the received bytes, hex
-	Size     int64                // bytes
+	Metadata neuroscreen.Metadata  // SubjectID is the pseudonym; other identifiers are empty
+	Settings store.SiteSettings    // current when the work was taken up
+	LeftOut  []neuroscreen.LeftOut // of the scan's last result, by reviewers: it stays so
+	SHA256   string                // of the received bytes, hex
+	Size     int64                 // bytes
 	// Image opens the received bytes and Header those of the .hdr that came
 	// with an .img; Header is nil when there was none. The analysis closes
 	// what it opens.

@@ -33,7 +33,7 @@ func newAnalyser(limits nifti.Limits) (jobs.Analyse, error) {
 			return jobs.Output{}, err
 		}
 		defer image.Close()
-		job := pipeline.Input{ScanID: in.ScanID.String(), Metadata: in.Metadata, Settings: settings, SettingsVersion: in.Settings.Version, SHA256: in.SHA256, Image: image, Stage: in.Stage}
+		job := pipeline.Input{ScanID: in.ScanID.String(), Metadata: in.Metadata, Settings: settings, SettingsVersion: in.Settings.Version, LeftOut: in.LeftOut, SHA256: in.SHA256, Image: image, Stage: in.Stage}
 		if in.Header != nil {
 			header, err := in.Header(ctx)
 			if err != nil {

@@ -20,6 +20,7 @@ import (
 	"neuroscreen/internal/jobs"
 	"neuroscreen/internal/login"
 	"neuroscreen/internal/nifti"
+	"neuroscreen/internal/pipeline"
 	"neuroscreen/internal/resumable"
 	"neuroscreen/internal/store"
 	"neuroscreen/internal/version"
@@ -110,6 +111,10 @@ func Run(ctx context.Context, cfg config.Server, parts Parts) (err error) {
 		if err != nil {
 			return errors.Join(err, stopAndWait(stop, group))
 		}
+		rescorer, err := pipeline.NewRescorer(version.String())
+		if err != nil {
+			return errors.Join(err, stopAndWait(stop, group))
+		}
 		uploads, err := resumable.Open(resumable.Config{Dir: cfg.UploadDir(), Path: "/v1/uploads/", MaxSize: int64(cfg.MaxUpload), Idle: cfg.BodyIdle})
 		if err != nil {
 			return errors.Join(err, stopAndWait(stop, group))
@@ -120,7 +125,7 @@ func Run(ctx context.Context, cfg config.Server, parts Parts) (err error) {
 			return errors.Join(err, stopAndWait(stop, group))
 		}
 		api, err := httpapi.New(httpapi.Config{
-			Store: st, Blobs: storage.Blobs, Uploads: uploads, Memory: room, Models: func() []httpapi.ModelCard { return cards }, Metrics: metrics, Log: log, Version: version.String(),
+			Store: st, Blobs: storage.Blobs, Rescore: rescorer.Rescore, Uploads: uploads, Memory: room, Models: func() []httpapi.ModelCard { return cards }, Metrics: metrics, Log: log, Version: version.String(),
 			Limits: httpapi.Limits{MaxUpload: int64(cfg.MaxUpload), Uploads: cfg.MaxUploads, BodyIdle: cfg.BodyIdle, Image: limits},
 			Pages:  web.Pages(),
 			Login:  people, Sessions: store.SessionLimits{Idle: cfg.SessionIdle},

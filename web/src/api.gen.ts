@@ -669,6 +669,13 @@ export interface paths {
          * @description `run` and `seen` say what you had before you. 409 `result-changed` when the scan was analysed again since, `reviewed-meanwhile` when
          *     somebody decided since, `case-held` while somebody else has it open. A comment is needed to amend and to reject. Decisions are kept for
          *     good; a later one stands. To correct age or sex, PATCH the scan: that makes a new result, which is then to be decided on.
+         *
+         *     To amend with `excluded` also makes a new result version, at once and without another segmentation (`made_version`): every score that rests on a left out
+         *     structure is withheld with `abstained_type` `structure-excluded`, or made of the others where its model allows it; its volume is shown without z and enters no
+         *     index, no explanation and no change over time. The version before stays as it was and is withdrawn from webhooks; the new one is to be decided on. What is left
+         *     out stays so when the scan is analysed again, with a corrected age too, until an amendment takes it back in. 409 `other-models` when the result was made by a
+         *     release with other weights, norms or models: analyse the scan again first. When rescoring fails (`rescoring-failed`) nothing is changed.
+         *     The same decision sent again by the same key is the same.
          */
         post: operations["reviewCase"];
         delete?: never;
@@ -1261,7 +1268,7 @@ export interface components {
         NewReview: {
             decision: components["schemas"]["Decision"];
             comment?: string;
-            /** @description Structures that are not to be used; only to amend */
+            /** @description All structures that are to be left out from now on, only to amend; an empty list takes all back in, without the field they stay as they are */
             excluded?: string[];
             /** @description The run of the scan that you looked at */
             run: number;
@@ -1269,9 +1276,13 @@ export interface components {
             seen: number;
         };
         Review: {
+            /** @description Counts the decisions on the scan from 1; left_out of a result names it */
+            number: number;
             run: number;
             /** @description 0 for a scan without a result */
             result_version: number;
+            /** @description The result version that this decision made; absent when it made none */
+            made_version?: number;
             decision: components["schemas"]["Decision"];
             comment: string;
             excluded: string[];
@@ -1519,6 +1530,7 @@ export interface components {
             } | null;
             /** @description Version of the site's settings; 0 when none were stored */
             settings_version: number;
+            amendment?: components["schemas"]["Amendment"];
             qc: {
                 /** @enum {string} */
                 verdict: "pass" | "review" | "refuse";
@@ -1542,6 +1554,22 @@ export interface components {
             timings_ms: {
                 [key: string]: number;
             } | null;
+        };
+        /** @description What reviewers left out of the result; absent while nobody did. */
+        Amendment: {
+            /** @description The version whose volumes were scored anew; absent when the scan was analysed again since */
+            from_version?: number;
+            left_out: components["schemas"]["LeftOut"][];
+        };
+        LeftOut: {
+            /** @example Left-Hippocampus */
+            structure: string;
+            /** @description Number of the decision that left it out, with its reviewer and comment (GET /v1/cases/{scan_id}/review) */
+            decision: number;
+            /** @description Id of the reviewer's key */
+            by: string;
+            /** Format: date-time */
+            at: string;
         };
         Volume: {
             /** @example Left-Hippocampus */
@@ -1570,6 +1598,8 @@ export interface components {
             z_ci95: components["schemas"]["Interval"];
             /** Format: double */
             percentile: number | null;
+            /** @description By a reviewer: shown without z, and used for nothing */
+            left_out?: boolean;
         };
         Index: {
             name: string;
@@ -1596,6 +1626,13 @@ export interface components {
             flag: components["schemas"]["Flag"];
             /** @description Why there is no likelihood ratio */
             abstained: string | null;
+            /**
+             * @description Of a reason that has a type: a reviewer left out what the score needs
+             * @enum {string}
+             */
+            abstained_type?: "structure-excluded";
+            /** @description Structures that the score rests on and a reviewer left out */
+            without?: string[];
             /** Format: double */
             intercept: number;
             contributions: components["schemas"]["Contribution"][] | null;
