@@ -15,7 +15,9 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -186,59 +188,99 @@ func TestVisits(t *testing.T) {
 	b.checkNothingKept()
 }
 
-// TestAmend: what is left out is marked on the page and in the report, also
-// at the score that rests on it; a correction makes a new version, which is to
-// be decided on anew.
+// TestAmend: a structure that is left out makes a new version, which says so on
+// the page and in the report and is to be decided on; it stays left out when the
+// age is corrected, until it is taken back in. The analysis is the real one.
 func TestAmend(t *testing.T) {
-	url, key := startService(t, invented{t: t, volume: func(_ string, age float64) (float64, float64) { return 2500 + age, 40 }}.use)
+	url, key := startService(t)
 	api := newAPI(t, url, key)
-	scan := api.submit(t, "S-AMEND", cutHead(t))
+	head, err := os.ReadFile("../testdata/heads/atrophied_74F.nii.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	scan := api.wait(t, api.hand(t, head, neuroscreen.Metadata{SubjectID: "S-AMEND", AgeYears: ptr(74.0)}))
+	result := func() neuroscreen.Result {
+		t.Helper()
+		got, err := api.GetResultWithResponse(t.Context(), scan.ID, &client.GetResultParams{})
+		if err != nil || got.JSON200 == nil {
+			t.Fatalf("%v %s", err, got.Body)
+		}
+		return *got.JSON200
+	}
+	if first := result(); first.Scores[0].Flag != neuroscreen.FlagFlagged {
+		t.Fatalf("the head is not flagged: %+v", first.Scores[0])
+	}
 
 	b := newBrowser(t, url)
 	b.signIn(key)
 	b.waitText(".cases tbody", "S-AMEND")
 	b.keys("j", "e") // from the worklist, by keys
 	b.wait("the question", "document.activeElement?.id === 'comment'")
+	b.waitText("dialog .main", "Amend")
 	b.axe("amending")
+	b.keys("label runs into the horn")
+	b.click(".boxes input[value=Left-Hippocampus]")
+	b.waitText("dialog .main", "Amend and score anew")
 	b.shot("20-amend-1280")
-	b.keys("label runs into the horn", kb.Tab, " ") // the first box
-	b.wait("the first structure is chosen", "document.querySelector('.boxes input').checked")
 	b.click("dialog .main")
-	b.waitText(".case-head", "Amended")
-	b.waitText(".history", "Left out: Left hippocampus")
-	b.waitText(".history", "label runs into the horn")
-	b.waitText(".verdict.flagged", "Rests on what was left out: Left hippocampus")
+	b.waitText(".left-out", "Left out by you")
+	b.waitText(".left-out", "scored anew from the volumes of version 1")
+	b.waitText(".left-out", "label runs into the horn")
+	b.waitText(".history", "Left out: Left hippocampus; scored anew as version 2")
+	b.waitText(".verdicts", "A reviewer left out the left hippocampus, which this pattern is scored from.")
 	b.waitText(".volumes .gone", "left out")
+	b.waitText(".curves", "Left hippocampus: left out by a reviewer and not compared.")
+	if n := eval[int](b, "document.querySelectorAll('.verdict.flagged').length"); n != 0 {
+		t.Errorf("%d patterns flagged", n)
+	}
+	if text := b.text(".below"); strings.Contains(text, "Hippocampal asymmetry") {
+		t.Error("an asymmetry is shown")
+	}
+	if text := b.text(".case-head"); strings.Contains(text, "Amended") {
+		t.Errorf("the new result is decided on already: %s", text)
+	}
+	if n := eval[int](b, "[...document.querySelectorAll('.volumes tbody tr')].find(r => r.dataset.name === 'Hippocampus').cells[5].innerText.length"); n != 1 {
+		t.Error("a left out volume has a z")
+	}
 	b.axe("an amended case")
-	b.shot("21-amended-1280")
+	b.shotAt(1280, "21-amended", "#main")
+	b.shotAt(1920, "21-amended", "#main")
+	b.shotAt(1280, "22-amended-volumes", ".volumes")
 	page := eval[string](b, "fetch(document.querySelector('a[href$=\"report.html\"]').href).then(r => r.text())")
-	for _, want := range []string{"Amended by first admin key", "label runs into the horn", "Not to be used: Hippocampus, left", "Rests on what the reviewer left out: Hippocampus, left"} {
+	for _, want := range []string{"Left out by first admin key", "Hippocampus, left. “label runs into the horn” Shown and used for nothing; scored anew from the volumes of version 1.", "Not reviewed."} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the report lacks %q", want)
 		}
 	}
 
 	b.keys("e")
-	b.wait("the question", "document.activeElement?.id === 'comment'")
+	b.wait("the question", "document.activeElement?.id === 'comment' && document.querySelector('.boxes input[value=Left-Hippocampus]').checked")
 	b.click("dialog .help button")
 	b.wait("the correction", "document.querySelector('dialog[open] #new-age') !== null")
 	b.axe("correcting")
 	b.do(chromedp.SetValue(chromedp.CSS("#new-age"), "66.5"))
 	b.click("dialog .main")
 	b.waitText(".case-head dl", "66.5 F")
-	b.waitText(".history", "Result version 2")
+	b.waitText(".history", "Result version 3")
 	b.waitText(".history", "(an earlier result, version 1)")
-	if text := b.text(".case-head"); strings.Contains(text, "Amended") {
-		t.Errorf("the new result is decided on already: %s", text)
+	b.waitText(".left-out", "Left out by you")
+	if r := result(); r.Amendment == nil || r.Amendment.FromVersion != 0 || !slices.Equal(r.Amendment.Structures(), []string{"Left-Hippocampus"}) || r.Scores[0].AbstainedType != neuroscreen.StructureExcluded {
+		t.Errorf("of the corrected age: %+v, %+v", r.Amendment, r.Scores[0])
 	}
-	if text := b.text(".volumes"); strings.Contains(text, "left out") {
-		t.Error("a structure of the new result is left out")
-	}
-	if got, err := api.GetResultWithResponse(t.Context(), scan.ID, &client.GetResultParams{}); err != nil || got.JSON200 == nil || got.JSON200.Volumes[0].MM3 != 2566.5 {
-		t.Errorf("the result is not of the corrected age: %v %s", err, got.Body)
-	}
+
+	b.keys("e")
+	b.wait("the question", "document.activeElement?.id === 'comment'")
+	b.keys("looked at again, the label is right")
+	b.click(".boxes input[value=Left-Hippocampus]")
+	b.click("dialog .main")
+	b.waitText(".history", "Everything taken back in; scored anew as version 4")
+	b.waitText(".verdict.flagged", "Alzheimer’s disease")
+	b.wait("nothing left out", "document.querySelector('.left-out') === null && document.querySelector('.volumes .gone') === null")
+	b.waitText(".below", "Hippocampal asymmetry")
 	b.keys(kb.Escape)
 	b.waitText(".cases tbody", "S-AMEND") // it waits again
+	b.waitText(".cases tbody", "Flagged")
+	b.checkNothingKept()
 }
 
 // front stands before the service, as a clinic's proxy does, and can hold

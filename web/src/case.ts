@@ -171,6 +171,7 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
   // The picture of one run stays as it is while what is said of it changes.
   const viewBox = h('section', { class: 'viewer', 'aria-label': 'Picture' })
   let pictured = ''
+  let picturedVersion = 0
 
   function draw(l: Loaded): void {
     drawHead(l)
@@ -182,7 +183,11 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
     }
     const run = `${l.scan.run} ${l.scan.state}`
     if (pictured === run) return
+    // A result that was scored anew has the label map of the version before.
+    const same = l.result?.amendment?.from_version === picturedVersion && viewer !== undefined
     pictured = run
+    picturedVersion = l.c.result_version
+    if (same) return
     viewer?.leave()
     viewer = undefined
     void picture(l, viewBox)
@@ -220,7 +225,8 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
 
   function drawResult(l: Loaded, r: Result): void {
     const last = current(l).at(-1)
-    const excluded = new Set(last?.excluded ?? [])
+    // A decision of an earlier release is only noted: its scores still rest on what it left out.
+    const excluded = new Set([...(last?.excluded ?? []), ...leftOut(r)])
     const scores = (r.scores ?? []).map((s, n) => ({ s, words: l.reading?.scores[n] }))
     const first = scores.filter(({ s }, n) => scores.findIndex((o) => o.s.condition === s.condition) === n)
     const asks = (s: Score): number => (s.abstained !== null ? 3 : { flagged: 0, review: 1, none: 2 }[s.flag])
@@ -236,6 +242,7 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
         h(
           'section',
           { class: 'verdicts', 'aria-label': 'Findings' },
+          amended(l, r),
           first.map(({ s, words }) => verdict(s, words, scores.filter((o) => o.s.condition === s.condition && o.s !== s), excluded)),
           quality(r),
           h('p', { class: 'reports' }, h('span', {}, 'Report on A4: ', reports('')), h('span', {}, 'on Letter: ', reports('?paper=letter'))),
@@ -244,6 +251,24 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
       ),
       h('div', { class: 'below' }, volumes(l, r, excluded), indices(r), visits(l), history(l.reviews, l.scan, l.c, nameOf), origins(r, l)),
     )
+  }
+
+  const leftOut = (r: Result): string[] => (r.amendment?.left_out ?? []).map((x) => x.structure)
+
+  /** What the result was scored without, who left it out and why. */
+  function amended(l: Loaded, r: Result): Child {
+    const all = r.amendment?.left_out ?? []
+    const from = r.amendment?.from_version
+    return [...new Set(all.map((x) => x.decision))].map((n) => {
+      const d = l.reviews.find((x) => x.number === n)
+      return h(
+        'article',
+        { class: 'note left-out' },
+        h('p', {}, h('b', {}, `Left out${d ? ` by ${d.mine ? 'you' : d.by}, ${when(d.at)}` : ''}: `), all.filter((x) => x.decision === n).map((x) => nameOf(x.structure)).join(', ')),
+        d?.comment && h('p', { class: 'comment' }, d.comment),
+        h('p', { class: 'dim' }, `Shown and used for nothing${from ? `; scored anew from the volumes of version ${from}` : ''}. Amend to take it back in.`),
+      )
+    })
   }
 
   const evidence: Record<string, string> = { 'external-cohort': 'fitted on a cohort', 'published-effects': 'from published effects', experimental: 'experimental' }
@@ -360,7 +385,8 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
       show(
         curves,
         h('h3', {}, chosen),
-        drawn.some(Boolean) ? drawn : h('p', { class: 'dim' }, l.reading ? 'The norm has no reference for this structure, age or head size.' : 'This result was made before curves were kept with it. Analyse the scan again to get them.'),
+        row?.sides.some((v) => v?.left_out) && h('p', { class: 'note' }, `${row.sides.flatMap((v) => (v?.left_out ? [nameOf(v.structure)] : [])).join(', ')}: left out by a reviewer and not compared.`),
+        drawn.some(Boolean) ? drawn : row?.sides.some((v) => v?.left_out) ? false : h('p', { class: 'dim' }, l.reading ? 'The norm has no reference for this structure, age or head size.' : 'This result was made before curves were kept with it. Analyse the scan again to get them.'),
         drawn.some(Boolean) && h('p', { class: 'dim' }, 'Grey: 5th to 95th percentile and median of healthy people with a head of this size. Point: this scan, with the 95 % interval of its measurement.'),
       )
       for (const tr of table.querySelectorAll('tr[data-name]')) tr.classList.toggle('chosen', (tr as HTMLElement).dataset.name === chosen)
@@ -375,7 +401,7 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
     const cells = (row: Row, v: Volume | undefined): Child => {
       if (!v) return h('td', { class: 'side', colspan: 5 }, '–')
       const out = outlying(v)
-      const gone = excluded.has(v.structure)
+      const gone = v.left_out || excluded.has(v.structure)
       return [
         h(
           'td',
@@ -431,7 +457,7 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
   function others(l: Loaded, structure: string): { age: number; mm3: number }[] {
     return (l.timeline?.visits ?? []).flatMap((v) => {
       const found = v.volumes.find((x) => x.structure === structure)
-      return v.scan_id !== id && found && v.age_years !== undefined ? [{ age: v.age_years, mm3: found.mm3 }] : []
+      return v.scan_id !== id && found && !found.left_out && v.age_years !== undefined ? [{ age: v.age_years, mm3: found.mm3 }] : []
     })
   }
 

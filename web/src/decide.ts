@@ -15,7 +15,7 @@ interface What {
 
 const asks: Record<Decision, { title: string; help: string; word: string }> = {
   accept: { title: 'Accept the result', help: 'You looked at the images and agree that the result may stand in the record.', word: 'Accept' },
-  amend: { title: 'Amend the result', help: 'The result may stand with your comment. Structures that you leave out are marked in the report; the scores are not computed again without them.', word: 'Amend' },
+  amend: { title: 'Amend the result', help: 'The result may stand with your comment. Structures that you leave out are shown and used for nothing: no z, no asymmetry, no score, no change over time. The scores are made anew without them, as a version that is to be decided on; this one stays as it is.', word: 'Amend' },
   reject: { title: 'Reject the result', help: 'The result must not be used. The report says so from now on, with your reason.', word: 'Reject' },
 }
 
@@ -27,20 +27,23 @@ export function decide(decision: Decision, w: What): void {
     ask.word = 'Close the case'
   }
   const comment = h('textarea', { id: 'comment', rows: 3, maxlength: 2000, required: decision !== 'accept' })
-  const boxes = decision === 'amend' && w.result ? (w.result.volumes ?? []).map((v) => ({ structure: v.structure, box: h('input', { type: 'checkbox', value: v.structure }) })) : []
+  const before = new Set((w.result?.amendment?.left_out ?? []).map((l) => l.structure))
+  const boxes = decision === 'amend' && w.result ? (w.result.volumes ?? []).map((v) => ({ structure: v.structure, box: h('input', { type: 'checkbox', value: v.structure, checked: before.has(v.structure), onchange: () => name() }) })) : []
   const says = h('div', { 'aria-live': 'polite' })
   const go = h('button', { class: decision === 'reject' ? 'main stop' : 'main' }, ask.word)
+  const scoresAnew = (): boolean => boxes.some((b) => b.box.checked !== before.has(b.structure))
+  const name = (): void => show(go, scoresAnew() ? 'Amend and score anew' : ask.word)
   const submit = async (e: Event): Promise<void> => {
     e.preventDefault()
     go.disabled = true
     show(says)
-    const excluded = boxes.filter((b) => b.box.checked).map((b) => b.structure)
+    const excluded = scoresAnew() ? boxes.filter((b) => b.box.checked).map((b) => b.structure) : undefined
     const text = comment.value.trim().replace(/\s*\n\s*/g, ' ')
-    const body = { decision, run: w.scan.run, seen: w.seen, ...(text && { comment: text }), ...(excluded.length && { excluded }) }
+    const body = { decision, run: w.scan.run, seen: w.seen, ...(text && { comment: text }), ...(excluded && { excluded }) }
     try {
-      await call<Review>('POST', `/v1/cases/${w.scan.id}/review`, { body })
+      const made = (await call<Review>('POST', `/v1/cases/${w.scan.id}/review`, { body })).made_version
       d.close()
-      tell(w.result ? `${decided[decision]}.` : 'Noted.')
+      tell(made ? `Scored anew: version ${made}. Look at it, then decide.` : w.result ? `${decided[decision]}.` : 'Noted.')
       w.done()
     } catch (err) {
       go.disabled = false
@@ -124,7 +127,7 @@ export function history(reviews: Review[], scan: Scan, c: Case, names: (s: strin
           ` by ${r.mine ? 'you' : r.by}, `,
           h('time', { datetime: r.at }, time(r.at)),
           r.run !== c.run ? ` (an earlier result, version ${r.result_version})` : r.result_version ? ` (version ${r.result_version})` : '',
-          r.excluded.length > 0 && h('p', {}, `Left out: ${r.excluded.map(names).join(', ')}`),
+          (r.excluded.length > 0 || r.made_version !== undefined) && h('p', {}, r.excluded.length > 0 ? `Left out: ${r.excluded.map(names).join(', ')}` : 'Everything taken back in', r.made_version !== undefined && `; scored anew as version ${r.made_version}`),
           r.comment && h('p', { class: 'comment' }, r.comment),
         ),
       ),
