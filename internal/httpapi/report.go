@@ -122,6 +122,10 @@ func (s *Server) reportPage(ctx context.Context, scanID uuid.UUID, version *int)
 	}
 	if rec.State == neuroscreen.Scored && rec.ResultVersion != v.Version {
 		p.Stands = rec.ResultVersion
+	} else if rec.State == neuroscreen.Scored {
+		if p.Timeline, err = s.timelineUntil(ctx, rec); err != nil {
+			return p, 0, err
+		}
 	}
 	return p, v.Version, nil
 }

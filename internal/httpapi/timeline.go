@@ -3,11 +3,13 @@ package httpapi
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 
 	"neuroscreen"
 	"neuroscreen/internal/norm"
+	"neuroscreen/internal/store"
 	"neuroscreen/internal/timeline"
 )
 
@@ -36,8 +38,7 @@ func (s *Server) GetCaseTimeline(ctx context.Context, req GetCaseTimelineRequest
 // timeline compares the current results of one person's scans.
 func (s *Server) timeline(ctx context.Context, pseudonym, subject string) (timeline.Timeline, error) {
 	none := timeline.Timeline{}
-	site := siteID(ctx)
-	found, err := s.cfg.Store.Visits(ctx, site, pseudonym)
+	found, err := s.cfg.Store.Visits(ctx, siteID(ctx), pseudonym)
 	if err != nil {
 		return none, err
 	}
@@ -60,4 +61,24 @@ func (s *Server) timeline(ctx context.Context, pseudonym, subject string) (timel
 		return none, err
 	}
 	return timeline.Make(subject, visits, norm.Default(), cal), nil
+}
+
+// timelineUntil ends with one scan's visit; nil when there is none before it.
+func (s *Server) timelineUntil(ctx context.Context, rec store.ScanRecord) (*timeline.Timeline, error) {
+	t, err := s.timeline(ctx, rec.Pseudonym, rec.Pseudonym)
+	if err != nil {
+		return nil, err
+	}
+	at := slices.IndexFunc(t.Visits, func(v timeline.Visit) bool { return v.ScanID == rec.ID.String() })
+	if at < 1 {
+		return nil, nil
+	}
+	if at < len(t.Visits)-1 {
+		cal, _, err := s.calibration(ctx, nil)
+		if err != nil {
+			return nil, err
+		}
+		t = timeline.Make(rec.Pseudonym, t.Visits[:at+1], norm.Default(), cal)
+	}
+	return &t, nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"neuroscreen"
 	"neuroscreen/internal/anatomy"
+	"neuroscreen/internal/timeline"
 	"neuroscreen/internal/words"
 )
 
@@ -28,8 +29,9 @@ type Page struct {
 	Reading  Reading
 	Review   *Review // the last decision on the result; nil for none
 	LeftOut  []LeftOut
-	Stands   int   // version that is the scan's result now, if that is another
-	Paper    Paper // A4 if not said
+	Timeline *timeline.Timeline // of the visits up to this one; nil for none before it
+	Stands   int                // version that is the scan's result now, if that is another
+	Paper    Paper              // A4 if not said
 }
 
 // Paper is a size of sheet, mm. Name is CSS's.
@@ -115,6 +117,8 @@ type pageView struct {
 	Curves      []template.HTML
 	Key         []pairView // those of the first sheet
 	Decision    decisionView
+	Spans       []spanView // since earlier visits
+	VisitNotes  string
 	Amended     []decisionView // what the result was scored without
 	Indices     []indexView
 	Assets      []fact // with the first digits of their hashes
@@ -288,6 +292,7 @@ func view(p Page) pageView {
 	}
 	v.Pairs, v.Singles = pairs(r.Volumes, excluded)
 	v.Key, v.Decision, v.Amended = key(v.Pairs), decisionOf(p), amendedOf(p)
+	v.Spans, v.VisitNotes = spansOf(p.Timeline)
 	for _, vol := range r.Volumes {
 		if vol.Z != nil {
 			v.Tested++

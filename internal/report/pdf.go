@@ -207,6 +207,7 @@ func (d *sheets) result(v pageView) bool {
 			v.Tested, v.Outside, v.ByChance, strings.Join(indices, "; "))
 		d.paragraph(margin, d.inner, "", 6.6, dim, strings.Join(append([]string{text}, v.Calibration...), " "))
 	}
+	d.visits(v)
 	d.gap(1.5)
 	d.paragraph(margin, d.inner, "", 6.8, dim, v.IntendedUse)
 	d.gap(9)
