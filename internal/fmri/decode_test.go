@@ -11,7 +11,6 @@ import (
 
 	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/testdata"
-	"neuroscreen/internal/volume"
 )
 
 func samplesOf(x []float32, voxels int, class, run []int) *Samples {
@@ -152,18 +151,35 @@ func TestMakeSamples(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		events []Event
-		typ    string
-		field  string
 	}{
-		{"one run", []Event{{2, 4, "a", ""}, {20, 2, "b", ""}}, TooFewEvents, "run"},
-		{"one condition", []Event{{2, 4, "a", "1"}, {40, 2, "a", "2"}}, TooFewEvents, "trial_type"},
-		{"beyond the end", []Event{{2, 4, "a", "1"}, {40, 2, "b", "2"}, {78, 20, "a", "2"}}, EventsInvalid, "events"},
-		{"runs that overlap", []Event{{2, 4, "a", "1"}, {10, 2, "b", "2"}, {20, 2, "a", "1"}}, EventsInvalid, "events"},
+		{"beyond the end", []Event{{2, 4, "a", "1"}, {40, 2, "b", "2"}, {78, 20, "a", "2"}}},
+		{"runs that overlap", []Event{{2, 4, "a", "1"}, {10, 2, "b", "2"}, {20, 2, "a", "1"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := MakeSamples(s, r, c.events, nil, 4)
-			wantRefusal(t, err, c.typ, c.field)
+			wantRefusal(t, err, EventsInvalid, "events")
 		})
+	}
+}
+
+func TestCheckEvents(t *testing.T) {
+	one, two := []Event{{2, 4, "a", ""}, {20, 2, "b", ""}}, []Event{{2, 4, "a", "1"}, {40, 2, "a", "2"}, {50, 2, "rest", "2"}}
+	for _, c := range []struct {
+		name  string
+		files [][]Event
+		field string
+	}{
+		{"nothing", nil, "run"},
+		{"one run", [][]Event{one}, "run"},
+		{"one condition", [][]Event{two}, "trial_type"},
+		{"a file of rest alone is no run", [][]Event{one, {{2, 4, "rest", ""}}}, "run"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			wantRefusal(t, CheckEvents(c.files, []string{"rest"}), TooFewEvents, c.field)
+		})
+	}
+	if err := CheckEvents([][]Event{one, two}, []string{"rest"}); err != nil {
+		t.Errorf("two files: %v", err)
 	}
 }
 
@@ -215,11 +231,12 @@ func TestDecodeRealRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	s, aligned, err := r.Patterns(ctx)
+	g := NewGatherer(nil, 5)
+	aligned, err := g.Add(ctx, r, realEvents(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	samples, err := MakeSamples(s, r, realEvents(t), nil, 5)
+	samples, voxels, err := g.Samples()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,23 +244,11 @@ func TestDecodeRealRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%v, %d dummies, %d voxels, aligned %v: accuracy %.4f, p %.3f, shuffled %.3f (chance .125)", samples, r.Dummies, len(s.Voxels), aligned, d.Accuracy, d.P, d.Shuffled)
+	t.Logf("%v, %d dummies, %d voxels, aligned %v: accuracy %.4f, p %.3f, shuffled %.3f (chance .125)", samples, r.Dummies, len(voxels), aligned, d.Accuracy, d.P, d.Shuffled)
 	if math.Abs(d.Accuracy-scikit) > 0.01 {
 		t.Errorf("accuracy %.4f, scikit-learn's is %.4f", d.Accuracy, scikit)
 	}
 	if d.P > 1.0/51+1e-9 || math.Abs(d.Shuffled-0.125) > 0.03 {
 		t.Errorf("p %.3f; permuted labels are told with %.3f", d.P, d.Shuffled)
-	}
-}
-
-func TestPatternsAlignsVolumes(t *testing.T) {
-	r, _, _ := movedRun(t, 20, 2)
-	s, aligned, err := r.Patterns(context.Background())
-	if err != nil || !aligned || len(s.Voxels) < 5000 {
-		t.Fatalf("%d voxels, aligned %v: %v", len(s.Voxels), aligned, err)
-	}
-	flat := runOf(t, [3]int{30, 20, 1}, volume.Scaling([3]float64{3, 3, 3}), 2, noise(600*20, 100, 1, 1))
-	if _, aligned, err := flat.Patterns(context.Background()); err != nil || aligned {
-		t.Errorf("one slice: aligned %v, %v", aligned, err)
 	}
 }

@@ -102,13 +102,38 @@ type Samples struct {
 	Runs       []string    // in the order of time
 }
 
-// MakeSamples averages, for each event, the frames that begin lag seconds after
+// CheckEvents refuses events from which nothing can be learnt, before any volume
+// is read: those of all files together must be of two runs and of two
+// conditions. A file without a column run is one.
+//
+// Errors: CodeUnprocessable TooFewEvents.
+func CheckEvents(files [][]Event, ignore []string) error {
+	runs, conditions := map[string]bool{}, map[string]bool{}
+	for n, events := range files {
+		for _, e := range events {
+			if !slices.Contains(ignore, e.Type) {
+				runs[fmt.Sprintf("%d/%s", n, e.Run)], conditions[e.Type] = true, true
+			}
+		}
+	}
+	if len(runs) < 2 {
+		return neuroscreen.FieldErrorf(neuroscreen.CodeUnprocessable, TooFewEvents, "run",
+			"the events are of %d run; decoding learns from some runs and is tested on another, so that several files are needed or a column run that tells at least two apart", len(runs))
+	}
+	if len(conditions) < 2 {
+		return neuroscreen.FieldErrorf(neuroscreen.CodeUnprocessable, TooFewEvents, "trial_type",
+			"the events are of %d condition; at least two are needed", len(conditions))
+	}
+	return nil
+}
+
+// MakeSamples averages, for each event of a file, the frames that begin lag seconds after
 // it does and while it lasts; at least the first. Before, each voxel loses its
 // linear trend within a run and is scaled to variance 1 there: that looks at no
 // label and at no other run. A run reaches halfway to the next one's first
 // event. Events of the ignored types only help to find the runs.
 //
-// Errors: CodeUnprocessable EventsInvalid or TooFewEvents.
+// Errors: CodeUnprocessable EventsInvalid.
 func MakeSamples(s *Series, r *Run, events []Event, ignore []string, lag float64) (*Samples, error) {
 	out := &Samples{}
 	var first, last []float64 // of each run, where its events begin and end
@@ -127,14 +152,6 @@ func MakeSamples(s *Series, r *Run, events []Event, ignore []string, lag float64
 		if !slices.Contains(ignore, e.Type) && !slices.Contains(out.Conditions, e.Type) {
 			out.Conditions = append(out.Conditions, e.Type)
 		}
-	}
-	if len(out.Runs) < 2 {
-		return nil, neuroscreen.FieldErrorf(neuroscreen.CodeUnprocessable, TooFewEvents, "run",
-			"the events are of %d run; decoding learns from some runs and is tested on another, so that the column run must tell at least two apart", len(out.Runs))
-	}
-	if len(out.Conditions) < 2 {
-		return nil, neuroscreen.FieldErrorf(neuroscreen.CodeUnprocessable, TooFewEvents, "trial_type",
-			"the events are of %d condition; at least two are needed", len(out.Conditions))
 	}
 	slices.Sort(out.Conditions)
 

@@ -16,7 +16,7 @@ const NotAligned = "not-aligned"
 
 // Alignment of a run.
 type Alignment struct {
-	Reference int        // the frame that all others are compared with
+	Reference int        // the frame that all others are compared with; -1 for one of another file
 	Centre    [3]float64 // of rotation, mm
 	Motion    []Motion   // one a frame; the reference's is zero
 }
@@ -46,19 +46,30 @@ const (
 //
 // Errors: CodeUnprocessable NotAligned; ctx's; the spool's.
 func Realign(ctx context.Context, r *Run) (*Alignment, error) {
+	out, _, err := realignTo(ctx, r, r.steadiest())
+	return out, err
+}
+
+// realignTo is Realign to a given frame; it also returns what follows it.
+func realignTo(ctx context.Context, r *Run, reference int) (*Alignment, *aligner, error) {
 	ref := make([]float32, r.Len())
-	out := &Alignment{Reference: r.steadiest(), Motion: make([]Motion, r.Frames)}
-	if err := r.Frame(out.Reference, ref); err != nil {
-		return nil, err
+	if err := r.Frame(reference, ref); err != nil {
+		return nil, nil, err
 	}
 	a := newAligner(r.Grid, ref)
 	if a == nil {
-		return nil, neuroscreen.Errorf(neuroscreen.CodeUnprocessable, NotAligned,
+		return nil, nil, neuroscreen.Errorf(neuroscreen.CodeUnprocessable, NotAligned,
 			"the volumes of %v voxels show too little of a head to follow its motion; send the whole run", r.Shape)
 	}
-	out.Centre = a.centre
+	out, err := a.follow(ctx, r, reference, Motion{})
+	return out, a, err
+}
+
+// follow aligns all frames but the reference, -1 for none, each from start on.
+func (a *aligner) follow(ctx context.Context, r *Run, reference int, start Motion) (*Alignment, error) {
+	out := &Alignment{Reference: reference, Centre: a.centre, Motion: make([]Motion, r.Frames)}
 	err := each(ctx, r.Frames, func(t int) error {
-		if t == out.Reference {
+		if t == reference {
 			return nil
 		}
 		s := a.scratch()
@@ -66,7 +77,7 @@ func Realign(ctx context.Context, r *Run) (*Alignment, error) {
 		if err := r.Frame(t, s.levels[0]); err != nil {
 			return err
 		}
-		out.Motion[t] = a.align(s)
+		out.Motion[t] = a.align(s, start)
 		return nil
 	})
 	return out, err
@@ -278,13 +289,13 @@ func headMask(v []float32, n [3]int) []bool {
 	return in
 }
 
-// align finds the motion of the frame in s.levels[0].
-func (a *aligner) align(s *scratch) Motion {
+// align finds the motion of the frame in s.levels[0], from start on.
+func (a *aligner) align(s *scratch, start Motion) Motion {
 	for n := 1; n < len(a.levels); n++ {
 		up := &a.levels[n-1]
 		halve(s.levels[n], s.levels[n-1], up.shape, halving(up.shape, up.affine))
 	}
-	w := volume.Identity
+	w := start.Affine(a.centre)
 	for n := len(a.levels) - 1; n >= 0; n-- {
 		w = a.levels[n].align(s.levels[n], w, a.centre)
 	}

@@ -70,7 +70,7 @@ func alignAll(t testing.TB, g volume.Grid, motions []Motion, tsnr float64, frame
 		s := a.scratch()
 		defer a.pool.put(s)
 		copy(s.levels[0], addNoise(frame(motions[n].Affine(c)), uint64(n)))
-		m := a.align(s)
+		m := a.align(s, Motion{})
 		m = motionOf(m.Affine(a.centre), c)
 		for k := range 3 {
 			et[n][k] = math.Abs(m.MM[k] - motions[n].MM[k])

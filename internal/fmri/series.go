@@ -194,35 +194,3 @@ func (r *Run) plainMean(ctx context.Context) ([]float32, error) {
 	}
 	return v, nil
 }
-
-// signalShare of the bright voxels' mean that a voxel of the head has.
-const signalShare = 0.25
-
-// Patterns returns the frames of all voxels with signal, aligned where the
-// volumes have slices enough for it, which it also reports: what decoding looks
-// at.
-//
-// Errors: CodeUnprocessable NotAligned; ctx's; the spool's.
-func (r *Run) Patterns(ctx context.Context) (s *Series, aligned bool, err error) {
-	var al *Alignment
-	var mean []float32
-	if min(r.Shape[0], r.Shape[1], r.Shape[2]) >= 2*splineOverlap {
-		if al, err = Realign(ctx, r); err != nil {
-			return nil, false, err
-		}
-		image, err := r.MeanImage(ctx, al)
-		if err != nil {
-			return nil, false, err
-		}
-		mean = image.Data
-	} else if mean, err = r.plainMean(ctx); err != nil {
-		return nil, false, err
-	}
-	threshold := signalShare * volume.Percentiles(mean, 98)[0]
-	mask := make([]bool, len(mean))
-	for i, v := range mean {
-		mask[i] = v > threshold
-	}
-	s, err = r.Series(ctx, al, mask)
-	return s, al != nil, err
-}

@@ -151,6 +151,8 @@ var problemDocs = map[string]problemDoc{
 	"tr-invalid":               {"Not a repetition time", "tr_s is in seconds, 0.1 to 30."},
 	"events-invalid":           {"The events cannot be used", "Events are a BIDS events.tsv: columns onset, duration and trial_type, in seconds from the first volume, and run for several runs in one file."},
 	"too-few-events":           {"Too few events", "Decoding learns from some runs and is tested on another: at least two runs with at least two conditions each are needed."},
+	"grids-differ":             {"The files' voxels don't correspond", "Files of one decoding need the same number of voxels, of the same size and stored in the same order. The head may lie elsewhere."},
+	"file-twice":               {"A file given twice", "What is learnt from must not be tested on. Name every run once."},
 	"no-signal":                {"No signal", "The brain's values are not over 0, as after the mean was taken out. Send the run as it was reconstructed."},
 	"not-aligned":              {"The head cannot be followed", "The volumes show too little of a head, or it left the field of view."},
 	"refused":                  {"The scan cannot be analysed", "The analysis gave no closer reason."},
