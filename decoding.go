@@ -3,6 +3,14 @@ package neuroscreen
 // DecodingSchema names the version of the decoding document.
 const DecodingSchema = "neuroscreen.decoding/2"
 
+// Event of a task: what the person saw or did, as a BIDS events.tsv has it.
+type Event struct {
+	Onset    float64 `json:"onset"` // s from the first volume of the file
+	Duration float64 `json:"duration"`
+	Type     string  `json:"trial_type"`
+	Run      string  `json:"run,omitempty"` // "" where the table has no runs
+}
+
 // DecodingOptions of a decoding.
 type DecodingOptions struct {
 	LagSeconds   float64  `json:"lag_s"`        // from an event to the volumes that answer it
@@ -50,3 +58,16 @@ type DecodingFile struct {
 	Realigned  bool     `json:"realigned"` // with the first file
 	Notes      []Reason `json:"notes"`
 }
+
+// DecodingState is how far a posted decoding is.
+type DecodingState string
+
+const (
+	DecodingReceived DecodingState = "received"
+	DecodingDone     DecodingState = "decoded"
+	DecodingRefused  DecodingState = "refused"
+	DecodingFailed   DecodingState = "failed"
+)
+
+// Final reports whether no worker will change the state any more.
+func (s DecodingState) Final() bool { return s != DecodingReceived }

@@ -153,6 +153,16 @@ func inhabited(t *testing.T) (*place, []store.ScanRecord) {
 	if err := p.Advance(t.Context(), p.site, p.lease(t, held, 10*time.Millisecond), neuroscreen.Segmented); err != nil {
 		t.Fatal(err)
 	}
+	weights := p.put(t, "weights")
+	for _, sql := range []string{
+		`INSERT INTO decodings (site_id, id, options, fingerprint, state, document, sha256, weights_key, created_at, updated_at, finished_at)
+		 SELECT site_id, id, '{}', '', 'decoded', '{}', sha256, '` + weights + `', now(), now(), now() FROM scans WHERE id = '` + scored.ID.String() + `'`,
+		`INSERT INTO decoding_runs (site_id, decoding_id, position, scan_id, events) SELECT site_id, id, 1, id, '[]' FROM decodings`,
+	} {
+		if _, err := p.pool.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
 	p.put(t, "nobody's") // stays behind
 	return p, []store.ScanRecord{scored, pair, waiting, held}
 }
@@ -239,7 +249,7 @@ func TestRestoredIsWhatWasKept(t *testing.T) {
 			t.Errorf("%s:\n%s\nwant\n%s", name, got[name], want[name])
 		}
 	}
-	for _, table := range []string{"scans", "results", "derived_files", "links", "scan_events", "audit", "keys", "cases", "idempotency_keys"} {
+	for _, table := range []string{"scans", "results", "derived_files", "links", "scan_events", "audit", "keys", "cases", "idempotency_keys", "decodings", "decoding_runs"} {
 		if want[table] == "" {
 			t.Errorf("%s was empty: nothing is shown of it", table)
 		}

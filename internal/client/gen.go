@@ -109,6 +109,27 @@ func (e Decision) Valid() bool {
 	}
 }
 
+// Defines values for DecodingFileTrFrom.
+const (
+	DecodingFileTrFromHeader   DecodingFileTrFrom = "header"
+	DecodingFileTrFromMetadata DecodingFileTrFrom = "metadata"
+	DecodingFileTrFromSidecar  DecodingFileTrFrom = "sidecar"
+)
+
+// Valid indicates whether the value is a known member of the DecodingFileTrFrom enum.
+func (e DecodingFileTrFrom) Valid() bool {
+	switch e {
+	case DecodingFileTrFromHeader:
+		return true
+	case DecodingFileTrFromMetadata:
+		return true
+	case DecodingFileTrFromSidecar:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for HealthStatus.
 const (
 	Ok HealthStatus = "ok"
@@ -484,6 +505,65 @@ type Date = string
 // Decision defines model for Decision.
 type Decision string
 
+// Decoding defines model for Decoding.
+type Decoding struct {
+	// Attempt Workers that have taken it up
+	Attempt    int                `json:"attempt"`
+	FinishedAt *time.Time         `json:"finished_at"`
+	ID         openapi_types.UUID `json:"id"`
+	Options    DecodingOptions    `json:"options"`
+
+	// Reasons Why it was refused or failed; while it is received, why another attempt is due
+	Reasons    []Reason        `json:"reasons"`
+	ReceivedAt time.Time       `json:"received_at"`
+	Result     *DecodingResult `json:"result"`
+	Runs       []DecodingRun   `json:"runs"`
+	State      DecodingState   `json:"state"`
+	UpdatedAt  time.Time       `json:"updated_at"`
+}
+
+// DecodingFile defines model for DecodingFile.
+type DecodingFile struct {
+	DummyScans int `json:"dummy_scans"`
+
+	// Frames That are kept
+	Frames int      `json:"frames"`
+	Notes  []Reason `json:"notes"`
+
+	// Realigned With the first file; volumes of few slices are taken as they are
+	Realigned bool    `json:"realigned"`
+	ScanID    *string `json:"scan_id,omitempty"`
+
+	// Sha256 Of the received bytes
+	Sha256 string             `json:"sha256"`
+	TrFrom DecodingFileTrFrom `json:"tr_from"`
+	TrS    float64            `json:"tr_s"`
+}
+
+// DecodingFileTrFrom defines model for DecodingFile.TrFrom.
+type DecodingFileTrFrom string
+
+// DecodingList defines model for DecodingList.
+type DecodingList struct {
+	Decodings []Decoding `json:"decodings"`
+}
+
+// DecodingOptions defines model for DecodingOptions.
+type DecodingOptions = neuroscreen.DecodingOptions
+
+// DecodingResult defines model for DecodingResult.
+type DecodingResult = neuroscreen.Decoding
+
+// DecodingRun defines model for DecodingRun.
+type DecodingRun struct {
+	// Events How many
+	Events int                `json:"events"`
+	ScanID openapi_types.UUID `json:"scan_id"`
+}
+
+// DecodingState defines model for DecodingState.
+type DecodingState = neuroscreen.DecodingState
+
 // EducationYears defines model for EducationYears.
 type EducationYears = float64
 
@@ -589,6 +669,36 @@ type NewCalibration struct {
 
 	// SiteShift Where healthy people measured at a site lie against the norm; written by `neuroscreen validate`.
 	SiteShift *Shift `json:"site_shift,omitempty"`
+}
+
+// NewDecoding defines model for NewDecoding.
+type NewDecoding struct {
+	// Ignore Kinds of events that are no condition
+	Ignore []ShortText `json:"ignore,omitempty"`
+
+	// LagS Seconds from an event to the volumes that answer it
+	LagS *float64 `json:"lag_s,omitempty"`
+
+	// Permutations Permutations of the labels within runs, for `p`; 0 for none
+	Permutations *int             `json:"permutations,omitempty"`
+	Runs         []NewDecodingRun `json:"runs"`
+
+	// Seed Of the permutations
+	Seed *int64 `json:"seed,omitempty"`
+
+	// Voxels Voxels that each fold selects
+	Voxels *int `json:"voxels,omitempty"`
+}
+
+// NewDecodingRun defines model for NewDecodingRun.
+type NewDecodingRun struct {
+	// Events The text of a BIDS events.tsv
+	//
+	// Example: onset	duration	trial_type
+	// 0	6	face
+	// 12	6	house
+	Events string             `json:"events"`
+	ScanID openapi_types.UUID `json:"scan_id"`
 }
 
 // NewErasure defines model for NewErasure.
@@ -989,6 +1099,9 @@ type WebhookList struct {
 // Cursor defines model for Cursor.
 type Cursor = string
 
+// DecodingID defines model for DecodingID.
+type DecodingID = openapi_types.UUID
+
 // Limit defines model for Limit.
 type Limit = int
 
@@ -1072,6 +1185,18 @@ type ListCasesParamsGroup string
 
 // ListCasesParamsSort defines parameters for ListCases.
 type ListCasesParamsSort string
+
+// ListDecodingsParams defines parameters for ListDecodings.
+type ListDecodingsParams struct {
+	// ScanID One of its runs
+	ScanID *openapi_types.UUID `form:"scan_id,omitempty" json:"scan_id,omitempty"`
+}
+
+// CreateDecodingParams defines parameters for CreateDecoding.
+type CreateDecodingParams struct {
+	// IdempotencyKey A name of the client's choice for this decoding
+	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
+}
 
 // GetNormCurveParams defines parameters for GetNormCurve.
 type GetNormCurveParams struct {
@@ -1236,6 +1361,9 @@ type HoldCaseJSONRequestBody = HoldRequest
 
 // ReviewCaseJSONRequestBody defines body for ReviewCase for application/json ContentType.
 type ReviewCaseJSONRequestBody = NewReview
+
+// CreateDecodingJSONRequestBody defines body for CreateDecoding for application/json ContentType.
+type CreateDecodingJSONRequestBody = NewDecoding
 
 // EraseSubjectJSONRequestBody defines body for EraseSubject for application/json ContentType.
 type EraseSubjectJSONRequestBody = NewErasure
@@ -1544,6 +1672,60 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/cases/{scan_id}/timeline (the `GetCaseTimeline` operationId).
 	GetCaseTimeline(ctx context.Context, scanID ScanID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListDecodings The newest decodings, or those of a scan
+	//
+	// Newest first, at most 100.
+	//
+	// Corresponds with GET /v1/decodings (the `ListDecodings` operationId).
+	ListDecodings(ctx context.Context, params *ListDecodingsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateDecodingWithBody Decode task runs that were posted as scans
+	//
+	// Linear classifiers learn from all runs but one what a person did, and tell it of the one left out. The runs are scans of one subject with the
+	// modality bold, whatever became of their own analysis, and `events` is the text of each one's BIDS events.tsv: columns `onset`, `duration` and
+	// `trial_type`, and `run` where a scan holds several runs. Of the tables only these are kept; write nothing of the person into them.
+	//
+	// 202 means that the decoding is on disk and will be done, whatever happens to this process. `Idempotency-Key` makes a retry safe: the same key with the same
+	// request is the same decoding, with another it is refused (422 `idempotency-key-reused`). Scans keep their bytes until it has ended. Experimental:
+	// no score and no flag rests on it.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/decodings (the `CreateDecoding` operationId).
+	CreateDecodingWithBody(ctx context.Context, params *CreateDecodingParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateDecoding Decode task runs that were posted as scans
+	//
+	// Linear classifiers learn from all runs but one what a person did, and tell it of the one left out. The runs are scans of one subject with the
+	// modality bold, whatever became of their own analysis, and `events` is the text of each one's BIDS events.tsv: columns `onset`, `duration` and
+	// `trial_type`, and `run` where a scan holds several runs. Of the tables only these are kept; write nothing of the person into them.
+	//
+	// 202 means that the decoding is on disk and will be done, whatever happens to this process. `Idempotency-Key` makes a retry safe: the same key with the same
+	// request is the same decoding, with another it is refused (422 `idempotency-key-reused`). Scans keep their bytes until it has ended. Experimental:
+	// no score and no flag rests on it.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/decodings (the `CreateDecoding` operationId).
+	CreateDecoding(ctx context.Context, params *CreateDecodingParams, body CreateDecodingJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteDecoding Stop a decoding and erase what it gave
+	//
+	// Corresponds with DELETE /v1/decodings/{decoding_id} (the `DeleteDecoding` operationId).
+	DeleteDecoding(ctx context.Context, decodingID DecodingID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetDecoding How far a decoding is, and its result
+	//
+	// Corresponds with GET /v1/decodings/{decoding_id} (the `GetDecoding` operationId).
+	GetDecoding(ctx context.Context, decodingID DecodingID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetDecodingWeights The classifiers' weights, a volume for each condition in the order of `result.conditions`
+	//
+	// On the first run's grid. Weights are a filter and no map of activity. 409 `decoding-not-ready` while there are none.
+	//
+	// Corresponds with GET /v1/decodings/{decoding_id}/weights.nii.gz (the `GetDecodingWeights` operationId).
+	GetDecodingWeights(ctx context.Context, decodingID DecodingID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// EraseSubjectWithBody Erase everything about a subject
 	//
@@ -2373,6 +2555,120 @@ func (c *Client) ReviewCase(ctx context.Context, scanID ScanID, body ReviewCaseJ
 // Corresponds with GET /v1/cases/{scan_id}/timeline (the `GetCaseTimeline` operationId).
 func (c *Client) GetCaseTimeline(ctx context.Context, scanID ScanID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetCaseTimelineRequest(c.Server, scanID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListDecodings The newest decodings, or those of a scan
+//
+// Newest first, at most 100.
+//
+// Corresponds with GET /v1/decodings (the `ListDecodings` operationId).
+func (c *Client) ListDecodings(ctx context.Context, params *ListDecodingsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListDecodingsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateDecodingWithBody Decode task runs that were posted as scans
+//
+// Linear classifiers learn from all runs but one what a person did, and tell it of the one left out. The runs are scans of one subject with the
+// modality bold, whatever became of their own analysis, and `events` is the text of each one's BIDS events.tsv: columns `onset`, `duration` and
+// `trial_type`, and `run` where a scan holds several runs. Of the tables only these are kept; write nothing of the person into them.
+//
+// 202 means that the decoding is on disk and will be done, whatever happens to this process. `Idempotency-Key` makes a retry safe: the same key with the same
+// request is the same decoding, with another it is refused (422 `idempotency-key-reused`). Scans keep their bytes until it has ended. Experimental:
+// no score and no flag rests on it.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/decodings (the `CreateDecoding` operationId).
+func (c *Client) CreateDecodingWithBody(ctx context.Context, params *CreateDecodingParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateDecodingRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateDecoding Decode task runs that were posted as scans
+//
+// Linear classifiers learn from all runs but one what a person did, and tell it of the one left out. The runs are scans of one subject with the
+// modality bold, whatever became of their own analysis, and `events` is the text of each one's BIDS events.tsv: columns `onset`, `duration` and
+// `trial_type`, and `run` where a scan holds several runs. Of the tables only these are kept; write nothing of the person into them.
+//
+// 202 means that the decoding is on disk and will be done, whatever happens to this process. `Idempotency-Key` makes a retry safe: the same key with the same
+// request is the same decoding, with another it is refused (422 `idempotency-key-reused`). Scans keep their bytes until it has ended. Experimental:
+// no score and no flag rests on it.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/decodings (the `CreateDecoding` operationId).
+func (c *Client) CreateDecoding(ctx context.Context, params *CreateDecodingParams, body CreateDecodingJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateDecodingRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteDecoding Stop a decoding and erase what it gave
+//
+// Corresponds with DELETE /v1/decodings/{decoding_id} (the `DeleteDecoding` operationId).
+func (c *Client) DeleteDecoding(ctx context.Context, decodingID DecodingID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteDecodingRequest(c.Server, decodingID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetDecoding How far a decoding is, and its result
+//
+// Corresponds with GET /v1/decodings/{decoding_id} (the `GetDecoding` operationId).
+func (c *Client) GetDecoding(ctx context.Context, decodingID DecodingID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetDecodingRequest(c.Server, decodingID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetDecodingWeights The classifiers' weights, a volume for each condition in the order of `result.conditions`
+//
+// On the first run's grid. Weights are a filter and no map of activity. 409 `decoding-not-ready` while there are none.
+//
+// Corresponds with GET /v1/decodings/{decoding_id}/weights.nii.gz (the `GetDecodingWeights` operationId).
+func (c *Client) GetDecodingWeights(ctx context.Context, decodingID DecodingID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetDecodingWeightsRequest(c.Server, decodingID)
 	if err != nil {
 		return nil, err
 	}
@@ -4218,6 +4514,217 @@ func NewGetCaseTimelineRequest(server string, scanID ScanID) (*http.Request, err
 	}
 
 	operationPath := fmt.Sprintf("/v1/cases/%s/timeline", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListDecodingsRequest constructs an http.Request for the ListDecodings method
+func NewListDecodingsRequest(server string, params *ListDecodingsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/decodings")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ScanID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "scan_id", *params.ScanID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateDecodingRequest calls the generic CreateDecoding builder with application/json body
+func NewCreateDecodingRequest(server string, params *CreateDecodingParams, body CreateDecodingJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateDecodingRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewCreateDecodingRequestWithBody constructs an http.Request for the CreateDecoding method, with any body, and a specified content type
+func NewCreateDecodingRequestWithBody(server string, params *CreateDecodingParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/decodings")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewDeleteDecodingRequest constructs an http.Request for the DeleteDecoding method
+func NewDeleteDecodingRequest(server string, decodingID DecodingID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "decoding_id", decodingID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/decodings/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetDecodingRequest constructs an http.Request for the GetDecoding method
+func NewGetDecodingRequest(server string, decodingID DecodingID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "decoding_id", decodingID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/decodings/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetDecodingWeightsRequest constructs an http.Request for the GetDecodingWeights method
+func NewGetDecodingWeightsRequest(server string, decodingID DecodingID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "decoding_id", decodingID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/decodings/%s/weights.nii.gz", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -6553,6 +7060,68 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/cases/{scan_id}/timeline (the `GetCaseTimeline` operationId).
 	GetCaseTimelineWithResponse(ctx context.Context, scanID ScanID, reqEditors ...RequestEditorFn) (*GetCaseTimelineResponse, error)
 
+	// ListDecodingsWithResponse The newest decodings, or those of a scan
+	//
+	// Newest first, at most 100.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/decodings (the `ListDecodings` operationId).
+	ListDecodingsWithResponse(ctx context.Context, params *ListDecodingsParams, reqEditors ...RequestEditorFn) (*ListDecodingsResponse, error)
+
+	// CreateDecodingWithBodyWithResponse Decode task runs that were posted as scans
+	//
+	// Linear classifiers learn from all runs but one what a person did, and tell it of the one left out. The runs are scans of one subject with the
+	// modality bold, whatever became of their own analysis, and `events` is the text of each one's BIDS events.tsv: columns `onset`, `duration` and
+	// `trial_type`, and `run` where a scan holds several runs. Of the tables only these are kept; write nothing of the person into them.
+	//
+	// 202 means that the decoding is on disk and will be done, whatever happens to this process. `Idempotency-Key` makes a retry safe: the same key with the same
+	// request is the same decoding, with another it is refused (422 `idempotency-key-reused`). Scans keep their bytes until it has ended. Experimental:
+	// no score and no flag rests on it.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/decodings (the `CreateDecoding` operationId).
+	CreateDecodingWithBodyWithResponse(ctx context.Context, params *CreateDecodingParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateDecodingResponse, error)
+
+	// CreateDecodingWithResponse Decode task runs that were posted as scans
+	//
+	// Linear classifiers learn from all runs but one what a person did, and tell it of the one left out. The runs are scans of one subject with the
+	// modality bold, whatever became of their own analysis, and `events` is the text of each one's BIDS events.tsv: columns `onset`, `duration` and
+	// `trial_type`, and `run` where a scan holds several runs. Of the tables only these are kept; write nothing of the person into them.
+	//
+	// 202 means that the decoding is on disk and will be done, whatever happens to this process. `Idempotency-Key` makes a retry safe: the same key with the same
+	// request is the same decoding, with another it is refused (422 `idempotency-key-reused`). Scans keep their bytes until it has ended. Experimental:
+	// no score and no flag rests on it.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/decodings (the `CreateDecoding` operationId).
+	CreateDecodingWithResponse(ctx context.Context, params *CreateDecodingParams, body CreateDecodingJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateDecodingResponse, error)
+
+	// DeleteDecodingWithResponse Stop a decoding and erase what it gave
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/decodings/{decoding_id} (the `DeleteDecoding` operationId).
+	DeleteDecodingWithResponse(ctx context.Context, decodingID DecodingID, reqEditors ...RequestEditorFn) (*DeleteDecodingResponse, error)
+
+	// GetDecodingWithResponse How far a decoding is, and its result
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/decodings/{decoding_id} (the `GetDecoding` operationId).
+	GetDecodingWithResponse(ctx context.Context, decodingID DecodingID, reqEditors ...RequestEditorFn) (*GetDecodingResponse, error)
+
+	// GetDecodingWeightsWithResponse The classifiers' weights, a volume for each condition in the order of `result.conditions`
+	//
+	// On the first run's grid. Weights are a filter and no map of activity. 409 `decoding-not-ready` while there are none.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/decodings/{decoding_id}/weights.nii.gz (the `GetDecodingWeights` operationId).
+	GetDecodingWeightsWithResponse(ctx context.Context, decodingID DecodingID, reqEditors ...RequestEditorFn) (*GetDecodingWeightsResponse, error)
+
 	// EraseSubjectWithBodyWithResponse Erase everything about a subject
 	//
 	// All scans of the subject at this site, with their results, files, links to posted identifiers and events. The audit trail keeps that it
@@ -8067,6 +8636,260 @@ func (r GetCaseTimelineResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetCaseTimelineResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListDecodingsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DecodingList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListDecodingsResponse) GetJSON200() *DecodingList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListDecodingsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListDecodingsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListDecodingsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListDecodingsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListDecodingsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateDecodingResponse200Headers the declared response headers of an HTTP 200 response for CreateDecoding
+type CreateDecodingResponse200Headers struct {
+	Location string
+}
+
+// CreateDecodingResponse202Headers the declared response headers of an HTTP 202 response for CreateDecoding
+type CreateDecodingResponse202Headers struct {
+	Location string
+}
+
+type CreateDecodingResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Decoding
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Decoding
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *CreateDecodingResponse200Headers
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *CreateDecodingResponse202Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CreateDecodingResponse) GetJSON200() *Decoding {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r CreateDecodingResponse) GetJSON202() *Decoding {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateDecodingResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateDecodingResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateDecodingResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateDecodingResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateDecodingResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteDecodingResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeleteDecodingResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteDecodingResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteDecodingResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteDecodingResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteDecodingResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetDecodingResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Decoding
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetDecodingResponse) GetJSON200() *Decoding {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetDecodingResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetDecodingResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetDecodingResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetDecodingResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetDecodingResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetDecodingWeightsResponse200Headers the declared response headers of an HTTP 200 response for GetDecodingWeights
+type GetDecodingWeightsResponse200Headers struct {
+	ETag string
+}
+
+type GetDecodingWeightsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetDecodingWeightsResponse200Headers
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetDecodingWeightsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetDecodingWeightsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetDecodingWeightsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetDecodingWeightsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetDecodingWeightsResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -10273,6 +11096,104 @@ func (c *ClientWithResponses) GetCaseTimelineWithResponse(ctx context.Context, s
 	return ParseGetCaseTimelineResponse(rsp)
 }
 
+// ListDecodingsWithResponse The newest decodings, or those of a scan
+//
+// Newest first, at most 100.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/decodings (the `ListDecodings` operationId).
+func (c *ClientWithResponses) ListDecodingsWithResponse(ctx context.Context, params *ListDecodingsParams, reqEditors ...RequestEditorFn) (*ListDecodingsResponse, error) {
+	rsp, err := c.ListDecodings(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListDecodingsResponse(rsp)
+}
+
+// CreateDecodingWithBodyWithResponse Decode task runs that were posted as scans
+//
+// Linear classifiers learn from all runs but one what a person did, and tell it of the one left out. The runs are scans of one subject with the
+// modality bold, whatever became of their own analysis, and `events` is the text of each one's BIDS events.tsv: columns `onset`, `duration` and
+// `trial_type`, and `run` where a scan holds several runs. Of the tables only these are kept; write nothing of the person into them.
+//
+// 202 means that the decoding is on disk and will be done, whatever happens to this process. `Idempotency-Key` makes a retry safe: the same key with the same
+// request is the same decoding, with another it is refused (422 `idempotency-key-reused`). Scans keep their bytes until it has ended. Experimental:
+// no score and no flag rests on it.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/decodings (the `CreateDecoding` operationId).
+func (c *ClientWithResponses) CreateDecodingWithBodyWithResponse(ctx context.Context, params *CreateDecodingParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateDecodingResponse, error) {
+	rsp, err := c.CreateDecodingWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateDecodingResponse(rsp)
+}
+
+// CreateDecodingWithResponse Decode task runs that were posted as scans
+//
+// Linear classifiers learn from all runs but one what a person did, and tell it of the one left out. The runs are scans of one subject with the
+// modality bold, whatever became of their own analysis, and `events` is the text of each one's BIDS events.tsv: columns `onset`, `duration` and
+// `trial_type`, and `run` where a scan holds several runs. Of the tables only these are kept; write nothing of the person into them.
+//
+// 202 means that the decoding is on disk and will be done, whatever happens to this process. `Idempotency-Key` makes a retry safe: the same key with the same
+// request is the same decoding, with another it is refused (422 `idempotency-key-reused`). Scans keep their bytes until it has ended. Experimental:
+// no score and no flag rests on it.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/decodings (the `CreateDecoding` operationId).
+func (c *ClientWithResponses) CreateDecodingWithResponse(ctx context.Context, params *CreateDecodingParams, body CreateDecodingJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateDecodingResponse, error) {
+	rsp, err := c.CreateDecoding(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateDecodingResponse(rsp)
+}
+
+// DeleteDecodingWithResponse Stop a decoding and erase what it gave
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/decodings/{decoding_id} (the `DeleteDecoding` operationId).
+func (c *ClientWithResponses) DeleteDecodingWithResponse(ctx context.Context, decodingID DecodingID, reqEditors ...RequestEditorFn) (*DeleteDecodingResponse, error) {
+	rsp, err := c.DeleteDecoding(ctx, decodingID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteDecodingResponse(rsp)
+}
+
+// GetDecodingWithResponse How far a decoding is, and its result
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/decodings/{decoding_id} (the `GetDecoding` operationId).
+func (c *ClientWithResponses) GetDecodingWithResponse(ctx context.Context, decodingID DecodingID, reqEditors ...RequestEditorFn) (*GetDecodingResponse, error) {
+	rsp, err := c.GetDecoding(ctx, decodingID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetDecodingResponse(rsp)
+}
+
+// GetDecodingWeightsWithResponse The classifiers' weights, a volume for each condition in the order of `result.conditions`
+//
+// On the first run's grid. Weights are a filter and no map of activity. 409 `decoding-not-ready` while there are none.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/decodings/{decoding_id}/weights.nii.gz (the `GetDecodingWeights` operationId).
+func (c *ClientWithResponses) GetDecodingWeightsWithResponse(ctx context.Context, decodingID DecodingID, reqEditors ...RequestEditorFn) (*GetDecodingWeightsResponse, error) {
+	rsp, err := c.GetDecodingWeights(ctx, decodingID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetDecodingWeightsResponse(rsp)
+}
+
 // EraseSubjectWithBodyWithResponse Erase everything about a subject
 //
 // All scans of the subject at this site, with their results, files, links to posted identifiers and events. The audit trail keeps that it
@@ -11739,6 +12660,206 @@ func ParseGetCaseTimelineResponse(rsp *http.Response) (*GetCaseTimelineResponse,
 		}
 		response.ApplicationProblemJSONDefault = &dest
 
+	}
+
+	return response, nil
+}
+
+// ParseListDecodingsResponse parses an HTTP response from a ListDecodingsWithResponse call
+func ParseListDecodingsResponse(rsp *http.Response) (*ListDecodingsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListDecodingsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DecodingList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateDecodingResponse parses an HTTP response from a CreateDecodingWithResponse call
+func ParseCreateDecodingResponse(rsp *http.Response) (*CreateDecodingResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateDecodingResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Decoding
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Decoding
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers CreateDecodingResponse200Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 202:
+		var headers CreateDecodingResponse202Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		response.Headers202 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseDeleteDecodingResponse parses an HTTP response from a DeleteDecodingWithResponse call
+func ParseDeleteDecodingResponse(rsp *http.Response) (*DeleteDecodingResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteDecodingResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetDecodingResponse parses an HTTP response from a GetDecodingWithResponse call
+func ParseGetDecodingResponse(rsp *http.Response) (*GetDecodingResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetDecodingResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Decoding
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetDecodingWeightsResponse parses an HTTP response from a GetDecodingWeightsWithResponse call
+func ParseGetDecodingWeightsResponse(rsp *http.Response) (*GetDecodingWeightsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetDecodingWeightsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 304:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetDecodingWeightsResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil

@@ -100,7 +100,7 @@ func TestDecodeShuffledIsAtChance(t *testing.T) {
 
 func TestReadEvents(t *testing.T) {
 	events, err := ReadEvents(strings.NewReader("trial_type\tonset\trun\tduration\r\nhouse\t20\t1\t10\r\nface\t4.5\t1\t10\r\n\r\nrest\t40\t2\t0\r\n"))
-	want := []Event{{4.5, 10, "face", "1"}, {20, 10, "house", "1"}, {40, 0, "rest", "2"}}
+	want := []Event{ev(4.5, 10, "face", "1"), ev(20, 10, "house", "1"), ev(40, 0, "rest", "2")}
 	if err != nil || !slices.Equal(events, want) {
 		t.Errorf("%v, %v", events, err)
 	}
@@ -130,7 +130,7 @@ func TestMakeSamples(t *testing.T) {
 	}
 	s := seriesOf(frames, data)
 	r := &Run{TR: TR{Seconds: 2}, Dummies: 1, Frames: frames}
-	events := []Event{{2, 4, "a", "1"}, {20, 2, "b", "1"}, {30, 2, "rest", "1"}, {50, 2, "b", "2"}, {60, 0, "a", "2"}}
+	events := []Event{ev(2, 4, "a", "1"), ev(20, 2, "b", "1"), ev(30, 2, "rest", "1"), ev(50, 2, "b", "2"), ev(60, 0, "a", "2")}
 	got, err := MakeSamples(s, r, events, []string{"rest"}, 4)
 	if err != nil {
 		t.Fatal(err)
@@ -152,8 +152,8 @@ func TestMakeSamples(t *testing.T) {
 		name   string
 		events []Event
 	}{
-		{"beyond the end", []Event{{2, 4, "a", "1"}, {40, 2, "b", "2"}, {78, 20, "a", "2"}}},
-		{"runs that overlap", []Event{{2, 4, "a", "1"}, {10, 2, "b", "2"}, {20, 2, "a", "1"}}},
+		{"beyond the end", []Event{ev(2, 4, "a", "1"), ev(40, 2, "b", "2"), ev(78, 20, "a", "2")}},
+		{"runs that overlap", []Event{ev(2, 4, "a", "1"), ev(10, 2, "b", "2"), ev(20, 2, "a", "1")}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := MakeSamples(s, r, c.events, nil, 4)
@@ -163,7 +163,7 @@ func TestMakeSamples(t *testing.T) {
 }
 
 func TestCheckEvents(t *testing.T) {
-	one, two := []Event{{2, 4, "a", ""}, {20, 2, "b", ""}}, []Event{{2, 4, "a", "1"}, {40, 2, "a", "2"}, {50, 2, "rest", "2"}}
+	one, two := []Event{ev(2, 4, "a", ""), ev(20, 2, "b", "")}, []Event{ev(2, 4, "a", "1"), ev(40, 2, "a", "2"), ev(50, 2, "rest", "2")}
 	for _, c := range []struct {
 		name  string
 		files [][]Event
@@ -172,7 +172,7 @@ func TestCheckEvents(t *testing.T) {
 		{"nothing", nil, "run"},
 		{"one run", [][]Event{one}, "run"},
 		{"one condition", [][]Event{two}, "trial_type"},
-		{"a file of rest alone is no run", [][]Event{one, {{2, 4, "rest", ""}}}, "run"},
+		{"a file of rest alone is no run", [][]Event{one, {ev(2, 4, "rest", "")}}, "run"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			wantRefusal(t, CheckEvents(c.files, []string{"rest"}), TooFewEvents, c.field)
@@ -251,4 +251,8 @@ func TestDecodeRealRun(t *testing.T) {
 	if d.P > 1.0/51+1e-9 || math.Abs(d.Shuffled-0.125) > 0.03 {
 		t.Errorf("p %.3f; permuted labels are told with %.3f", d.P, d.Shuffled)
 	}
+}
+
+func ev(onset, duration float64, kind, run string) Event {
+	return Event{Onset: onset, Duration: duration, Type: kind, Run: run}
 }

@@ -21,11 +21,7 @@ const (
 )
 
 // Event of a task.
-type Event struct {
-	Onset, Duration float64 // s from the first volume of the file
-	Type            string
-	Run             string // "" where the table has no runs
-}
+type Event = neuroscreen.Event
 
 func eventsError(format string, args ...any) error {
 	return neuroscreen.FieldErrorf(neuroscreen.CodeUnprocessable, EventsInvalid, "events", format, args...)

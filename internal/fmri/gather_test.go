@@ -22,7 +22,7 @@ func TestGatherAligns(t *testing.T) {
 	active := func(x [3]float64) bool {
 		return math.Abs(x[0]-centre[0]-20) < 12 && math.Abs(x[1]-centre[1]) < 12 && math.Abs(x[2]-centre[2]) < 12
 	}
-	events := []Event{{4, 6, "on", ""}, {16, 6, "off", ""}, {28, 6, "on", ""}, {38, 6, "off", ""}}
+	events := []Event{ev(4, 6, "on", ""), ev(16, 6, "off", ""), ev(28, 6, "on", ""), ev(38, 6, "off", "")}
 	// acquire makes a file of the grid while the head lies by m off its place.
 	acquire := func(grid volume.Grid, m Motion, seed uint64) *Run {
 		back := m.Affine(centre).Inverse()
@@ -111,7 +111,7 @@ func TestGatherAligns(t *testing.T) {
 
 func TestGatherOneSlice(t *testing.T) {
 	shape, affine := [3]int{30, 20, 1}, volume.Scaling([3]float64{3, 3, 3})
-	events := []Event{{0, 2, "a", "1"}, {8, 2, "b", "1"}, {20, 2, "a", "2"}, {28, 2, "b", "2"}}
+	events := []Event{ev(0, 2, "a", "1"), ev(8, 2, "b", "1"), ev(20, 2, "a", "2"), ev(28, 2, "b", "2")}
 	ctx := context.Background()
 	g := NewGatherer(nil, 2)
 	for n := range 2 {

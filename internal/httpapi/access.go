@@ -65,6 +65,12 @@ var operations = map[string]access{
 	"listReviews":     {roles: roles(clinician, researcher), audit: "reviews.read"},
 	"reviewCase":      {roles: roles(clinician)},
 
+	"createDecoding":     {roles: roles(clinician, researcher)},
+	"listDecodings":      {roles: roles(clinician, researcher), audit: "decodings.list"},
+	"getDecoding":        {roles: roles(clinician, researcher), audit: "decoding.read"},
+	"getDecodingWeights": {roles: roles(clinician, researcher), audit: "decoding.weights"},
+	"deleteDecoding":     {roles: roles(clinician, researcher)},
+
 	"signIn":              {public: true},
 	"getSession":          {roles: everyone},
 	"signOut":             {roles: everyone},

@@ -31,13 +31,16 @@ type call struct {
 type things struct {
 	scan, key     uuid.UUID
 	site, subject string
+	decoding      uuid.UUID
 }
 
 // nothing is what no site has.
-func nothing() things { return things{uuid.New(), uuid.New(), "no-such-site", "no-such-subject"} }
+func nothing() things {
+	return things{uuid.New(), uuid.New(), "no-such-site", "no-such-subject", uuid.New()}
+}
 
 func (t things) fill(path string) string {
-	return strings.NewReplacer("{scan}", t.scan.String(), "{key}", t.key.String(), "{site}", t.site, "{subject}", t.subject, "{webhook}", uuid.NewString(),
+	return strings.NewReplacer("{scan}", t.scan.String(), "{key}", t.key.String(), "{site}", t.site, "{subject}", t.subject, "{webhook}", uuid.NewString(), "{decoding}", t.decoding.String(),
 		"{upload}", strings.Repeat("0f", 16)).Replace(path)
 }
 
@@ -69,6 +72,11 @@ var calls = []call{
 	{"releaseCase", "DELETE", "/v1/cases/{scan}/hold", ""},
 	{"listReviews", "GET", "/v1/cases/{scan}/review", ""},
 	{"reviewCase", "POST", "/v1/cases/{scan}/review", `{"decision":"accept","run":1,"seen":0}`},
+	{"createDecoding", "POST", "/v1/decodings", `{"runs":[{"scan_id":"0190b2a3-0000-7000-8000-000000000000","events":"onset\tduration\ttrial_type\trun\n0\t2\ta\t1\n9\t2\tb\t2\n"}]}`},
+	{"listDecodings", "GET", "/v1/decodings", ""},
+	{"getDecoding", "GET", "/v1/decodings/{decoding}", ""},
+	{"getDecodingWeights", "GET", "/v1/decodings/{decoding}/weights.nii.gz", ""},
+	{"deleteDecoding", "DELETE", "/v1/decodings/{decoding}", ""},
 	{"signIn", "POST", "/session", `{"key":"{secret}"}`},
 	{"getSession", "GET", "/session", ""},
 	{"signOut", "DELETE", "/session", ""},
@@ -237,15 +245,20 @@ func TestOtherSite(t *testing.T) {
 	e.finish(scan.ID, scoredOutcome(neuroscreen.FlagFlagged))
 	before := e.do("GET", "/v1/scans/"+scan.ID.String(), e.a.keys[admin]).body
 	keyOfA := e.keyID(&e.a, uploader)
+	decoding := e.someDecoding()
 
 	for _, c := range calls {
 		t.Run(c.operation, func(t *testing.T) {
 			e := e.in(t)
-			got := e.call(c, e.b.keys[admin], things{scan.ID, keyOfA, "a", "SUBJ-18"})
+			got := e.call(c, e.b.keys[admin], things{scan.ID, keyOfA, "a", "SUBJ-18", decoding})
 			for _, s := range []string{scan.ID.String(), keyOfA.String(), e.a.id.String()} {
 				if strings.Contains(string(got.body), s) || strings.Contains(got.header.Get("Location"), s) {
 					t.Errorf("the answer names %s: %s", s, got.body)
 				}
+			}
+			if c.operation == "createDecoding" { // of scans named in its body; see TestDecodingOfAnotherSite
+				got.want(404, "scan-not-found")
+				return
 			}
 			if !strings.Contains(c.path, "{") {
 				if got.status >= 400 {
@@ -490,12 +503,13 @@ func TestResearchersSeePseudonyms(t *testing.T) {
 	var scan Scan
 	a.json(&scan)
 	e.finish(scan.ID, scoredOutcome(neuroscreen.FlagFlagged))
+	decoding := e.someDecoding()
 	found := 0
 	for _, c := range calls {
 		if c.method != "GET" || !slices.Contains(operations[c.operation].roles, researcher) {
 			continue
 		}
-		a := e.call(c, e.a.keys[researcher], things{scan.ID, uuid.New(), "a", e.store.Pseudonym(e.a.id, "SUBJ-17")})
+		a := e.call(c, e.a.keys[researcher], things{scan.ID, uuid.New(), "a", e.store.Pseudonym(e.a.id, "SUBJ-17"), decoding})
 		if a.status != 200 {
 			t.Errorf("%s: %d", c.operation, a.status)
 		}
@@ -676,9 +690,10 @@ func TestAudit(t *testing.T) {
 	scan := e.upload(&e.a, "SUBJ-17", 1)
 	e.finish(scan.ID, scoredOutcome(neuroscreen.FlagNone))
 	key := e.a.keys[admin]
+	decoding := e.someDecoding()
 	for _, c := range calls {
 		if c.operation != "revokeKey" && c.operation != "createKey" {
-			e.call(c, key, things{scan.ID, uuid.New(), "a", "SUBJ-17"})
+			e.call(c, key, things{scan.ID, uuid.New(), "a", "SUBJ-17", decoding})
 		}
 	}
 	seen := map[string]bool{}
@@ -711,7 +726,7 @@ func TestAudit(t *testing.T) {
 			t.Errorf("%s left no %s", id, a.audit)
 		}
 	}
-	for _, change := range []string{"scan.create", "scan.erase", "scan.retry", "scan.correct"} {
+	for _, change := range []string{"scan.create", "scan.erase", "scan.retry", "scan.correct", "decoding.erase"} {
 		if !seen[change] {
 			t.Errorf("no %s in %v", change, sorted(seen))
 		}
@@ -785,7 +800,7 @@ func TestLogHoldsNoPatientData(t *testing.T) {
 	scan := e.upload(&e.a, "SUBJ-17", 1)
 	e.finish(scan.ID, scoredOutcome(neuroscreen.FlagNone))
 	for _, c := range calls {
-		e.call(c, e.a.keys[admin], things{scan.ID, uuid.New(), "a", "SUBJ-17"})
+		e.call(c, e.a.keys[admin], things{scan.ID, uuid.New(), "a", "SUBJ-17", uuid.New()})
 	}
 	e.do("POST", "/v1/scans?subject_id=SUBJ-17&age_years=71&sex=F&modality=nope", e.a.keys[admin], withBody("application/octet-stream", nil)).want(400, "invalid-value")
 	e.do("GET", "/v1/scans/SUBJ-17?x=SUBJ-17", e.a.keys[admin]).want(400, "unknown-parameter")

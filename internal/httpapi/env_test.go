@@ -214,11 +214,12 @@ func (a *answer) json(v any) {
 }
 
 // want checks the status and, if typ is given, the problem's type.
-func (a *answer) want(status int, typ string) {
+func (a *answer) want(status int, typ string) *answer {
 	a.t.Helper()
 	if a.status != status || typ != "" && !a.bare && a.problem.Type != "/problems/"+typ {
 		a.t.Errorf("%d %.700s, want %d %s", a.status, a.body, status, typ)
 	}
+	return a
 }
 
 func (e *env) keyID(s *site, role neuroscreen.Role) uuid.UUID {

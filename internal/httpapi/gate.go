@@ -281,8 +281,11 @@ func (s *Server) checkBody(r *http.Request, op *openapi3.Operation) error {
 		return neuroscreen.FieldErrorf(neuroscreen.CodeUnsupported, "unsupported-media-type", "Content-Type", "send application/json")
 	}
 	limit := s.cfg.Limits.MaxJSON
-	if op.OperationID == "finishUpload" || op.OperationID == "createRefusal" {
+	switch op.OperationID {
+	case "finishUpload", "createRefusal":
 		limit = maxMetadata
+	case "createDecoding":
+		limit = maxDecoding
 	}
 	data, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, limit))
 	if err != nil {
@@ -396,9 +399,12 @@ func checkTexts(field string, v any) error {
 }
 
 // checkText refuses control characters: no field needs one, a database takes
-// no NUL, and logs and pages are safer without them.
+// no NUL, and logs and pages are safer without them. A table of events is made
+// of lines and tabs.
 func checkText(field, v string) error {
-	ok := utf8.ValidString(v) && !strings.ContainsFunc(v, func(r rune) bool { return r < ' ' || r == 0x7f })
+	ok := utf8.ValidString(v) && !strings.ContainsFunc(v, func(r rune) bool {
+		return (r < ' ' || r == 0x7f) && !(field == "events" && (r == '\t' || r == '\n' || r == '\r'))
+	})
 	if !ok {
 		return neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "invalid-value", clip(field), "holds a control character or is not UTF-8")
 	}

@@ -107,6 +107,27 @@ func (e Decision) Valid() bool {
 	}
 }
 
+// Defines values for DecodingFileTrFrom.
+const (
+	DecodingFileTrFromHeader   DecodingFileTrFrom = "header"
+	DecodingFileTrFromMetadata DecodingFileTrFrom = "metadata"
+	DecodingFileTrFromSidecar  DecodingFileTrFrom = "sidecar"
+)
+
+// Valid indicates whether the value is a known member of the DecodingFileTrFrom enum.
+func (e DecodingFileTrFrom) Valid() bool {
+	switch e {
+	case DecodingFileTrFromHeader:
+		return true
+	case DecodingFileTrFromMetadata:
+		return true
+	case DecodingFileTrFromSidecar:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for HealthStatus.
 const (
 	Ok HealthStatus = "ok"
@@ -482,6 +503,65 @@ type Date = string
 // Decision defines model for Decision.
 type Decision string
 
+// Decoding defines model for Decoding.
+type Decoding struct {
+	// Attempt Workers that have taken it up
+	Attempt    int                `json:"attempt"`
+	FinishedAt *time.Time         `json:"finished_at"`
+	ID         openapi_types.UUID `json:"id"`
+	Options    DecodingOptions    `json:"options"`
+
+	// Reasons Why it was refused or failed; while it is received, why another attempt is due
+	Reasons    []Reason        `json:"reasons"`
+	ReceivedAt time.Time       `json:"received_at"`
+	Result     *DecodingResult `json:"result"`
+	Runs       []DecodingRun   `json:"runs"`
+	State      DecodingState   `json:"state"`
+	UpdatedAt  time.Time       `json:"updated_at"`
+}
+
+// DecodingFile defines model for DecodingFile.
+type DecodingFile struct {
+	DummyScans int `json:"dummy_scans"`
+
+	// Frames That are kept
+	Frames int      `json:"frames"`
+	Notes  []Reason `json:"notes"`
+
+	// Realigned With the first file; volumes of few slices are taken as they are
+	Realigned bool    `json:"realigned"`
+	ScanID    *string `json:"scan_id,omitempty"`
+
+	// Sha256 Of the received bytes
+	Sha256 string             `json:"sha256"`
+	TrFrom DecodingFileTrFrom `json:"tr_from"`
+	TrS    float64            `json:"tr_s"`
+}
+
+// DecodingFileTrFrom defines model for DecodingFile.TrFrom.
+type DecodingFileTrFrom string
+
+// DecodingList defines model for DecodingList.
+type DecodingList struct {
+	Decodings []Decoding `json:"decodings"`
+}
+
+// DecodingOptions defines model for DecodingOptions.
+type DecodingOptions = neuroscreen.DecodingOptions
+
+// DecodingResult defines model for DecodingResult.
+type DecodingResult = neuroscreen.Decoding
+
+// DecodingRun defines model for DecodingRun.
+type DecodingRun struct {
+	// Events How many
+	Events int                `json:"events"`
+	ScanID openapi_types.UUID `json:"scan_id"`
+}
+
+// DecodingState defines model for DecodingState.
+type DecodingState = neuroscreen.DecodingState
+
 // EducationYears defines model for EducationYears.
 type EducationYears = float64
 
@@ -587,6 +667,36 @@ type NewCalibration struct {
 
 	// SiteShift Where healthy people measured at a site lie against the norm; written by `neuroscreen validate`.
 	SiteShift *Shift `json:"site_shift,omitempty"`
+}
+
+// NewDecoding defines model for NewDecoding.
+type NewDecoding struct {
+	// Ignore Kinds of events that are no condition
+	Ignore []ShortText `json:"ignore,omitempty"`
+
+	// LagS Seconds from an event to the volumes that answer it
+	LagS *float64 `json:"lag_s,omitempty"`
+
+	// Permutations Permutations of the labels within runs, for `p`; 0 for none
+	Permutations *int             `json:"permutations,omitempty"`
+	Runs         []NewDecodingRun `json:"runs"`
+
+	// Seed Of the permutations
+	Seed *int64 `json:"seed,omitempty"`
+
+	// Voxels Voxels that each fold selects
+	Voxels *int `json:"voxels,omitempty"`
+}
+
+// NewDecodingRun defines model for NewDecodingRun.
+type NewDecodingRun struct {
+	// Events The text of a BIDS events.tsv
+	//
+	// Example: onset	duration	trial_type
+	// 0	6	face
+	// 12	6	house
+	Events string             `json:"events"`
+	ScanID openapi_types.UUID `json:"scan_id"`
 }
 
 // NewErasure defines model for NewErasure.
@@ -987,6 +1097,9 @@ type WebhookList struct {
 // Cursor defines model for Cursor.
 type Cursor = string
 
+// DecodingID defines model for DecodingID.
+type DecodingID = openapi_types.UUID
+
 // Limit defines model for Limit.
 type Limit = int
 
@@ -1070,6 +1183,18 @@ type ListCasesParamsGroup string
 
 // ListCasesParamsSort defines parameters for ListCases.
 type ListCasesParamsSort string
+
+// ListDecodingsParams defines parameters for ListDecodings.
+type ListDecodingsParams struct {
+	// ScanID One of its runs
+	ScanID *openapi_types.UUID `form:"scan_id,omitempty" json:"scan_id,omitempty"`
+}
+
+// CreateDecodingParams defines parameters for CreateDecoding.
+type CreateDecodingParams struct {
+	// IdempotencyKey A name of the client's choice for this decoding
+	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
+}
 
 // GetNormCurveParams defines parameters for GetNormCurve.
 type GetNormCurveParams struct {
@@ -1235,6 +1360,9 @@ type HoldCaseJSONRequestBody = HoldRequest
 // ReviewCaseJSONRequestBody defines body for ReviewCase for application/json ContentType.
 type ReviewCaseJSONRequestBody = NewReview
 
+// CreateDecodingJSONRequestBody defines body for CreateDecoding for application/json ContentType.
+type CreateDecodingJSONRequestBody = NewDecoding
+
 // EraseSubjectJSONRequestBody defines body for EraseSubject for application/json ContentType.
 type EraseSubjectJSONRequestBody = NewErasure
 
@@ -1333,6 +1461,21 @@ type ServerInterface interface {
 	// GetCaseTimeline The timeline of the case's subject, without naming the subject in the address
 	// (GET /v1/cases/{scan_id}/timeline)
 	GetCaseTimeline(w http.ResponseWriter, r *http.Request, scanID ScanID)
+	// ListDecodings The newest decodings, or those of a scan
+	// (GET /v1/decodings)
+	ListDecodings(w http.ResponseWriter, r *http.Request, params ListDecodingsParams)
+	// CreateDecoding Decode task runs that were posted as scans
+	// (POST /v1/decodings)
+	CreateDecoding(w http.ResponseWriter, r *http.Request, params CreateDecodingParams)
+	// DeleteDecoding Stop a decoding and erase what it gave
+	// (DELETE /v1/decodings/{decoding_id})
+	DeleteDecoding(w http.ResponseWriter, r *http.Request, decodingID DecodingID)
+	// GetDecoding How far a decoding is, and its result
+	// (GET /v1/decodings/{decoding_id})
+	GetDecoding(w http.ResponseWriter, r *http.Request, decodingID DecodingID)
+	// GetDecodingWeights The classifiers' weights, a volume for each condition in the order of `result.conditions`
+	// (GET /v1/decodings/{decoding_id}/weights.nii.gz)
+	GetDecodingWeights(w http.ResponseWriter, r *http.Request, decodingID DecodingID)
 	// EraseSubject Erase everything about a subject
 	// (POST /v1/erasures)
 	EraseSubject(w http.ResponseWriter, r *http.Request)
@@ -1588,6 +1731,36 @@ func (_ Unimplemented) ReviewCase(w http.ResponseWriter, r *http.Request, scanID
 // GetCaseTimeline The timeline of the case's subject, without naming the subject in the address
 // (GET /v1/cases/{scan_id}/timeline)
 func (_ Unimplemented) GetCaseTimeline(w http.ResponseWriter, r *http.Request, scanID ScanID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListDecodings The newest decodings, or those of a scan
+// (GET /v1/decodings)
+func (_ Unimplemented) ListDecodings(w http.ResponseWriter, r *http.Request, params ListDecodingsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// CreateDecoding Decode task runs that were posted as scans
+// (POST /v1/decodings)
+func (_ Unimplemented) CreateDecoding(w http.ResponseWriter, r *http.Request, params CreateDecodingParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// DeleteDecoding Stop a decoding and erase what it gave
+// (DELETE /v1/decodings/{decoding_id})
+func (_ Unimplemented) DeleteDecoding(w http.ResponseWriter, r *http.Request, decodingID DecodingID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetDecoding How far a decoding is, and its result
+// (GET /v1/decodings/{decoding_id})
+func (_ Unimplemented) GetDecoding(w http.ResponseWriter, r *http.Request, decodingID DecodingID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetDecodingWeights The classifiers' weights, a volume for each condition in the order of `result.conditions`
+// (GET /v1/decodings/{decoding_id}/weights.nii.gz)
+func (_ Unimplemented) GetDecodingWeights(w http.ResponseWriter, r *http.Request, decodingID DecodingID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -2543,6 +2716,158 @@ func (siw *ServerInterfaceWrapper) GetCaseTimeline(w http.ResponseWriter, r *htt
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetCaseTimeline(w, r, scanID)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListDecodings operation middleware
+func (siw *ServerInterfaceWrapper) ListDecodings(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListDecodingsParams
+
+	// ------------- Optional query parameter "scan_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "scan_id", r.URL.Query(), &params.ScanID, runtime.BindQueryParameterOptions{Type: "string", Format: "uuid"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "scan_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "scan_id", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListDecodings(w, r, params)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreateDecoding operation middleware
+func (siw *ServerInterfaceWrapper) CreateDecoding(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateDecodingParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey string
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateDecoding(w, r, params)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeleteDecoding operation middleware
+func (siw *ServerInterfaceWrapper) DeleteDecoding(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "decoding_id" -------------
+	var decodingID DecodingID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "decoding_id", chi.URLParam(r, "decoding_id"), &decodingID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "decoding_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeleteDecoding(w, r, decodingID)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetDecoding operation middleware
+func (siw *ServerInterfaceWrapper) GetDecoding(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "decoding_id" -------------
+	var decodingID DecodingID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "decoding_id", chi.URLParam(r, "decoding_id"), &decodingID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "decoding_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetDecoding(w, r, decodingID)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetDecodingWeights operation middleware
+func (siw *ServerInterfaceWrapper) GetDecodingWeights(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "decoding_id" -------------
+	var decodingID DecodingID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "decoding_id", chi.URLParam(r, "decoding_id"), &decodingID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "decoding_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetDecodingWeights(w, r, decodingID)
 	}))
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -4389,6 +4714,21 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Post(options.BaseURL+"/v1/cases/search", wrapper.SearchCases)
 	})
 	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/decodings", wrapper.ListDecodings)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/v1/decodings", wrapper.CreateDecoding)
+	})
+	r.Group(func(r chi.Router) {
+		r.Delete(options.BaseURL+"/v1/decodings/{decoding_id}", wrapper.DeleteDecoding)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/decodings/{decoding_id}", wrapper.GetDecoding)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/decodings/{decoding_id}/weights.nii.gz", wrapper.GetDecodingWeights)
+	})
+	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/v1/erasures", wrapper.EraseSubject)
 	})
 	r.Group(func(r chi.Router) {
@@ -5548,6 +5888,246 @@ type GetCaseTimelinedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetCaseTimelinedefaultApplicationProblemPlusJSONResponse) VisitGetCaseTimelineResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDecodingsRequestObject struct {
+	Params ListDecodingsParams
+}
+
+type ListDecodingsResponseObject interface {
+	VisitListDecodingsResponse(w http.ResponseWriter) error
+}
+
+type ListDecodings200JSONResponse DecodingList
+
+func (response ListDecodings200JSONResponse) VisitListDecodingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDecodingsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListDecodingsdefaultApplicationProblemPlusJSONResponse) VisitListDecodingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateDecodingRequestObject struct {
+	Params CreateDecodingParams
+	Body   *CreateDecodingJSONRequestBody
+}
+
+type CreateDecodingResponseObject interface {
+	VisitCreateDecodingResponse(w http.ResponseWriter) error
+}
+
+type CreateDecoding200ResponseHeaders struct {
+	Location string
+}
+
+type CreateDecoding200JSONResponse struct {
+	Body    Decoding
+	Headers CreateDecoding200ResponseHeaders
+}
+
+func (response CreateDecoding200JSONResponse) VisitCreateDecodingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateDecoding202ResponseHeaders struct {
+	Location string
+}
+
+type CreateDecoding202JSONResponse struct {
+	Body    Decoding
+	Headers CreateDecoding202ResponseHeaders
+}
+
+func (response CreateDecoding202JSONResponse) VisitCreateDecodingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateDecodingdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateDecodingdefaultApplicationProblemPlusJSONResponse) VisitCreateDecodingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteDecodingRequestObject struct {
+	DecodingID DecodingID `json:"decoding_id"`
+}
+
+type DeleteDecodingResponseObject interface {
+	VisitDeleteDecodingResponse(w http.ResponseWriter) error
+}
+
+type DeleteDecoding204Response struct {
+}
+
+func (response DeleteDecoding204Response) VisitDeleteDecodingResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeleteDecodingdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeleteDecodingdefaultApplicationProblemPlusJSONResponse) VisitDeleteDecodingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDecodingRequestObject struct {
+	DecodingID DecodingID `json:"decoding_id"`
+}
+
+type GetDecodingResponseObject interface {
+	VisitGetDecodingResponse(w http.ResponseWriter) error
+}
+
+type GetDecoding200JSONResponse Decoding
+
+func (response GetDecoding200JSONResponse) VisitGetDecodingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDecodingdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetDecodingdefaultApplicationProblemPlusJSONResponse) VisitGetDecodingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDecodingWeightsRequestObject struct {
+	DecodingID DecodingID `json:"decoding_id"`
+}
+
+type GetDecodingWeightsResponseObject interface {
+	VisitGetDecodingWeightsResponse(w http.ResponseWriter) error
+}
+
+type GetDecodingWeights200ResponseHeaders struct {
+	ETag string
+}
+
+type GetDecodingWeights200ApplicationGzipResponse struct {
+	Body          io.Reader
+	Headers       GetDecodingWeights200ResponseHeaders
+	ContentLength int64
+}
+
+func (response GetDecodingWeights200ApplicationGzipResponse) VisitGetDecodingWeightsResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/gzip")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetDecodingWeights304Response struct {
+}
+
+func (response GetDecodingWeights304Response) VisitGetDecodingWeightsResponse(w http.ResponseWriter) error {
+	w.WriteHeader(304)
+	return nil
+}
+
+type GetDecodingWeightsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetDecodingWeightsdefaultApplicationProblemPlusJSONResponse) VisitGetDecodingWeightsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -7302,6 +7882,21 @@ type StrictServerInterface interface {
 	// GetCaseTimeline The timeline of the case's subject, without naming the subject in the address
 	// (GET /v1/cases/{scan_id}/timeline)
 	GetCaseTimeline(ctx context.Context, request GetCaseTimelineRequestObject) (GetCaseTimelineResponseObject, error)
+	// ListDecodings The newest decodings, or those of a scan
+	// (GET /v1/decodings)
+	ListDecodings(ctx context.Context, request ListDecodingsRequestObject) (ListDecodingsResponseObject, error)
+	// CreateDecoding Decode task runs that were posted as scans
+	// (POST /v1/decodings)
+	CreateDecoding(ctx context.Context, request CreateDecodingRequestObject) (CreateDecodingResponseObject, error)
+	// DeleteDecoding Stop a decoding and erase what it gave
+	// (DELETE /v1/decodings/{decoding_id})
+	DeleteDecoding(ctx context.Context, request DeleteDecodingRequestObject) (DeleteDecodingResponseObject, error)
+	// GetDecoding How far a decoding is, and its result
+	// (GET /v1/decodings/{decoding_id})
+	GetDecoding(ctx context.Context, request GetDecodingRequestObject) (GetDecodingResponseObject, error)
+	// GetDecodingWeights The classifiers' weights, a volume for each condition in the order of `result.conditions`
+	// (GET /v1/decodings/{decoding_id}/weights.nii.gz)
+	GetDecodingWeights(ctx context.Context, request GetDecodingWeightsRequestObject) (GetDecodingWeightsResponseObject, error)
 	// EraseSubject Erase everything about a subject
 	// (POST /v1/erasures)
 	EraseSubject(ctx context.Context, request EraseSubjectRequestObject) (EraseSubjectResponseObject, error)
@@ -8070,6 +8665,143 @@ func (sh *strictHandler) GetCaseTimeline(w http.ResponseWriter, r *http.Request,
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetCaseTimelineResponseObject); ok {
 		if err := validResponse.VisitGetCaseTimelineResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListDecodings operation middleware
+func (sh *strictHandler) ListDecodings(w http.ResponseWriter, r *http.Request, params ListDecodingsParams) {
+	var request ListDecodingsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListDecodings(ctx, request.(ListDecodingsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListDecodings")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListDecodingsResponseObject); ok {
+		if err := validResponse.VisitListDecodingsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateDecoding operation middleware
+func (sh *strictHandler) CreateDecoding(w http.ResponseWriter, r *http.Request, params CreateDecodingParams) {
+	var request CreateDecodingRequestObject
+
+	request.Params = params
+
+	var body CreateDecodingJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateDecoding(ctx, request.(CreateDecodingRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateDecoding")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateDecodingResponseObject); ok {
+		if err := validResponse.VisitCreateDecodingResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteDecoding operation middleware
+func (sh *strictHandler) DeleteDecoding(w http.ResponseWriter, r *http.Request, decodingID DecodingID) {
+	var request DeleteDecodingRequestObject
+
+	request.DecodingID = decodingID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteDecoding(ctx, request.(DeleteDecodingRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteDecoding")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeleteDecodingResponseObject); ok {
+		if err := validResponse.VisitDeleteDecodingResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetDecoding operation middleware
+func (sh *strictHandler) GetDecoding(w http.ResponseWriter, r *http.Request, decodingID DecodingID) {
+	var request GetDecodingRequestObject
+
+	request.DecodingID = decodingID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetDecoding(ctx, request.(GetDecodingRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetDecoding")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetDecodingResponseObject); ok {
+		if err := validResponse.VisitGetDecodingResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetDecodingWeights operation middleware
+func (sh *strictHandler) GetDecodingWeights(w http.ResponseWriter, r *http.Request, decodingID DecodingID) {
+	var request GetDecodingWeightsRequestObject
+
+	request.DecodingID = decodingID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetDecodingWeights(ctx, request.(GetDecodingWeightsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetDecodingWeights")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetDecodingWeightsResponseObject); ok {
+		if err := validResponse.VisitGetDecodingWeightsResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

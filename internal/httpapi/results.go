@@ -100,6 +100,10 @@ func (f *fileResponse) VisitGetSegmentationResponse(w http.ResponseWriter) error
 func (f *fileResponse) VisitGetPreviewResponse(w http.ResponseWriter) error      { return f.visit(w) }
 func (f *fileResponse) VisitGetReadingResponse(w http.ResponseWriter) error      { return f.visit(w) }
 
+func (f *fileResponse) VisitGetDecodingWeightsResponse(w http.ResponseWriter) error {
+	return f.visit(w)
+}
+
 func (f *fileResponse) visit(w http.ResponseWriter) error {
 	defer f.blob.Close()
 	h := w.Header()
@@ -136,8 +140,11 @@ func (n notModifiedResponse) VisitGetSegmentationResponse(w http.ResponseWriter)
 }
 func (n notModifiedResponse) VisitGetPreviewResponse(w http.ResponseWriter) error { return n.visit(w) }
 func (n notModifiedResponse) VisitGetReadingResponse(w http.ResponseWriter) error { return n.visit(w) }
-func (n notModifiedResponse) VisitGetImageResponse(w http.ResponseWriter) error   { return n.visit(w) }
-func (n notModifiedResponse) VisitGetAssetResponse(w http.ResponseWriter) error   { return n.visit(w) }
+func (n notModifiedResponse) VisitGetDecodingWeightsResponse(w http.ResponseWriter) error {
+	return n.visit(w)
+}
+func (n notModifiedResponse) VisitGetImageResponse(w http.ResponseWriter) error { return n.visit(w) }
+func (n notModifiedResponse) VisitGetAssetResponse(w http.ResponseWriter) error { return n.visit(w) }
 
 // setCaching: only the client itself may keep patient data, and must ask
 // again, because a correction makes another version current.

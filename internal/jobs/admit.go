@@ -32,12 +32,19 @@ func (r *Runner) admit(ctx context.Context, siteID, scanID uuid.UUID) (leave fun
 	if err != nil {
 		return free, nil, nil // so does the analysis
 	}
-	if _, already := r.waiting.LoadOrStore(scanID, true); already {
-		// The scan was queued again because it waits here; another worker may
+	return r.await(ctx, scanID, need,
+		"The analysis would take some %.0f MB of memory and there are %.0f MB for it. Send the scan resampled to about 1 mm, or have an administrator give the workers more (--memory).")
+}
+
+// await enters the gate for the work with an id; tooMuch says of megabytes
+// needed and there that it never will.
+func (r *Runner) await(ctx context.Context, id uuid.UUID, need int64, tooMuch string) (leave func(), tooLarge *neuroscreen.Reason, err error) {
+	if _, already := r.waiting.LoadOrStore(id, true); already {
+		// It was queued again because it waits here; another worker may
 		// have room.
 		return nil, nil, river.JobSnooze(r.cfg.Idle)
 	}
-	defer r.waiting.Delete(scanID)
+	defer r.waiting.Delete(id)
 	waiting, cancel := context.WithTimeout(ctx, r.cfg.JobTimeout)
 	defer cancel()
 	defer context.AfterFunc(r.stopping, cancel)()
@@ -45,9 +52,7 @@ func (r *Runner) admit(ctx context.Context, siteID, scanID uuid.UUID) (leave fun
 	switch {
 	case errors.Is(err, memory.ErrNever):
 		value, limit := megabytes(need), megabytes(r.cfg.Memory.Size())
-		return free, &neuroscreen.Reason{Code: "too-much-memory", Text: fmt.Sprintf(
-			"The analysis would take some %.0f MB of memory and there are %.0f MB for it. Send the scan resampled to about 1 mm, or have an administrator give the workers more (--memory).",
-			value, limit), Value: &value, Limit: &limit}, nil
+		return func() {}, &neuroscreen.Reason{Code: "too-much-memory", Text: fmt.Sprintf(tooMuch, value, limit), Value: &value, Limit: &limit}, nil
 	case err != nil:
 		return nil, nil, river.JobSnooze(0)
 	}

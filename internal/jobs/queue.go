@@ -46,6 +46,26 @@ func (e *Enqueuer) Enqueue(ctx context.Context, tx pgx.Tx, siteID, scanID uuid.U
 	return err
 }
 
+// decodingArgs are ids only, as scanArgs.
+type decodingArgs struct {
+	SiteID     uuid.UUID `json:"site_id"`
+	DecodingID uuid.UUID `json:"decoding_id"`
+}
+
+const decodingKind = "decode-runs"
+
+func (decodingArgs) Kind() string { return decodingKind }
+
+// Decodings have a queue of their own: one takes minutes, and no patient's scan
+// is to wait for it.
+const decodingQueue = "decodings"
+
+// EnqueueDecoding adds the job of a decoding to the transaction.
+func (e *Enqueuer) EnqueueDecoding(ctx context.Context, tx pgx.Tx, siteID, decodingID uuid.UUID) error {
+	_, err := e.client.InsertTx(ctx, tx, decodingArgs{SiteID: siteID, DecodingID: decodingID}, &river.InsertOpts{Queue: decodingQueue})
+	return err
+}
+
 // noticeArgs hold the message itself: it says what was true when it was made,
 // and the scan may be gone by now.
 type noticeArgs struct {
@@ -74,18 +94,29 @@ func (e *Enqueuer) Notify(ctx context.Context, tx pgx.Tx, siteID, webhookID, id 
 	return err
 }
 
-// reconcile gives a job to each unfinished scan that has none: its worker is
-// gone (the lease ran out), or its job is (a worker died between taking the
-// job and the lease, or somebody emptied the queue). It returns how many.
+// reconcile gives a job to each unfinished scan or decoding that has none: its
+// worker is gone (the lease ran out), or its job is (a worker died between
+// taking the job and the lease, or somebody emptied the queue). It returns how
+// many.
 //
 // A job that river calls running does not count, because a killed worker's
 // job stays so. One job too many does no harm: the lease lets one work.
 func reconcile(ctx context.Context, pool *pgxpool.Pool, queue *Enqueuer, idle time.Duration) (int, error) {
+	scans, err := requeue(ctx, pool, idle, "scans", scanKind, "scan_id", queue.Enqueue)
+	if err != nil {
+		return scans, err
+	}
+	decodings, err := requeue(ctx, pool, idle, "decodings", decodingKind, "decoding_id", queue.EnqueueDecoding)
+	return scans + decodings, err
+}
+
+func requeue(ctx context.Context, pool *pgxpool.Pool, idle time.Duration, table, kind, argument string,
+	enqueue func(context.Context, pgx.Tx, uuid.UUID, uuid.UUID) error) (int, error) {
 	n := 0
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		r, err := tx.Query(ctx, `
-			SELECT s.site_id, s.id AS scan_id
-			FROM scans s
+			SELECT s.site_id, s.id
+			FROM `+table+` s
 			WHERE s.finished_at IS NULL
 			  AND CASE WHEN s.lease_until IS NULL
 			      THEN s.updated_at < clock_timestamp() - @idle::interval
@@ -93,22 +124,22 @@ func reconcile(ctx context.Context, pool *pgxpool.Pool, queue *Enqueuer, idle ti
 			  AND NOT EXISTS (
 			      SELECT FROM river_job j
 			      WHERE j.kind = @kind
-			        AND j.args @> jsonb_build_object('scan_id', s.id)
+			        AND j.args @> jsonb_build_object(@argument::text, s.id)
 			        AND j.state IN ('available', 'pending', 'retryable', 'scheduled'))
 			ORDER BY s.updated_at
 			LIMIT 1000
 			-- Several workers look at the same time.
 			FOR UPDATE OF s SKIP LOCKED`,
-			pgx.NamedArgs{"idle": idle, "kind": scanKind})
+			pgx.NamedArgs{"idle": idle, "kind": kind, "argument": argument})
 		if err != nil {
 			return err
 		}
-		lost, err := pgx.CollectRows(r, pgx.RowToStructByName[scanArgs])
+		lost, err := pgx.CollectRows(r, pgx.RowToStructByPos[struct{ SiteID, ID uuid.UUID }])
 		if err != nil {
 			return err
 		}
 		for _, a := range lost {
-			if err := queue.Enqueue(ctx, tx, a.SiteID, a.ScanID); err != nil {
+			if err := enqueue(ctx, tx, a.SiteID, a.ID); err != nil {
 				return err
 			}
 		}

@@ -53,6 +53,10 @@ type Config struct {
 	// both only Workers bounds them.
 	Estimate func(context.Context, Input) (int64, error)
 	Memory   *memory.Gate
+	// Decode works on task runs, one decoding at a time; nil leaves decodings to
+	// other processes. EstimateDecoding is for it what Estimate is for Analyse.
+	Decode           Decode
+	EstimateDecoding func(context.Context, DecodingInput) (int64, error)
 	// LeaseTTL is how long a scan waits for a worker that was killed; 30 s.
 	// Living workers renew three times as often.
 	LeaseTTL time.Duration
@@ -143,12 +147,17 @@ func NewRunner(cfg Config) (*Runner, error) {
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &worker{r: r})
 	river.AddWorker(workers, &noticeWorker{r: r})
+	queues := map[string]river.QueueConfig{
+		river.QueueDefault: {MaxWorkers: cfg.Workers},
+		noticeQueue:        {MaxWorkers: noticeWorkers},
+	}
+	if cfg.Decode != nil {
+		river.AddWorker(workers, &decodingWorker{r: r})
+		queues[decodingQueue] = river.QueueConfig{MaxWorkers: 1}
+	}
 	r.client, err = river.NewClient(riverpgxv5.New(cfg.Pool), &river.Config{
-		Logger: cfg.Logger,
-		Queues: map[string]river.QueueConfig{
-			river.QueueDefault: {MaxWorkers: cfg.Workers},
-			noticeQueue:        {MaxWorkers: noticeWorkers},
-		},
+		Logger:  cfg.Logger,
+		Queues:  queues,
 		Workers: workers,
 		// A newer server may already queue kinds that this one cannot do.
 		FetchOnlyKnownKinds: true,
@@ -176,7 +185,7 @@ func (r *Runner) Start(ctx context.Context) error {
 	r.every(loops, r.cfg.ReconcileEvery, "reconcile", func(ctx context.Context) error {
 		n, err := reconcile(ctx, r.cfg.Pool, r.queue, r.cfg.Idle)
 		if n > 0 {
-			r.cfg.Logger.WarnContext(ctx, "scans without a worker were queued again", "scans", n)
+			r.cfg.Logger.WarnContext(ctx, "scans or decodings without a worker were queued again", "jobs", n)
 		}
 		return err
 	})
@@ -302,7 +311,7 @@ func (r *Runner) work(ctx context.Context, siteID, scanID uuid.UUID) error {
 	}
 
 	work, cancel := context.WithCancelCause(ctx)
-	heart := r.heartbeat(work, cancel, siteID, lease)
+	heart := r.heartbeat(work, cancel, func(ctx context.Context) error { return r.cfg.Store.Renew(ctx, siteID, lease, r.cfg.LeaseTTL) })
 	out, err := r.analyse(work, siteID, lease)
 	outcome := store.Outcome{State: neuroscreen.Scored, Result: out.Result}
 	if err == nil {
@@ -399,9 +408,9 @@ func (r *Runner) opener(key string) func(context.Context) (io.ReadSeekCloser, er
 	return func(ctx context.Context) (io.ReadSeekCloser, error) { return r.cfg.Blobs.Open(ctx, key) }
 }
 
-// heartbeat renews the lease until ctx ends. When the lease is lost, or could
+// heartbeat renews a lease until ctx ends. When the lease is lost, or could
 // not be renewed before it ran out, it cancels with ErrFenced.
-func (r *Runner) heartbeat(ctx context.Context, cancel context.CancelCauseFunc, siteID uuid.UUID, lease store.Lease) *sync.WaitGroup {
+func (r *Runner) heartbeat(ctx context.Context, cancel context.CancelCauseFunc, renew func(context.Context) error) *sync.WaitGroup {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		tick := time.NewTicker(r.cfg.LeaseTTL / 3)
@@ -415,7 +424,7 @@ func (r *Runner) heartbeat(ctx context.Context, cancel context.CancelCauseFunc, 
 			}
 			sent := time.Now()
 			attempt, stop := context.WithTimeout(ctx, r.cfg.LeaseTTL/3)
-			err := r.cfg.Store.Renew(attempt, siteID, lease, r.cfg.LeaseTTL)
+			err := renew(attempt)
 			stop()
 			switch {
 			case err == nil:

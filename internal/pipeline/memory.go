@@ -33,3 +33,22 @@ func Memory(h *nifti.Header, m neuroscreen.Metadata) int64 {
 	}
 	return filesMemory + int64(h.VolumeLen())*bytesPerVoxel
 }
+
+// headShare of a run's voxels that decoding keeps, at most: around a head there
+// is air.
+const headShare = 0.7
+
+// DecodeMemory estimates what the decoding of files with so many events takes at
+// its peak, in bytes beyond RestMemory: every sample, and one file's frames.
+func DecodeMemory(headers []*nifti.Header, events []int) int64 {
+	most, samples := 0, 0
+	for n, h := range headers {
+		most = max(most, h.VolumeLen()*h.Volumes())
+		samples += events[n]
+	}
+	voxels := 0
+	if len(headers) > 0 {
+		voxels = headers[0].VolumeLen()
+	}
+	return filesMemory + int64(voxels)*bytesPerVoxel + int64(4*headShare*float64(most+samples*voxels))
+}

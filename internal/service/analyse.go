@@ -64,25 +64,11 @@ func newAnalyser(limits nifti.Limits) (jobs.Analyse, error) {
 // estimate reads no more of a scan than its header.
 func estimate(limits nifti.Limits) func(context.Context, jobs.Input) (int64, error) {
 	return func(ctx context.Context, in jobs.Input) (int64, error) {
-		image, err := in.Image(ctx)
+		rd, done, err := openReader(ctx, in, limits)
 		if err != nil {
 			return 0, err
 		}
-		defer image.Close()
-		var rd *nifti.Reader
-		if in.Header == nil {
-			rd, err = nifti.NewReader(image, limits)
-		} else {
-			header, openErr := in.Header(ctx)
-			if openErr != nil {
-				return 0, openErr
-			}
-			defer header.Close()
-			rd, err = nifti.NewPairReader(header, image, limits)
-		}
-		if err != nil {
-			return 0, err
-		}
+		defer done()
 		defer rd.Close()
 		return pipeline.Memory(rd.Header(), in.Metadata), nil
 	}

@@ -93,6 +93,7 @@ func Run(ctx context.Context, cfg config.Server, parts Parts) (err error) {
 			Pool: storage.Pool, Store: st, Blobs: storage.Blobs, Logger: log, Workers: cfg.Workers, Analyse: measured(metrics, analyse),
 			Memory: room, Estimate: estimate(limits), LeaseTTL: cfg.Lease, Webhooks: webhook.Sender{Allowed: cfg.WebhookNetworks},
 			KeepBytes: time.Duration(cfg.KeepDays) * 24 * time.Hour,
+			Decode:    decode(limits), EstimateDecoding: estimateDecoding(limits),
 		})
 		if err != nil {
 			return err

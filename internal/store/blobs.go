@@ -12,7 +12,11 @@ import (
 
 // blobReferences are all rows that refer to blobs. Blobs are named by their
 // content, so rows of several sites may share one.
-const blobReferences = `
+const blobReferences = firstReferences + `
+	UNION ALL SELECT weights_key FROM decodings WHERE weights_key <> ''`
+
+// firstReferences are those that the first schema has.
+const firstReferences = `
 	SELECT blob_key FROM scans WHERE blob_key <> ''
 	UNION ALL SELECT header_blob_key FROM scans WHERE header_blob_key <> ''
 	UNION ALL SELECT blob_key FROM derived_files`
@@ -41,9 +45,18 @@ func LetGoOfBlobs(ctx context.Context, conn *pgx.Conn) error {
 }
 
 // BlobKeys lists what the transaction's snapshot refers to, in order, each
-// key once.
+// key once. The database may be of an older schema: a backup comes before the
+// upgrade.
 func BlobKeys(ctx context.Context, t pgx.Tx) ([]string, error) {
-	r, err := t.Query(ctx, "SELECT DISTINCT blob_key FROM ("+blobReferences+") AS r ORDER BY blob_key")
+	references := blobReferences
+	var decodings bool
+	if err := t.QueryRow(ctx, "SELECT to_regclass('decodings') IS NOT NULL").Scan(&decodings); err != nil {
+		return nil, classify(err)
+	}
+	if !decodings {
+		references = firstReferences
+	}
+	r, err := t.Query(ctx, "SELECT DISTINCT blob_key FROM ("+references+") AS r ORDER BY blob_key")
 	if err != nil {
 		return nil, classify(err)
 	}
@@ -85,7 +98,8 @@ func (s *Store) ReleaseBlobs(ctx context.Context, keys []string, remove func(ctx
 const retentionBatch = 200
 
 // ForgetBytes lets go of the received bytes of scans that ended, and were not
-// touched since, before the given time; results and derived files stay. It
+// touched since, before the given time; results and derived files stay. Scans
+// of a decoding that has not ended keep theirs. It
 // returns how many scans these were, and their blob keys for ReleaseBlobs.
 // Call it again until it returns none.
 func (s *Store) ForgetBytes(ctx context.Context, before time.Time) (scans int, blobKeys []string, err error) {
@@ -93,11 +107,14 @@ func (s *Store) ForgetBytes(ctx context.Context, before time.Time) (scans int, b
 		SiteID, ID             uuid.UUID
 		BlobKey, HeaderBlobKey string
 	}
+	const notDecoded = `NOT EXISTS (
+		SELECT FROM decoding_runs r JOIN decodings d ON d.site_id = r.site_id AND d.id = r.decoding_id
+		WHERE r.site_id = scans.site_id AND r.scan_id = scans.id AND d.finished_at IS NULL)`
 	err = s.inTx(ctx, func(t *tx) error {
-		blobKeys = nil
+		scans, blobKeys = 0, nil
 		r, err := t.Query(ctx, `
 			SELECT site_id, id, blob_key, header_blob_key FROM scans
-			WHERE finished_at IS NOT NULL AND bytes_removed_at IS NULL AND updated_at < @before
+			WHERE finished_at IS NOT NULL AND bytes_removed_at IS NULL AND updated_at < @before AND `+notDecoded+`
 			ORDER BY updated_at
 			LIMIT @limit
 			-- Several workers sweep.
@@ -110,25 +127,31 @@ func (s *Store) ForgetBytes(ctx context.Context, before time.Time) (scans int, b
 		if err != nil {
 			return err
 		}
+		var removed []old
 		for _, o := range list {
-			_, err := t.Exec(ctx, `
+			// Again: a decoding may have come between the query and the lock.
+			tag, err := t.Exec(ctx, `
 				UPDATE scans SET blob_key = '', header_blob_key = '', bytes_removed_at = @now
-				WHERE site_id = @site AND id = @scan`,
+				WHERE site_id = @site AND id = @scan AND `+notDecoded,
 				pgx.NamedArgs{"site": o.SiteID, "scan": o.ID, "now": t.now})
 			if err != nil {
 				return err
 			}
+			if tag.RowsAffected() == 0 {
+				continue
+			}
+			removed = append(removed, o)
 			blobKeys = append(blobKeys, o.BlobKey)
 			if o.HeaderBlobKey != "" {
 				blobKeys = append(blobKeys, o.HeaderBlobKey)
 			}
 		}
-		for _, o := range list {
+		for _, o := range removed {
 			if err := t.audit(ctx, o.SiteID, System, "scan.forget-bytes", scanObject(o.ID), "retention"); err != nil {
 				return err
 			}
 		}
-		scans = len(list)
+		scans = len(removed)
 		return nil
 	})
 	return scans, blobKeys, err

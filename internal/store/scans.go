@@ -583,8 +583,8 @@ func (t *tx) runAgain(ctx context.Context, c changedScan, m neuroscreen.Metadata
 	return t.begin(ctx, c)
 }
 
-// Erase removes a scan with its links, events, results and files; the audit
-// trail keeps that it happened. It returns the blob keys that the scan used;
+// Erase removes a scan with its links, events, results and files, and the
+// decodings that it is in; the audit trail keeps that it happened. It returns the blob keys that the scan used;
 // hand them to ReleaseBlobs. Errors: CodeNotFound.
 func (s *Store) Erase(ctx context.Context, siteID uuid.UUID, by Actor, scanID uuid.UUID) (blobKeys []string, err error) {
 	err = s.inTx(ctx, func(t *tx) error {
@@ -647,6 +647,12 @@ func (t *tx) erase(ctx context.Context, siteID, scanID uuid.UUID) (blobKeys []st
 			blobKeys = append(blobKeys, key)
 		}
 	}
+	decoded, err := t.eraseDecodings(ctx, siteID, `EXISTS (
+		SELECT FROM decoding_runs r WHERE r.site_id = @site AND r.scan_id = @scan AND r.decoding_id = d.id)`, pgx.NamedArgs{"scan": scanID})
+	if err != nil {
+		return nil, err
+	}
+	blobKeys = append(blobKeys, decoded...)
 	// The triggers that keep results and events as they are let this through,
 	// in this transaction only.
 	if _, err := t.Exec(ctx, "SET LOCAL neuroscreen.erasing = 'on'"); err != nil {
@@ -672,6 +678,9 @@ func (t *tx) erase(ctx context.Context, siteID, scanID uuid.UUID) (blobKeys []st
 // that repeats a request so late finds its scan by its bytes.
 func (s *Store) ForgetIdempotencyKeys(ctx context.Context, before time.Time) error {
 	_, err := s.cfg.Pool.Exec(ctx, "DELETE FROM idempotency_keys WHERE created_at < $1", before)
+	if err == nil {
+		_, err = s.cfg.Pool.Exec(ctx, "UPDATE decodings SET idempotency_hash = NULL WHERE idempotency_hash IS NOT NULL AND created_at < $1", before)
+	}
 	return classify(err)
 }
 

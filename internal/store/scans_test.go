@@ -482,6 +482,10 @@ func TestReleaseWaitsForCreate(t *testing.T) {
 type enqueueFunc func()
 
 func (f enqueueFunc) Enqueue(context.Context, pgx.Tx, uuid.UUID, uuid.UUID) error { f(); return nil }
+func (f enqueueFunc) EnqueueDecoding(context.Context, pgx.Tx, uuid.UUID, uuid.UUID) error {
+	f()
+	return nil
+}
 
 func waitFor(t *testing.T, what string, cond func() bool) {
 	t.Helper()

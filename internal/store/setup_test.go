@@ -96,6 +96,10 @@ func (j *fakeJobs) Enqueue(ctx context.Context, tx pgx.Tx, siteID, scanID uuid.U
 	return j.err
 }
 
+func (j *fakeJobs) EnqueueDecoding(ctx context.Context, tx pgx.Tx, siteID, decodingID uuid.UUID) error {
+	return j.Enqueue(ctx, tx, siteID, decodingID)
+}
+
 func (j *fakeJobs) count() int {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -36,6 +36,8 @@ import (
 // the scan, so that neither exists without the other.
 type Enqueuer interface {
 	Enqueue(ctx context.Context, tx pgx.Tx, siteID, scanID uuid.UUID) error
+	// EnqueueDecoding does the same for a decoding.
+	EnqueueDecoding(ctx context.Context, tx pgx.Tx, siteID, decodingID uuid.UUID) error
 }
 
 // Blobs is what the store asks of the blob store: whether bytes that a row is

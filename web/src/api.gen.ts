@@ -844,6 +844,78 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/decodings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The newest decodings, or those of a scan
+         * @description Newest first, at most 100.
+         */
+        get: operations["listDecodings"];
+        put?: never;
+        /**
+         * Decode task runs that were posted as scans
+         * @description Linear classifiers learn from all runs but one what a person did, and tell it of the one left out. The runs are scans of one subject with the
+         *     modality bold, whatever became of their own analysis, and `events` is the text of each one's BIDS events.tsv: columns `onset`, `duration` and
+         *     `trial_type`, and `run` where a scan holds several runs. Of the tables only these are kept; write nothing of the person into them.
+         *
+         *     202 means that the decoding is on disk and will be done, whatever happens to this process. `Idempotency-Key` makes a retry safe: the same key with the same
+         *     request is the same decoding, with another it is refused (422 `idempotency-key-reused`). Scans keep their bytes until it has ended. Experimental:
+         *     no score and no flag rests on it.
+         */
+        post: operations["createDecoding"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/decodings/{decoding_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                decoding_id: components["parameters"]["DecodingID"];
+            };
+            cookie?: never;
+        };
+        /** How far a decoding is, and its result */
+        get: operations["getDecoding"];
+        put?: never;
+        post?: never;
+        /** Stop a decoding and erase what it gave */
+        delete: operations["deleteDecoding"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/decodings/{decoding_id}/weights.nii.gz": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                decoding_id: components["parameters"]["DecodingID"];
+            };
+            cookie?: never;
+        };
+        /**
+         * The classifiers' weights, a volume for each condition in the order of `result.conditions`
+         * @description On the first run's grid. Weights are a filter and no map of activity. 409 `decoding-not-ready` while there are none.
+         */
+        get: operations["getDecodingWeights"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/webhooks": {
         parameters: {
             query?: never;
@@ -1079,6 +1151,8 @@ export interface components {
         Modality: "T1w" | "bold";
         /** @enum {string} */
         State: "received" | "checked" | "segmented" | "measured" | "scored" | "refused" | "failed" | "cancelled";
+        /** @enum {string} */
+        DecodingState: "received" | "decoded" | "refused" | "failed";
         /** @enum {string} */
         Flag: "none" | "review" | "flagged";
         /** @enum {string} */
@@ -1420,6 +1494,148 @@ export interface components {
              * @description How many the trail has
              */
             entries: number;
+        };
+        NewDecoding: {
+            runs: components["schemas"]["NewDecodingRun"][];
+            /**
+             * Format: double
+             * @description Seconds from an event to the volumes that answer it
+             * @default 5
+             */
+            lag_s: number;
+            /**
+             * @description Kinds of events that are no condition
+             * @default [
+             *       "rest",
+             *       "n/a"
+             *     ]
+             */
+            ignore: components["schemas"]["ShortText"][];
+            /**
+             * @description Voxels that each fold selects
+             * @default 200
+             */
+            voxels: number;
+            /**
+             * @description Permutations of the labels within runs, for `p`; 0 for none
+             * @default 200
+             */
+            permutations: number;
+            /**
+             * Format: int64
+             * @description Of the permutations
+             * @default 1
+             */
+            seed: number;
+        };
+        NewDecodingRun: {
+            /** Format: uuid */
+            scan_id: string;
+            /**
+             * @description The text of a BIDS events.tsv
+             * @example onset	duration	trial_type
+             *     0	6	face
+             *     12	6	house
+             */
+            events: string;
+        };
+        DecodingRun: {
+            /** Format: uuid */
+            scan_id: string;
+            /** @description How many */
+            events: number;
+        };
+        DecodingOptions: {
+            /** Format: double */
+            lag_s: number;
+            ignore: string[];
+            voxels: number;
+            permutations: number;
+            /** Format: int64 */
+            seed: number;
+        };
+        Decoding: {
+            /** Format: uuid */
+            id: string;
+            state: components["schemas"]["DecodingState"];
+            /** @description Why it was refused or failed; while it is received, why another attempt is due */
+            reasons: components["schemas"]["Reason"][];
+            runs: components["schemas"]["DecodingRun"][];
+            options: components["schemas"]["DecodingOptions"];
+            /** @description Workers that have taken it up */
+            attempt: number;
+            result: components["schemas"]["DecodingResult"] | null;
+            /** Format: date-time */
+            received_at: string;
+            /** Format: date-time */
+            updated_at: string;
+            /** Format: date-time */
+            finished_at: string | null;
+        };
+        DecodingList: {
+            decodings: components["schemas"]["Decoding"][];
+        };
+        DecodingFile: {
+            scan_id?: string;
+            /** @description Of the received bytes */
+            sha256: string;
+            /** Format: double */
+            tr_s: number;
+            /** @enum {string} */
+            tr_from: "metadata" | "header" | "sidecar";
+            dummy_scans: number;
+            /** @description That are kept */
+            frames: number;
+            /** @description With the first file; volumes of few slices are taken as they are */
+            realigned: boolean;
+            notes: components["schemas"]["Reason"][];
+        };
+        DecodingResult: {
+            /** @enum {string} */
+            schema: "neuroscreen.decoding/2";
+            /** @enum {string} */
+            evidence: "experimental";
+            /** @description Of the software */
+            version: string;
+            files: components["schemas"]["DecodingFile"][];
+            /** Format: double */
+            lag_s: number;
+            ignore: string[];
+            voxels: number;
+            permutations: number;
+            /** Format: int64 */
+            seed: number;
+            /** @description That all files have */
+            head_voxels: number;
+            selected_voxels: number;
+            /** @description One an event */
+            samples: number;
+            /** @description As in the table; of several scans, with the scan's number before, from 1 */
+            runs: string[];
+            conditions: string[];
+            /**
+             * Format: double
+             * @description Share of events whose condition was told, in runs that were not learnt from
+             */
+            accuracy: number;
+            /**
+             * Format: double
+             * @description Share of the commonest condition
+             */
+            chance: number;
+            run_accuracy: number[];
+            /** @description A row for each true condition, a column for each answer */
+            confusion: number[][];
+            /**
+             * Format: double
+             * @description Share of permutations that tell as much, the runs themselves counted among them
+             */
+            p: number | null;
+            /**
+             * Format: double
+             * @description Mean accuracy of the permutations
+             */
+            shuffled_accuracy: number | null;
         };
         NewErasure: {
             subject_id: components["schemas"]["SubjectID"];
@@ -1901,6 +2117,7 @@ export interface components {
         Version: number;
         /** @description What the report is set for when it is printed */
         Paper: "a4" | "letter";
+        DecodingID: string;
         TusResumable: "1.0.0";
         UploadID: string;
         Limit: number;
@@ -3269,6 +3486,146 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Erasure"];
                 };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    listDecodings: {
+        parameters: {
+            query?: {
+                /** @description One of its runs */
+                scan_id?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The decodings, possibly none */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DecodingList"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    createDecoding: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A name of the client's choice for this decoding */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewDecoding"];
+            };
+        };
+        responses: {
+            /** @description The key made this decoding before */
+            200: {
+                headers: {
+                    /** @description Address of the decoding */
+                    Location: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Decoding"];
+                };
+            };
+            /** @description Accepted and durable */
+            202: {
+                headers: {
+                    /** @description Address of the decoding */
+                    Location: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Decoding"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    getDecoding: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                decoding_id: components["parameters"]["DecodingID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The decoding; `result` once its state is `decoded` */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Decoding"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    deleteDecoding: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                decoding_id: components["parameters"]["DecodingID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Erased */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    getDecodingWeights: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                decoding_id: components["parameters"]["DecodingID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A gzipped NIfTI file */
+            200: {
+                headers: {
+                    ETag: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/gzip": string;
+                };
+            };
+            /** @description As named by If-None-Match */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: components["responses"]["Problem"];
         };
