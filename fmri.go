@@ -19,6 +19,8 @@ type FMRI struct {
 	Quality FMRIQuality `json:"quality"`
 	Clean   FMRIClean   `json:"cleaning"`
 
+	Place FMRIPlace `json:"place"`
+
 	// Withheld says why nothing is read from the signal: codes of qc.reasons;
 	// Structures then lack ALFF, fALFF and ReHo, and there are no connectomes.
 	Withheld []string `json:"withheld"`
@@ -27,6 +29,12 @@ type FMRI struct {
 	NotComparable []string         `json:"not_comparable"`
 	Structures    []FMRIStructure  `json:"structures"`
 	Connectomes   []FMRIConnectome `json:"connectomes"` // without, then with the global signal taken out
+
+	// DefaultMode connects the default network's seeds, Coordinates the places
+	// that were asked for; nil where the run's place isn't known or nothing is
+	// read from the signal.
+	DefaultMode *FMRISpheres `json:"default_mode"`
+	Coordinates *FMRISpheres `json:"coordinates,omitempty"`
 }
 
 // FMRIMotion is how the head moved.
@@ -99,4 +107,52 @@ type FMRIGraph struct {
 	Connected  float64   `json:"connected"` // share of pairs
 	Modularity float64   `json:"modularity"`
 	Module     []int     `json:"module"`
+}
+
+// FMRIPlace is where a run lies in MNI space (MNI152).
+type FMRIPlace struct {
+	From       string         `json:"from"`        // "run": by the run's own labels; "t1": through the subject's T1; "" when it isn't known
+	ToMNI      *[4][4]float64 `json:"to_mni"`      // from the run's mm; nil when it isn't known
+	Structures []string       `json:"structures"`  // whose centroids it rests on
+	LeftOut    []string       `json:"left_out"`    // cut by the field of view, or too far off
+	ResidualMM *float64       `json:"residual_mm"` // root mean square over Structures
+	LimitMM    float64        `json:"limit_mm"`    // of ResidualMM
+	T1         *FMRIStoredT1  `json:"t1,omitempty"`
+}
+
+// FMRIStoredT1 is the earlier scan of the subject that gave the place.
+type FMRIStoredT1 struct {
+	ScanID     string        `json:"scan_id"`
+	Version    int           `json:"version"` // of its result
+	ToT1       [4][4]float64 `json:"to_t1"`   // rigid, from the run's mm to the T1's
+	Structures []string      `json:"structures"`
+	LeftOut    []string      `json:"left_out"`
+	ResidualMM float64       `json:"residual_mm"`
+}
+
+// FMRISpheres are places in MNI space and what they have to do with each other.
+type FMRISpheres struct {
+	Atlas       string           `json:"atlas"`
+	SHA256      string           `json:"sha256"` // of its table
+	Spheres     []FMRISphere     `json:"spheres"`
+	Connectomes []FMRIConnectome `json:"connectomes"` // without, then with the global signal taken out
+	Networks    [][]FMRINetwork  `json:"networks"`    // of each connectome
+}
+
+// FMRISphere is one place. It is a node where it has voxels enough.
+type FMRISphere struct {
+	Name     string     `json:"name"`
+	Network  string     `json:"network"`
+	MNI      [3]float64 `json:"mni"`
+	RunMM    [3]float64 `json:"run_mm"` // where it lies in the run
+	RadiusMM float64    `json:"radius_mm"`
+	Voxels   int        `json:"voxels"`
+	Node     bool       `json:"node"`
+}
+
+// FMRINetwork of at least two nodes.
+type FMRINetwork struct {
+	Network string  `json:"network"`
+	Nodes   int     `json:"nodes"`
+	MeanZ   float64 `json:"mean_z"` // of Fisher's z over all pairs
 }

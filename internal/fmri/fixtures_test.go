@@ -5,6 +5,8 @@ import (
 	"math"
 	"os"
 	"testing"
+
+	"neuroscreen/internal/volume"
 )
 
 // fixtures is testdata/fixtures.json; testdata/make_fixtures.py makes it.
@@ -65,6 +67,19 @@ type fixtures struct {
 		Predicted    []int
 		Weights      []float64 // condition after condition
 		Confusion    [][]int
+	}
+	Spheres struct {
+		Shape   [3]int
+		Affine  volume.Affine
+		Frames  int
+		Radius  float64
+		Seeds   [][3]float64
+		Network []string
+		Voxels  []int32
+		Data    []float32 // voxel after voxel
+		Signals []float64 // seed after seed
+		R, Z    []float64 // row after row
+		Within  []float64 // of each network
 	}
 	Spline struct {
 		Shape  [3]int

@@ -30,11 +30,17 @@ const (
 // of the sinuses has put it out.
 const brainShare = 0.15
 
+// Given is what Measure may use beside the run.
+type Given struct {
+	T1          *StoredT1 // of the same subject; nil without one
+	Coordinates *Atlas    // spheres to connect beside the default network's; nil for none
+}
+
 // Measure reads everything from an aligned run whose mean image was labelled
 // with FreeSurfer values on the run's own grid. The reasons ask for a review.
 //
 // Errors: CodeUnprocessable NotAligned or NoSignal; ctx's; the spool's.
-func Measure(ctx context.Context, r *Run, al *Alignment, mean *volume.Volume, labels *volume.Labels) (*neuroscreen.FMRI, []neuroscreen.Reason, error) {
+func Measure(ctx context.Context, r *Run, al *Alignment, mean *volume.Volume, labels *volume.Labels, given Given) (*neuroscreen.FMRI, []neuroscreen.Reason, error) {
 	mask := brainMask(mean, labels)
 	if mask == nil {
 		return nil, nil, neuroscreen.Errorf(neuroscreen.CodeUnprocessable, NoSignal,
@@ -75,6 +81,10 @@ func Measure(ctx context.Context, r *Run, al *Alignment, mean *volume.Volume, la
 		out.NotComparable = append(out.NotComparable, TooShort)
 	}
 
+	var notes []neuroscreen.Reason
+	out.Place, notes = Locate(labels, given.T1)
+	reasons = append(reasons, notes...)
+
 	white, whiteEroded := Tissue(labels, WhiteMatterLabels)
 	csf, csfEroded := Tissue(labels, VentricleLabels)
 	n := FindNuisance(s, al.Motion, q, white, csf, r.TR.Seconds, PassBand)
@@ -102,6 +112,13 @@ func Measure(ctx context.Context, r *Run, al *Alignment, mean *volume.Volume, la
 	}
 	for _, global := range []bool{false, true} {
 		out.Connectomes = append(out.Connectomes, connectomeOut(nodes, n.Design(true, global), global)...)
+	}
+	if out.Place.ToMNI != nil {
+		toMNI := volume.Affine(*out.Place.ToMNI)
+		out.DefaultMode = spheresOut(s, r.Grid, toMNI, DefaultMode(), n)
+		if given.Coordinates != nil {
+			out.Coordinates = spheresOut(s, r.Grid, toMNI, given.Coordinates, n)
+		}
 	}
 	alff, falff := Amplitudes(s, band, n.Design(false, false))
 	if err := ctx.Err(); err != nil {
@@ -173,6 +190,32 @@ func qualityOut(q *Quality) neuroscreen.FMRIQuality {
 	for t, o := range q.Outlier {
 		if o {
 			out.OutlierFrames = append(out.OutlierFrames, t)
+		}
+	}
+	return out
+}
+
+// spheresOut connects the spheres of an atlas.
+func spheresOut(s *Series, g volume.Grid, toMNI volume.Affine, a *Atlas, n *Nuisance) *neuroscreen.FMRISpheres {
+	out := &neuroscreen.FMRISpheres{Atlas: a.Name, SHA256: a.SHA256, Connectomes: []neuroscreen.FMRIConnectome{}, Networks: [][]neuroscreen.FMRINetwork{}}
+	of := Within(s, g, toMNI, a.Spheres)
+	fromMNI := toMNI.Inverse()
+	for i, o := range a.Spheres {
+		out.Spheres = append(out.Spheres, neuroscreen.FMRISphere{Name: o.Name, Network: o.Network, MNI: o.Centre, RunMM: fromMNI.Apply(o.Centre),
+			RadiusMM: o.RadiusMM, Voxels: len(of[i]), Node: len(of[i]) >= minNodeVoxels})
+	}
+	nodes, index := sphereNodes(s, a.Spheres, of)
+	var network []string
+	for _, i := range index {
+		network = append(network, a.Spheres[i].Network)
+	}
+	for _, global := range []bool{false, true} {
+		for _, c := range connectomeOut(nodes, n.Design(true, global), global) {
+			within := []neuroscreen.FMRINetwork{}
+			for _, w := range Networks(c.FisherZ, network) {
+				within = append(within, neuroscreen.FMRINetwork{Network: w.Name, Nodes: w.Nodes, MeanZ: w.MeanZ})
+			}
+			out.Connectomes, out.Networks = append(out.Connectomes, c), append(out.Networks, within)
 		}
 	}
 	return out

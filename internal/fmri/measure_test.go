@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"math"
 	"runtime"
+	"slices"
 	"testing"
 
 	"neuroscreen/internal/volume"
@@ -51,8 +52,9 @@ func TestMeasure(t *testing.T) {
 			}
 			return x
 		})
-		m, reasons, err := Measure(ctx, r, al, mean, l)
-		if err != nil || len(reasons) != 0 || len(m.Withheld) != 0 || len(m.NotComparable) != 0 {
+		m, reasons, err := Measure(ctx, r, al, mean, l, Given{})
+		// Layers are no head: they have no place.
+		if err != nil || !slices.Equal(codesOf(reasons), []string{PlaceUnknown}) || m.Place.ToMNI != nil || m.DefaultMode != nil || len(m.Withheld) != 0 || len(m.NotComparable) != 0 {
 			t.Fatalf("%v; reasons %v", err, codesOf(reasons))
 		}
 		// What leaves the field of view by a hundredth of a voxel stays.
@@ -76,7 +78,7 @@ func TestMeasure(t *testing.T) {
 	})
 	t.Run("too short for anything", func(t *testing.T) {
 		r, al, mean, l := labelled(t, 60, func(n, at int) float32 { return 1000 })
-		m, reasons, err := Measure(ctx, r, al, mean, l)
+		m, reasons, err := Measure(ctx, r, al, mean, l, Given{})
 		if err != nil || len(m.Connectomes) != 0 || len(m.Withheld) != 1 || m.Structures[0].ReHo != nil {
 			t.Errorf("%v; withheld %v for %v", err, m.Withheld, codesOf(reasons))
 		}
@@ -86,21 +88,21 @@ func TestMeasure(t *testing.T) {
 		for n := range al.Motion {
 			al.Motion[n].MM[1] = float64(n % 2) // FD 1 mm, though the voxels don't move
 		}
-		m, reasons, err := Measure(ctx, r, al, mean, l)
+		m, reasons, err := Measure(ctx, r, al, mean, l, Given{})
 		if err != nil || m.Motion.MeanFDMM < 0.9 || len(m.NotComparable) != 1 || m.NotComparable[0] != HeadMotion || m.Clean.KeptFrames != 0 {
 			t.Errorf("%v; not comparable %v, %d frames kept, reasons %v", err, m.NotComparable, m.Clean.KeptFrames, codesOf(reasons))
 		}
 	})
 	t.Run("values about 0", func(t *testing.T) {
 		r, al, mean, l := labelled(t, 60, func(n, at int) float32 { return -5 })
-		_, _, err := Measure(ctx, r, al, mean, l)
+		_, _, err := Measure(ctx, r, al, mean, l, Given{})
 		wantRefusal(t, err, NoSignal, "")
 	})
 	t.Run("cancelled", func(t *testing.T) {
 		r, al, mean, l := labelled(t, 60, func(n, at int) float32 { return 1000 })
 		gone, cancel := context.WithCancel(ctx)
 		cancel()
-		if _, _, err := Measure(gone, r, al, mean, l); err != context.Canceled {
+		if _, _, err := Measure(gone, r, al, mean, l, Given{}); err != context.Canceled {
 			t.Errorf("error %v", err)
 		}
 	})
@@ -122,7 +124,7 @@ func TestSameForAnyThreads(t *testing.T) {
 			t.Fatal(err)
 		}
 		still := &Alignment{Motion: make([]Motion, r.Frames)}
-		m, _, err := Measure(t.Context(), r, still, mean, l)
+		m, _, err := Measure(t.Context(), r, still, mean, l, Given{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"neuroscreen"
 	"neuroscreen/internal/fmri"
@@ -73,7 +74,7 @@ func (e *Engine) analyzeRun(ctx context.Context, in Input, reached func(neuroscr
 		return nil, err
 	}
 
-	measured, reasons, err := fmri.Measure(ctx, run, aligned, mean, seg.Labels)
+	measured, reasons, err := fmri.Measure(ctx, run, aligned, mean, seg.Labels, fmri.Given{T1: in.T1, Coordinates: in.Coordinates})
 	if err != nil {
 		return nil, err
 	}
@@ -104,6 +105,27 @@ func (e *Engine) analyzeRun(ctx context.Context, in Input, reached func(neuroscr
 	}
 	clock.lap("files")
 	return out, ctx.Err()
+}
+
+// ReadLabels reads the label map that an earlier analysis wrote.
+func ReadLabels(r io.Reader, limits nifti.Limits) (*volume.Labels, error) {
+	img, err := nifti.Decode(r, limits)
+	if err != nil {
+		return nil, err
+	}
+	l := volume.NewLabels(volume.Grid{Shape: img.Shape3(), Affine: volume.Affine(img.Affine)})
+	if len(img.Data) != len(l.Data) {
+		return nil, fmt.Errorf("a label map has three dimensions, not the shape %v", img.Shape)
+	}
+	if err := l.Affine.Check(); err != nil {
+		return nil, err
+	}
+	for i, v := range img.Data {
+		if l.Data[i] = uint8(v); float32(l.Data[i]) != v {
+			return nil, fmt.Errorf("a label map has whole numbers of 0 to 255, not %g", v)
+		}
+	}
+	return l, nil
 }
 
 // runQC asks for a review for every reason but that dummy scans were dropped.

@@ -126,6 +126,21 @@ func TestAnalyzeRun(t *testing.T) {
 		t.Errorf("thalamus %.3f %.3f %.3f, caudate %.3f %.3f %.3f: ALFF, fALFF, ReHo", *thalamus.ALFF, *thalamus.FALFF, *thalamus.ReHo,
 			*caudate.ALFF, *caudate.FALFF, *caudate.ReHo)
 	}
+	// The default network's seeds lie in cortex, which fluctuates as one.
+	if f.Place.From != fmri.PlaceFromRun || f.DefaultMode == nil || len(f.DefaultMode.Spheres) != 24 || len(f.DefaultMode.Connectomes) != 2 {
+		t.Fatalf("place %+v", f.Place)
+	}
+	nodes := 0
+	for _, s := range f.DefaultMode.Spheres {
+		if s.Node {
+			nodes++
+		}
+	}
+	w := f.DefaultMode.Networks[0]
+	if nodes < 20 || len(w) != 1 || w[0].Network != "Default" || w[0].Nodes != nodes || w[0].MeanZ < 0.5 {
+		t.Errorf("%d seeds; networks %+v", nodes, w)
+	}
+	t.Logf("residual %.1f mm over %d structures; %d seeds, mean z %.2f", *f.Place.ResidualMM, len(f.Place.Structures), nodes, w[0].MeanZ)
 	labels, err := nifti.Decode(bytes.NewReader(out.Segmentation), nifti.Limits{})
 	if err != nil {
 		t.Fatal(err)
@@ -135,6 +150,88 @@ func TestAnalyzeRun(t *testing.T) {
 	}
 	if !bytes.HasPrefix(out.Preview, []byte("\x89PNG")) {
 		t.Error("no picture")
+	}
+}
+
+// TestAnalyzeRunThroughT1: a run that lies tilted in the scanner and cuts the
+// lowest slices is placed by a scan of the same head.
+func TestAnalyzeRunThroughT1(t *testing.T) {
+	e := engine(t)
+	head := fmritest.Head(t)
+	seg, err := e.network.Segment(context.Background(), head)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tilt := fmri.Motion{MM: [3]float64{5, -9, 4}, Rad: [3]float64{0.25, 0.05, -0.08}}.Affine(head.Centre())
+	g := fmritest.Grid(head, 3.5)
+	g.Shape[2] -= 10
+	g.Affine[2][3] += 14
+	// Where a voxel of the run lies in the head; the run's own affine says g.
+	inHead := volume.Grid{Shape: g.Shape, Affine: tilt.Mul(g.Affine)}
+	still := fmritest.Acquire(head, inHead)
+	still.Affine = g.Affine
+	file := fmritest.Run(t, still, 24, 2, nil)
+
+	in := boldInput(file, 0)
+	in.T1 = &fmri.StoredT1{ScanID: "earlier", Version: 3, Labels: seg.Labels}
+	out, err := e.Analyze(context.Background(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	through := out.Result.FMRI.Place
+	if through.From != fmri.PlaceFromT1 || through.T1.ScanID != "earlier" || through.T1.Version != 3 {
+		t.Fatalf("%+v for %v", through, codes(out.Result.QC.Reasons))
+	}
+	alone, reasons := fmri.Locate(mustLabels(t, out.Segmentation), nil)
+	if alone.ToMNI == nil {
+		t.Fatalf("no place of its own: %v", codes(reasons))
+	}
+	// The truth: from the run to the head, and by the head's labels to MNI.
+	truth, _ := fmri.Locate(seg.Labels, nil)
+	want := volume.Affine(*truth.ToMNI).Mul(tilt)
+	off := func(place *neuroscreen.FMRIPlace) (median, worst float64) {
+		var d []float64
+		for _, s := range fmri.DefaultMode().Spheres {
+			p := volume.Affine(*place.ToMNI).Apply(want.Inverse().Apply(s.Centre))
+			d = append(d, math.Hypot(math.Hypot(p[0]-s.Centre[0], p[1]-s.Centre[1]), p[2]-s.Centre[2]))
+		}
+		slices.Sort(d)
+		return d[len(d)/2], d[len(d)-1]
+	}
+	m, w := off(&through)
+	m1, w1 := off(&alone)
+	t.Logf("seeds through the T1 %.1f mm off, at worst %.1f (residual %.1f mm, left out %v); by the run alone %.1f and %.1f (residual %.1f mm, left out %v)",
+		m, w, through.T1.ResidualMM, through.T1.LeftOut, m1, w1, *alone.ResidualMM, alone.LeftOut)
+	if m > 2 || w > 4 || m1 > 5 || w1 > 10 {
+		t.Error("too far off")
+	}
+}
+
+func mustLabels(t *testing.T, file []byte) *volume.Labels {
+	t.Helper()
+	l, err := ReadLabels(bytes.NewReader(file), nifti.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func TestReadLabelsRefuses(t *testing.T) {
+	write := func(shape []int, data []int16) []byte {
+		var b bytes.Buffer
+		if err := nifti.Write(&b, nifti.Geometry{Shape: shape, Affine: nifti.Affine(volume.Identity), Code: 1}, data); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	for name, file := range map[string][]byte{
+		"four dimensions": write([]int{2, 2, 2, 2}, make([]int16, 16)),
+		"an image":        write([]int{2, 2, 2}, []int16{0, 1000, 3, 4, 5, 6, 7, 8}),
+		"no file":         []byte("labels"),
+	} {
+		if _, err := ReadLabels(bytes.NewReader(file), nifti.Limits{}); err == nil {
+			t.Errorf("%s: read", name)
+		}
 	}
 }
 
@@ -213,6 +310,10 @@ func TestAnalyzeRealRun(t *testing.T) {
 	if f.BrainML < 1000 || f.BrainML > 1600 || f.Motion.MeanFDMM > 0.3 || f.Quality.MedianTSNR < 50 || f.Quality.MedianTSNR > 200 {
 		t.Errorf("brain %.0f ml, mean FD %.3f mm, median tSNR %.1f", f.BrainML, f.Motion.MeanFDMM, f.Quality.MedianTSNR)
 	}
+	if f.Place.ToMNI == nil {
+		t.Fatalf("no place: %v", codes(out.Result.QC.Reasons))
+	}
+	t.Logf("residual %.1f mm over %d structures, left out %v", *f.Place.ResidualMM, len(f.Place.Structures), f.Place.LeftOut)
 	if len(f.Structures) < 28 {
 		t.Errorf("%d structures", len(f.Structures))
 	}

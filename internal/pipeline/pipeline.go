@@ -57,6 +57,10 @@ type Input struct {
 	Sidecar         *fmri.Sidecar // of a BOLD run, what a JSON file beside it says; else nil
 	// LeftOut of the scan's last result by a reviewer stays left out.
 	LeftOut []neuroscreen.LeftOut
+	// T1 of the same subject and Coordinates to connect, both for a BOLD run;
+	// else nil.
+	T1          *fmri.StoredT1
+	Coordinates *fmri.Atlas
 	// Stage, if set, is told when the scan is Checked, Segmented and Measured;
 	// its error ends the analysis.
 	Stage func(context.Context, neuroscreen.State) error

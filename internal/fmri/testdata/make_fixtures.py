@@ -14,6 +14,7 @@ import networkx as nx
 import nibabel as nib
 import numpy as np
 from nilearn.connectome import ConnectivityMeasure
+from nilearn.maskers import NiftiSpheresMasker
 from nilearn.glm.first_level.design_matrix import create_cosine_drift
 from nipype.algorithms import confounds as nc
 from scipy import stats
@@ -236,9 +237,45 @@ def decoding():
             "confusion": confusion_matrix(y, predicted).tolist()}
 
 
+def spheres():
+    """nilearn's NiftiSpheresMasker and ConnectivityMeasure on two networks."""
+    shape, frames, radius = (14, 15, 12), 50, 6.0
+    turn = np.array([[0.995, -0.0998, 0], [0.0998, 0.995, 0], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ np.diag([-3.1, 3.1, 3.4])
+    affine[:3, 3] = np.round(-affine[:3, :3] @ (np.array(shape) - 1) / 2 + [3, -20, 14], 3)
+    names = ["A", "A", "A", "B", "B"]
+    at = [[4.3, 10, 4], [9.2, 4.1, 7.7], [3.1, 4.4, 8.2], [9, 10.2, 3.3], [7.2, 7.3, 8.4]]
+    seeds = nib.affines.apply_affine(affine, at).round(2)
+    mask = np.ones(shape, np.uint8)
+    mask[:4] = 0  # cuts into the first and the third
+    hidden = rng.normal(0, 1, (frames, 3))
+    x = 900 + rng.normal(0, 8, (*shape, frames))
+    for n, s in enumerate(seeds):
+        near = np.linalg.norm(nib.affines.apply_affine(affine, np.argwhere(mask >= 0)) - s, axis=1).reshape(shape) < 8
+        x[near] += 4 * hidden[:, 0] + 3 * hidden[:, 1 if names[n] == "A" else 2]
+    x = x.round(1).astype(np.float32)
+    image = nib.Nifti1Image(x, affine)
+    masker = NiftiSpheresMasker(seeds, radius=radius, mask_img=nib.Nifti1Image(mask, affine), standardize=None, allow_overlap=False)
+    signals = masker.fit_transform(image)
+    r = ConnectivityMeasure(EmpiricalCovariance(), kind="correlation", standardize=None).fit_transform([signals])[0]
+    z = np.arctanh(r - np.eye(len(r)))
+    within = {n: float(np.mean([z[i, j] for i in range(len(r)) for j in range(i) if names[i] == names[j] == n])) for n in "AB"}
+    order = np.flatnonzero(mask.ravel(order="F"))
+    flat = x.reshape(-1, frames, order="F")[order]
+    keep = np.zeros(len(order), bool)  # what lies well away from every sphere is left out of the file
+    places = nib.affines.apply_affine(affine, np.column_stack(np.unravel_index(order, shape, order="F")))
+    for s in seeds:
+        keep |= np.linalg.norm(places - s, axis=1) < 7
+    return {"shape": shape, "affine": affine.tolist(), "frames": frames, "radius": radius, "seeds": seeds.tolist(), "network": names,
+            "voxels": order[keep].tolist(), "data": numbers(flat[keep]), "signals": numbers(signals.T), "r": numbers(r), "z": numbers(z),
+            "within": [within["A"], within["B"]]}
+
+
 if __name__ == "__main__":
     fixtures = {"dummies": dummies(), "displacement": displacement(), "quality": quality(), "spline": spline(), "cleaning": cleaning(),
-                "local": local(), "connectome": connectome(), "decoding": decoding()}
+                "local": local(), "connectome": connectome(), "decoding": decoding(),
+                "spheres": spheres()}
     with open(os.path.join(here, "fixtures.json"), "w") as f:
         json.dump(fixtures, f, separators=(",", ":"))
         f.write("\n")
