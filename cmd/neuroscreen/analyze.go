@@ -26,6 +26,8 @@ type analyzeCmd struct {
 	Out           string   `required:"" type:"path" help:"Folder for result.json, segmentation.nii.gz, preview.png and, for T1w, report.html."`
 	Modality      string   `default:"T1w" enum:"T1w,bold" help:"T1w, or bold for a functional run."`
 	TR            *float64 `name:"tr" help:"Repetition time of a functional run in seconds; without it header and JSON file must agree."`
+	Coordinates   string   `type:"existingfile" help:"Of a functional run: table (CSV or TSV) of places to connect, with columns name, x, y, z in MNI mm and, if wanted, network and radius in mm."`
+	T1            string   `name:"t1" type:"existingfile" help:"Of a functional run: segmentation.nii.gz of a T1-weighted scan of the same person, by which the run is placed in MNI space."`
 	Subject       string   `help:"Identifier to write into the result."`
 	ScanDate      string   `help:"YYYY-MM-DD."`
 	Scanner       string   `help:"Scanner, as the report should name it."`
@@ -45,6 +47,10 @@ func (c *analyzeCmd) Validate() error {
 		return errors.New("missing flags: --sex=SEX")
 	case !bold && c.TR != nil:
 		return errors.New("--tr is for --modality bold")
+	case !bold && c.Coordinates != "":
+		return errors.New("--coordinates is for --modality bold")
+	case !bold && c.T1 != "":
+		return errors.New("--t1 is for --modality bold")
 	}
 	age := 0.0
 	if c.Age != nil {
@@ -97,6 +103,12 @@ func (c *analyzeCmd) Run(ctx context.Context) error {
 		if in.Sidecar, err = sidecar(c.Scan); err != nil {
 			return err
 		}
+		if in.Coordinates, err = coordinates(c.Coordinates); err != nil {
+			return err
+		}
+		if in.T1, err = storedT1(c.T1); err != nil {
+			return err
+		}
 	}
 	engine, err := pipeline.New(version.String(), nifti.Limits{})
 	if err != nil {
@@ -132,6 +144,40 @@ func sidecar(scan string) (*fmri.Sidecar, error) {
 		return nil, fmt.Errorf("%s: %w", filepath.Base(name), err)
 	}
 	return s, nil
+}
+
+// coordinates reads a table of spheres; nil without one.
+func coordinates(name string) (*fmri.Atlas, error) {
+	if name == "" {
+		return nil, nil
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	a, err := fmri.ReadAtlas(filepath.Base(name), f)
+	if e, ok := errors.AsType[*neuroscreen.Error](err); ok {
+		return nil, fmt.Errorf("%s: %s", filepath.Base(name), e.Message)
+	}
+	return a, err
+}
+
+// storedT1 reads the labels of a T1-weighted scan; nil without a file.
+func storedT1(name string) (*fmri.StoredT1, error) {
+	if name == "" {
+		return nil, nil
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	l, err := pipeline.ReadLabels(f, nifti.Limits{})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Base(name), err)
+	}
+	return &fmri.StoredT1{ScanID: filepath.Base(name), Labels: l}, nil
 }
 
 // refusal turns a file that is no NIfTI into what the pipeline would say.
