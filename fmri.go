@@ -156,3 +156,7 @@ type FMRINetwork struct {
 	Nodes   int     `json:"nodes"`
 	MeanZ   float64 `json:"mean_z"` // of Fisher's z over all pairs
 }
+
+// IntendedUseRun goes with every report and page of a BOLD run.
+const IntendedUseRun = "Research use. Automatic measurement of motion, quality and slow fluctuations of the signal in a functional brain MRI. " +
+	"There are no reference values: nothing here says whether a measure is usual. For review by a qualified physician together with the source images."

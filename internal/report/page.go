@@ -1,7 +1,7 @@
 package report
 
 import (
-	_ "embed"
+	"embed"
 	"encoding/base64"
 	"fmt"
 	"html/template"
@@ -26,6 +26,7 @@ type Page struct {
 	Version  int                  // of the result, 0 if it is not stored
 	Created  time.Time            // of the result
 	Preview  []byte               // PNG, may be empty
+	Maps     []byte               // PNG, of a BOLD run; may be empty
 	Reading  Reading
 	Review   *Review // the last decision on the result; nil for none
 	LeftOut  []LeftOut
@@ -64,10 +65,10 @@ type LeftOut struct {
 	Comment    string
 }
 
-//go:embed page.html
-var pageHTML string
+//go:embed page.html run.html style.html visits.html
+var pages embed.FS
 
-var page = template.Must(template.New("report").Funcs(template.FuncMap{
+var templates = template.Must(template.New("report").Funcs(template.FuncMap{
 	"mm3":        func(v float64) string { return words.Grouped(v, 0) },
 	"optionalMM": func(v *float64) string { return optional(v, func(x float64) string { return words.Grouped(x, 0) }) },
 	"fixed": func(digits int, v *float64) string {
@@ -83,17 +84,38 @@ var page = template.Must(template.New("report").Funcs(template.FuncMap{
 	"percent":    func(v any) string { return percent(number(v)) },
 
 	"notValidated": func() string { return notValidated },
-}).Parse(pageHTML))
+
+	"runCells":         runCells,
+	"runColumns":       func() []string { return runColumns },
+	"runWithheld":      func() string { return runWithheld },
+	"runPasses":        func() string { return runPasses },
+	"runSourceImages":  func() string { return runSourceImages },
+	"runExperimental":  func() string { return runExperimental },
+	"carpetCaption":    func() string { return carpetCaption },
+	"matrixCaption":    func() string { return matrixCaption },
+	"mapsCaption":      func() string { return mapsCaption },
+	"structureCaption": func() string { return structureCaption },
+	"previewCaption":   func() string { return previewCaption },
+}).ParseFS(pages, "*.html"))
 
 // HTML writes the report: one page that needs nothing else, on screen or as
 // two sheets of paper, result and method. It holds the result's numbers, rounded for reading.
 func HTML(w io.Writer, p Page) error {
+	if p.Result.FMRI != nil {
+		v := viewRun(p)
+		v.Print = printed(fitRun(v))
+		return templates.ExecuteTemplate(w, "run.html", v)
+	}
 	v := view(p)
-	v.Print = fit(v)
-	// The fonts of browsers are wider than the PDF's.
-	v.Print.Result *= 0.91
-	v.Print.Method *= 0.95
-	return page.Execute(w, v)
+	v.Print = printed(fit(v))
+	return templates.ExecuteTemplate(w, "page.html", v)
+}
+
+// printed leaves room for the fonts of browsers, which are wider than the PDF's.
+func printed(f fitted) fitted {
+	f.Result *= 0.91
+	f.Method *= 0.95
+	return f
 }
 
 // The page's view of a result: words and rows in the order of reading.
@@ -259,12 +281,8 @@ func view(p Page) pageView {
 		Facts:       facts(p),
 		Metrics:     metrics(r.QC.Metrics),
 	}
-	for _, a := range append([]neuroscreen.Asset{r.Software.Network}, append(slices.Clone(r.Software.Norms), r.Software.Models...)...) {
-		v.Assets = append(v.Assets, fact{Name: a.Name, Value: a.SHA256[:min(len(a.SHA256), hashDigits)]})
-	}
-	if len(p.Preview) > 0 {
-		v.Preview = template.URL("data:image/png;base64," + base64.StdEncoding.EncodeToString(p.Preview))
-	}
+	v.Assets = assets(append([]neuroscreen.Asset{r.Software.Network}, append(slices.Clone(r.Software.Norms), r.Software.Models...)...))
+	v.Preview = pictureURL(p.Preview)
 	if v.Paper == (Paper{}) {
 		v.Paper = A4
 	}
@@ -311,6 +329,22 @@ func view(p Page) pageView {
 		v.Indices = append(v.Indices, indexOf(i))
 	}
 	return v
+}
+
+// assets with the first digits of their hashes.
+func assets(of []neuroscreen.Asset) (out []fact) {
+	for _, a := range of {
+		out = append(out, fact{Name: a.Name, Value: a.SHA256[:min(len(a.SHA256), hashDigits)]})
+	}
+	return out
+}
+
+// pictureURL holds a PNG; empty for none.
+func pictureURL(data []byte) template.URL {
+	if len(data) == 0 {
+		return ""
+	}
+	return template.URL("data:image/png;base64," + base64.StdEncoding.EncodeToString(data))
 }
 
 // curves are the first sheet's.

@@ -26,8 +26,15 @@ const (
 // about. It says what HTML says, in embedded fonts; the same page gives the
 // same bytes.
 func PDF(w io.Writer, p Page) error {
+	if p.Result.FMRI != nil {
+		v := viewRun(p)
+		d := newSheets(v.Page, runTitle, fitRun(v))
+		d.runResult(v)
+		d.runMethod(v)
+		return d.pdf.Output(w)
+	}
 	v := view(p)
-	d := newSheets(v, fit(v))
+	d := newSheets(v.Page, pageTitle, fit(v))
 	d.result(v)
 	d.method(v)
 	return d.pdf.Output(w)
@@ -42,37 +49,47 @@ type fitted struct {
 
 var scales = []float64{1, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7}
 
+func fit(v pageView) fitted {
+	trial := newSheets(v.Page, pageTitle, fitted{}) // loading the fonts takes longer than setting a sheet
+	return trial.fit([]float64{84, 78, 72, 66, 60}, func() bool { return trial.result(v) }, func() bool { return trial.method(v) })
+}
+
 // fit tries sizes until both sheets hold what has to be said, which differs in
 // length. On the first, the picture gives way before the text.
-func fit(v pageView) fitted {
-	trial := newSheets(v, fitted{}) // loading the fonts takes longer than setting a sheet
-	for _, trial.Method = range scales {
-		if trial.method(v) {
+func (d *sheets) fit(pictures []float64, result, method func() bool) fitted {
+	for _, d.Method = range scales {
+		if method() {
 			break
 		}
 	}
-	for _, trial.Result = range scales {
-		for _, trial.Picture = range []float64{84, 78, 72, 66, 60} {
-			if trial.result(v) {
-				return trial.fitted
+	for _, d.Result = range scales {
+		for _, d.Picture = range pictures {
+			if result() {
+				return d.fitted
 			}
 		}
 	}
-	return trial.fitted
+	return d.fitted
 }
 
 // sheets draws with a pen that moves down. Sizes are in mm and points, times
 // scale.
 type sheets struct {
 	fitted
+	title                 string
 	pdf                   *fpdf.Fpdf
 	scale, y              float64
 	sheetW, sheetH, inner float64 // mm
 }
 
-func newSheets(v pageView, f fitted) *sheets {
-	p := v.Page
-	pdf := fpdf.NewCustom(&fpdf.InitType{UnitStr: "mm", Size: fpdf.SizeType{Wd: v.Paper.Width, Ht: v.Paper.Height}})
+// Titles of the reports.
+const (
+	pageTitle = "Brain volumes and patterns"
+	runTitle  = "Functional MRI run"
+)
+
+func newSheets(p Page, title string, f fitted) *sheets {
+	pdf := fpdf.NewCustom(&fpdf.InitType{UnitStr: "mm", Size: fpdf.SizeType{Wd: p.Paper.Width, Ht: p.Paper.Height}})
 	pdf.AddUTF8FontFromBytes("go", "", goregular.TTF)
 	pdf.AddUTF8FontFromBytes("go", "B", gobold.TTF)
 	pdf.SetAutoPageBreak(false, 0)
@@ -85,10 +102,10 @@ func newSheets(v pageView, f fitted) *sheets {
 	}
 	pdf.SetCreationDate(at)
 	pdf.SetModificationDate(at)
-	pdf.SetTitle("Brain volumes and patterns", true)
+	pdf.SetTitle(title, true)
 	pdf.SetCreator("NeuroScreen "+p.Result.Software.Version, true)
 	pdf.SetLang("en")
-	return &sheets{fitted: f, pdf: pdf, sheetW: v.Paper.Width, sheetH: v.Paper.Height, inner: v.Paper.Width - 2*margin}
+	return &sheets{fitted: f, title: title, pdf: pdf, sheetW: p.Paper.Width, sheetH: p.Paper.Height, inner: p.Paper.Width - 2*margin}
 }
 
 // Greys and the two colours of the page; each colour has a sign or word too.
@@ -146,7 +163,7 @@ func (d *sheets) fill(c tone) { d.pdf.SetFillColor(c[0], c[1], c[2]) }
 func (d *sheets) top(right string) {
 	d.pdf.AddPage()
 	d.y = margin
-	d.paragraph(margin, d.inner, "B", 14, black, "Brain volumes and patterns")
+	d.paragraph(margin, d.inner, "B", 14, black, d.title)
 	d.font("", 8, dim)
 	d.rightAt(d.sheetW-margin, d.y, right)
 	d.gap(1.6)
@@ -155,13 +172,13 @@ func (d *sheets) top(right string) {
 }
 
 // foot tells whose sheet it is, and reports whether the text above left room.
-func (d *sheets) foot(v pageView, n int) bool {
+func (d *sheets) foot(r *neuroscreen.Result, n int) bool {
 	fits := d.y <= d.sheetH-margin-footRoom+4
 	d.stroke(rule, 0.2)
 	d.pdf.Line(margin, d.sheetH-margin-3, d.sheetW-margin, d.sheetH-margin-3)
 	d.pdf.SetFont("go", "", 6.6)
 	d.pdf.SetTextColor(dim[0], dim[1], dim[2])
-	d.at(margin, d.sheetH-margin, fmt.Sprintf("%s, scan %s", v.Result.SubjectID, v.Result.ScanID))
+	d.at(margin, d.sheetH-margin, fmt.Sprintf("%s, scan %s", r.SubjectID, r.ScanID))
 	d.rightAt(d.sheetW-margin, d.sheetH-margin, fmt.Sprintf("Research use. %d of 2", n))
 	return fits
 }
@@ -208,8 +225,14 @@ func (d *sheets) result(v pageView) bool {
 		d.paragraph(margin, d.inner, "", 6.6, dim, strings.Join(append([]string{text}, v.Calibration...), " "))
 	}
 	d.visits(v)
+	d.signature(v.IntendedUse)
+	return d.foot(v.Result, 1)
+}
+
+// signature stands under what the report is for.
+func (d *sheets) signature(intendedUse string) {
 	d.gap(1.5)
-	d.paragraph(margin, d.inner, "", 6.8, dim, v.IntendedUse)
+	d.paragraph(margin, d.inner, "", 6.8, dim, intendedUse)
 	d.gap(9)
 	d.stroke(black, 0.25)
 	d.pdf.Line(margin, d.y, margin+110, d.y)
@@ -218,7 +241,6 @@ func (d *sheets) result(v pageView) bool {
 	d.y += d.line(7)
 	d.at(margin, d.y, "Reviewed by")
 	d.at(margin+122, d.y, "Date")
-	return d.foot(v, 1)
 }
 
 func (d *sheets) decision(v decisionView) {
@@ -321,20 +343,24 @@ func (d *sheets) picture(data []byte, leftOut bool) {
 	if _, err := png.DecodeConfig(bytes.NewReader(data)); err != nil {
 		return // none, or damaged: the numbers still stand
 	}
-	info := d.pdf.RegisterImageOptionsReader("preview", fpdf.ImageOptions{ImageType: "PNG"}, bytes.NewReader(data))
 	d.gap(1.4)
-	h := d.Picture * d.scale
-	w := h * info.Width() / info.Height()
-	if w > d.inner {
-		w, h = d.inner, d.inner*info.Height()/info.Width()
-	}
-	d.pdf.ImageOptions("preview", margin+(d.inner-w)/2, d.y, w, h, false, fpdf.ImageOptions{ImageType: "PNG"}, 0, "")
-	d.y += h
+	d.centred("preview", data, d.Picture*d.scale)
 	caption := "Outlines of the labels over the scan. Radiological convention: the patient's right is on the left of axial and coronal cuts."
 	if leftOut {
 		caption += " What was left out is outlined too."
 	}
 	d.paragraph(margin, d.inner, "", 6.6, dim, caption)
+}
+
+// centred puts a picture of at most that height, mm, in the middle of a line.
+func (d *sheets) centred(name string, data []byte, h float64) {
+	info := d.pdf.RegisterImageOptionsReader(name, fpdf.ImageOptions{ImageType: "PNG"}, bytes.NewReader(data))
+	w := h * info.Width() / info.Height()
+	if w > d.inner {
+		w, h = d.inner, d.inner*info.Height()/info.Width()
+	}
+	d.pdf.ImageOptions(name, margin+(d.inner-w)/2, d.y, w, h, false, fpdf.ImageOptions{ImageType: "PNG"}, 0, "")
+	d.y += h
 }
 
 func (d *sheets) curves(v pageView) {
@@ -496,7 +522,7 @@ func (d *sheets) method(v pageView) bool {
 	d.gap(0.6)
 	d.paragraph(margin, d.inner, "", 6.6, dim, fmt.Sprintf("Received file: SHA-256 %s. The others: its first 16 digits; whole in the result document. %s, kernel %s.",
 		v.Result.Input.SHA256, v.Result.Schema, v.Result.Software.Kernel))
-	return d.foot(v, 2)
+	return d.foot(v.Result, 2)
 }
 
 // how one score came about: its numbers, then what is to be known of them, a

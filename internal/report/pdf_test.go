@@ -137,7 +137,7 @@ func TestPDFIsTwoSheets(t *testing.T) {
 			}
 			// Nothing runs into the foot.
 			v := view(p)
-			d := newSheets(v, fit(v))
+			d := newSheets(v.Page, pageTitle, fit(v))
 			if !d.result(v) || !d.method(v) {
 				t.Errorf("%s on %s: does not fit", name, p.Paper.Name)
 			}

@@ -19,8 +19,9 @@ type Reading struct {
 	Schema     string         `json:"schema"`
 	Structures []Structure    `json:"structures"` // of the label map
 	Curves     []Curve        `json:"curves"`
-	Scores     []ScoreInWords `json:"scores"` // one for each score of the result, in its order
-	Norms      []string       `json:"norms"`  // cohort and limits of the reference values, a paragraph each
+	Scores     []ScoreInWords `json:"scores"`        // one for each score of the result, in its order
+	Norms      []string       `json:"norms"`         // cohort and limits of the reference values, a paragraph each
+	Run        *Run           `json:"run,omitempty"` // of a BOLD run
 }
 
 // Structure is how a label is called and drawn.

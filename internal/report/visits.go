@@ -2,9 +2,7 @@ package report
 
 import (
 	"cmp"
-	_ "embed"
 	"fmt"
-	"html/template"
 	"math"
 	"slices"
 	"strings"
@@ -12,12 +10,6 @@ import (
 	"neuroscreen/internal/timeline"
 	"neuroscreen/internal/words"
 )
-
-//go:embed visits.html
-var visitsHTML string
-
-// page.html calls it.
-var _ = template.Must(page.Parse(visitsHTML))
 
 // spanView is what changed from one earlier visit to this one.
 type spanView struct {
