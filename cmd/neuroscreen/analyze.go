@@ -23,7 +23,7 @@ type analyzeCmd struct {
 	Scan          string   `arg:"" type:"existingfile" help:"NIfTI file (.nii, .nii.gz, .hdr or .img; the partner of a pair is found)."`
 	Age           *float64 `help:"Age in years; needed for T1w."`
 	Sex           string   `default:"" enum:"F,M," help:"F or M; needed for T1w."`
-	Out           string   `required:"" type:"path" help:"Folder for result.json, segmentation.nii.gz, preview.png and, for T1w, report.html."`
+	Out           string   `required:"" type:"path" help:"Folder for result.json, segmentation.nii.gz, preview.png, report.html; of a functional run also carpet.png, connectome.png, maps.png and mean, alff, falff and reho.nii.gz."`
 	Modality      string   `default:"T1w" enum:"T1w,bold" help:"T1w, or bold for a functional run."`
 	TR            *float64 `name:"tr" help:"Repetition time of a functional run in seconds; without it header and JSON file must agree."`
 	Coordinates   string   `type:"existingfile" help:"Of a functional run: table (CSV or TSV) of places to connect, with columns name, x, y, z in MNI mm and, if wanted, network and radius in mm."`
@@ -122,11 +122,7 @@ func (c *analyzeCmd) Run(ctx context.Context) error {
 	if err := c.write(out); err != nil {
 		return err
 	}
-	see := "report.html"
-	if out.ReportHTML == nil {
-		see = "result.json"
-	}
-	progress("%s; quality: %s; see %s", neuroscreen.Scored, out.Result.QC.Verdict, filepath.Join(c.Out, see))
+	progress("%s; quality: %s; see %s", neuroscreen.Scored, out.Result.QC.Verdict, filepath.Join(c.Out, "report.html"))
 	return nil
 }
 
@@ -196,12 +192,13 @@ func (c *analyzeCmd) write(out *pipeline.Output) error {
 	if err != nil {
 		return err
 	}
-	for name, b := range map[string][]byte{
+	files := map[string][]byte{
 		"result.json": append(doc, '\n'), "segmentation.nii.gz": out.Segmentation, "preview.png": out.Preview, "report.html": out.ReportHTML,
-	} {
-		if b == nil {
-			continue
-		}
+	}
+	for _, f := range out.Files {
+		files[f.Name] = f.Bytes
+	}
+	for name, b := range files {
 		write := func(w io.Writer) error { _, err := w.Write(b); return err }
 		if err := replaceFile(filepath.Join(c.Out, name), write); err != nil {
 			return err

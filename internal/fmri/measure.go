@@ -40,7 +40,7 @@ type Given struct {
 // with FreeSurfer values on the run's own grid. The reasons ask for a review.
 //
 // Errors: CodeUnprocessable NotAligned or NoSignal; ctx's; the spool's.
-func Measure(ctx context.Context, r *Run, al *Alignment, mean *volume.Volume, labels *volume.Labels, given Given) (*neuroscreen.FMRI, []neuroscreen.Reason, error) {
+func Measure(ctx context.Context, r *Run, al *Alignment, mean *volume.Volume, labels *volume.Labels, given Given) (*Measured, []neuroscreen.Reason, error) {
 	mask := brainMask(mean, labels)
 	if mask == nil {
 		return nil, nil, neuroscreen.Errorf(neuroscreen.CodeUnprocessable, NoSignal,
@@ -55,11 +55,11 @@ func Measure(ctx context.Context, r *Run, al *Alignment, mean *volume.Volume, la
 			"no voxel of the brain stays in the field of view throughout; the head moved too far")
 	}
 	reasons := r.Notes()
-	out := &neuroscreen.FMRI{
+	out := &Measured{FMRI: neuroscreen.FMRI{
 		Evidence: neuroscreen.Experimental, TRSeconds: r.TR.Seconds, TRFrom: r.TR.From, DummyScans: r.Dummies, Frames: r.Frames,
 		Seconds: r.Seconds(), BrainVoxels: len(s.Voxels), BrainML: float64(len(s.Voxels)) * r.VoxelMM3() / 1000,
 		Withheld: []string{}, NotComparable: []string{}, Structures: []neuroscreen.FMRIStructure{}, Connectomes: []neuroscreen.FMRIConnectome{},
-	}
+	}, Carpet: MakeCarpet(s, labels)}
 	q := Assess(s, al.Motion, r.TR.Seconds)
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
@@ -88,6 +88,11 @@ func Measure(ctx context.Context, r *Run, al *Alignment, mean *volume.Volume, la
 	white, whiteEroded := Tissue(labels, WhiteMatterLabels)
 	csf, csfEroded := Tissue(labels, VentricleLabels)
 	n := FindNuisance(s, al.Motion, q, white, csf, r.TR.Seconds, PassBand)
+	for t, kept := range n.Kept {
+		if !kept {
+			out.Carpet.LeftOut = append(out.Carpet.LeftOut, t)
+		}
+	}
 	band := n.Design(true, false)
 	out.Clean = neuroscreen.FMRIClean{
 		KeptFrames: len(band.Frames), LowHz: PassBand.Low, HighHz: PassBand.High, HighPassSeconds: HighPassSeconds, Motion: len(n.Motion),
@@ -126,6 +131,7 @@ func Measure(ctx context.Context, r *Run, al *Alignment, mean *volume.Volume, la
 	}
 	band.Clean(s)
 	reho := ReHo(s, r.Shape)
+	out.Maps = &Maps{ALFF: onGrid(s, alff, r.Len()), FALFF: onGrid(s, falff, r.Len()), ReHo: onGrid(s, reho, r.Len())}
 	for i, node := range nodes {
 		a, f, w := meanOf(alff, of[node.Class]), meanOf(falff, of[node.Class]), meanOf(reho, of[node.Class])
 		out.Structures[i].ALFF, out.Structures[i].FALFF, out.Structures[i].ReHo = &a, &f, &w

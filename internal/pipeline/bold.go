@@ -16,6 +16,18 @@ import (
 	"neuroscreen/internal/volume"
 )
 
+// Names of the files that only a run has, as they are written, stored and
+// served. Those of the signal are missing where it is withheld.
+const (
+	CarpetFile     = "carpet.png"
+	ConnectomeFile = "connectome.png"
+	MapsFile       = "maps.png"
+	MeanFile       = "mean.nii.gz" // of the aligned frames, inside of the skull
+	ALFFFile       = "alff.nii.gz"
+	FALFFFile      = "falff.nii.gz"
+	ReHoFile       = "reho.nii.gz"
+)
+
 // Head sizes of the mean image beyond which its labels are not believed: less
 // strict than of a T1, since a run may leave out the lowest slices.
 const (
@@ -93,14 +105,14 @@ func (e *Engine) analyzeRun(ctx context.Context, in Input, reached func(neuroscr
 		Software:        e.software(in.Settings),
 		Settings:        in.Settings.Model.WithDefaults(),
 		SettingsVersion: in.SettingsVersion,
-		QC:              runQC(measured, reasons, seg),
+		QC:              runQC(&measured.FMRI, reasons, seg),
 		Volumes:         []neuroscreen.Volume{},
 		Indices:         []neuroscreen.Index{},
 		Scores:          []neuroscreen.Score{},
-		FMRI:            measured,
+		FMRI:            &measured.FMRI,
 		TimingsMS:       clock.ms,
 	}}
-	if err := runFiles(out, mean, seg.Labels); err != nil {
+	if err := e.runFiles(out, in, mean, seg.Labels, measured); err != nil {
 		return nil, err
 	}
 	clock.lap("files")
@@ -144,10 +156,11 @@ func runQC(m *neuroscreen.FMRI, reasons []neuroscreen.Reason, seg *segment.Segme
 	return q
 }
 
-// runFiles makes the label map and the picture of the mean image.
-func runFiles(out *Output, mean *volume.Volume, l *volume.Labels) error {
+// runFiles makes label map, pictures, maps and report.
+func (e *Engine) runFiles(out *Output, in Input, mean *volume.Volume, l *volume.Labels, m *fmri.Measured) error {
+	geometry := nifti.Geometry{Shape: mean.Shape[:], Affine: nifti.Affine(mean.Affine), Code: 1}
 	var labels bytes.Buffer
-	if err := nifti.Write(&labels, nifti.Geometry{Shape: mean.Shape[:], Affine: nifti.Affine(mean.Affine), Code: 1}, l.Data); err != nil {
+	if err := nifti.Write(&labels, geometry, l.Data); err != nil {
 		return fmt.Errorf("segmentation: %w", err)
 	}
 	out.Segmentation = labels.Bytes()
@@ -155,6 +168,79 @@ func runFiles(out *Output, mean *volume.Volume, l *volume.Labels) error {
 	if out.Preview, err = report.Preview(mean, l); err != nil {
 		return fmt.Errorf("preview: %w", err)
 	}
-	out.Reading = report.Reading{Schema: report.ReadingSchema, Structures: report.Structures(), Curves: []report.Curve{}, Scores: []report.ScoreInWords{}, Norms: aboutNorms}
+	out.Reading = report.Reading{Schema: report.ReadingSchema, Structures: report.Structures(), Curves: []report.Curve{}, Scores: []report.ScoreInWords{}, Norms: []string{}, Run: readRun(m)}
+
+	picture := func(name string, png []byte) {
+		if png != nil {
+			out.Files = append(out.Files, File{name, "image/png", png})
+		}
+	}
+	picture(CarpetFile, report.CarpetPicture(&m.FMRI, out.Reading.Run))
+	picture(ConnectomeFile, report.ConnectomePicture(&m.FMRI))
+	inside := make([]float32, mean.Len()) // without a face
+	for at, label := range l.Data {
+		if label != 0 {
+			inside[at] = mean.Data[at]
+		}
+	}
+	type grid struct {
+		name string
+		data []float32
+	}
+	volumes := []grid{{MeanFile, inside}}
+	var maps []byte
+	if m.Maps != nil {
+		maps, err = report.Maps(mean, l, []report.Map{
+			{Name: "ALFF", Says: "slow fluctuations (0.008 to 0.1 Hz), % of the voxel's mean", Data: m.Maps.ALFF},
+			{Name: "fALFF", Says: "their share of the fluctuations of all frequencies", Data: m.Maps.FALFF},
+			{Name: "ReHo", Says: "agreement with the neighbouring voxels (Kendall's W)", Data: m.Maps.ReHo},
+		})
+		if err != nil {
+			return fmt.Errorf("maps: %w", err)
+		}
+		picture(MapsFile, maps)
+		volumes = append(volumes, grid{ALFFFile, m.Maps.ALFF}, grid{FALFFFile, m.Maps.FALFF}, grid{ReHoFile, m.Maps.ReHo})
+	}
+	for _, v := range volumes {
+		var file bytes.Buffer
+		if err := nifti.Write(&file, geometry, v.data); err != nil {
+			return fmt.Errorf("%s: %w", v.name, err)
+		}
+		out.Files = append(out.Files, File{v.name, "application/gzip", file.Bytes()})
+	}
+
+	page := report.Page{Result: out.Result, Metadata: in.Metadata, Created: e.now(), Preview: out.Preview, Maps: maps, Reading: out.Reading}
+	var html bytes.Buffer
+	if err := report.HTML(&html, page); err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	out.ReportHTML = html.Bytes()
 	return nil
+}
+
+// readRun keeps what the report needs of a run beside its numbers.
+func readRun(m *fmri.Measured) *report.Run {
+	r := &report.Run{
+		Carpet: report.Carpet{Tissues: []report.CarpetTissue{}, LeftOut: append([]int{}, m.Carpet.LeftOut...), PNG: report.CarpetPNG(m.Carpet.Z, m.Carpet.Frames)},
+		Limits: report.RunLimits{FDMM: fmri.MaxFD, StdDVARS: fmri.MaxStdDVARS, ReviewMeanFDMM: fmri.ReviewMeanFD, MostMeanFDMM: fmri.MostMeanFD,
+			ReviewTSNR: fmri.ReviewTSNR, DegreesOfFreedom: fmri.MinDegreesOfFreedom, Seconds: fmri.MinSeconds},
+		Method: aboutRuns,
+	}
+	for _, t := range m.Carpet.Tissues {
+		r.Carpet.Tissues = append(r.Carpet.Tissues, report.CarpetTissue(t))
+	}
+	r.InWords(&m.FMRI)
+	return r
+}
+
+// aboutRuns says in the report how the measures of a run come about.
+var aboutRuns = []string{
+	"Place: the network that labels T1-weighted scans labels the mean of the aligned frames. In voxels of some 3 mm small structures are a few dozen voxels; how well their borders fit was looked at on a few runs, not measured. " +
+		"Distortion by the field, motion within a frame and the order of the slices are not corrected, and nothing is smoothed.",
+	"Motion: frames are aligned with the steadiest one as rigid bodies. Framewise displacement (FD) is the sum of the movements since the frame before, turns taken on a sphere of 50 mm (Power 2012). " +
+		"DVARS is the root mean square of the change of the signal since the frame before, over what its noise leads to expect (Nichols 2017). Outliers are left out of the measures, and so are stretches of fewer than five frames between them.",
+	"Carpet: the signal as it was aligned, before cleaning. Each row is the mean of neighbouring voxels of a tissue, without its linear trend, scaled to an SD of 1. What changes in all rows at once is motion, breathing or the scanner.",
+	"Cleaning takes out in one projection: 24 regressors of motion, components of white matter and ventricles (aCompCor), drifts slower than 128 s and all frequencies outside 0.008 to 0.1 Hz. Degrees of freedom are the kept frames less all that.",
+	"ALFF: SD of what cleaning leaves, in per cent of the voxel's mean; fALFF: that SD over the SD of all frequencies; ReHo: Kendall's W of a voxel and its neighbours. Connectome: Fisher's z of the correlation between structures' mean signals; " +
+		"its standard error ignores that neighbouring frames resemble each other, and is a lower bound. Reliability is worked out from both halves of the run (Spearman and Brown). The graph holds the strongest quarter of the pairs of grey structures.",
 }

@@ -5,9 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"image/png"
 	"math"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -17,6 +19,7 @@ import (
 	"neuroscreen/internal/fmri/fmritest"
 	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/qc"
+	"neuroscreen/internal/report"
 	"neuroscreen/internal/testdata"
 	"neuroscreen/internal/volume"
 )
@@ -28,6 +31,50 @@ func boldInput(file []byte, tr float64) Input {
 		in.Metadata.TRSeconds = &tr
 	}
 	return in
+}
+
+// fileOf is a file of a run; nil where it has none of that name.
+func fileOf(out *Output, name string) []byte {
+	for _, f := range out.Files {
+		if f.Name == name {
+			return f.Bytes
+		}
+	}
+	return nil
+}
+
+func wantFiles(t *testing.T, out *Output, names ...string) {
+	t.Helper()
+	var got []string
+	for _, f := range out.Files {
+		got = append(got, f.Name)
+		if want := map[bool]string{true: "image/png", false: "application/gzip"}[strings.HasSuffix(f.Name, ".png")]; f.MediaType != want || len(f.Bytes) > 2<<20 {
+			t.Errorf("%s is %s of %d bytes", f.Name, f.MediaType, len(f.Bytes))
+		}
+	}
+	if !slices.Equal(got, names) {
+		t.Errorf("files %v, want %v", got, names)
+	}
+}
+
+// show writes what is drawn of a run into the folder NEUROSCREEN_SHOTS, if that
+// is set, for people to look at.
+func show(t *testing.T, name string, out *Output) {
+	t.Helper()
+	dir := os.Getenv("NEUROSCREEN_SHOTS")
+	if dir == "" {
+		return
+	}
+	page := report.Page{Result: out.Result, Metadata: neuroscreen.Metadata{Sex: neuroscreen.Female}, Preview: out.Preview, Maps: fileOf(out, MapsFile), Reading: out.Reading}
+	var pdf bytes.Buffer
+	if err := report.PDF(&pdf, page); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range append(out.Files, File{Name: "preview.png", Bytes: out.Preview}, File{Name: "report.html", Bytes: out.ReportHTML}, File{Name: "report.pdf", Bytes: pdf.Bytes()}) {
+		if err := os.WriteFile(filepath.Join(dir, name+"-"+f.Name), f.Bytes, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // TestAnalyzeRun gives each structure of a head and its mirror image a slow
@@ -151,6 +198,56 @@ func TestAnalyzeRun(t *testing.T) {
 	if !bytes.HasPrefix(out.Preview, []byte("\x89PNG")) {
 		t.Error("no picture")
 	}
+	show(t, "synthetic", out)
+	wantFiles(t, out, CarpetFile, ConnectomeFile, MapsFile, MeanFile, ALFFFile, FALFFFile, ReHoFile)
+	for name, measure := range map[string]func(neuroscreen.FMRIStructure) *float64{
+		ALFFFile:  func(s neuroscreen.FMRIStructure) *float64 { return s.ALFF },
+		FALFFFile: func(s neuroscreen.FMRIStructure) *float64 { return s.FALFF },
+		ReHoFile:  func(s neuroscreen.FMRIStructure) *float64 { return s.ReHo },
+	} {
+		img, err := nifti.Decode(bytes.NewReader(fileOf(out, name)), nifti.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(img.Shape, labels.Shape) || img.Affine != labels.Affine {
+			t.Errorf("%s lies on another grid than the labels", name)
+		}
+		sum, n := 0.0, 0
+		for at, v := range img.Data {
+			if labels.Data[at] == 10 && v != 0 {
+				sum, n = sum+float64(v), n+1
+			}
+		}
+		if want := *measure(thalamus); math.Abs(sum/float64(n)-want) > 1e-5*want {
+			t.Errorf("%s: a mean of %g in the left thalamus, the result has %g", name, sum/float64(n), want)
+		}
+	}
+	mean, err := nifti.Decode(bytes.NewReader(fileOf(out, MeanFile)), nifti.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at, v := range mean.Data {
+		if labels.Data[at] == 0 && v != 0 {
+			t.Fatal("the mean image shows what lies outside of the skull")
+		}
+	}
+	run := out.Reading.Run
+	rows := 0
+	for _, tissue := range run.Carpet.Tissues {
+		rows += tissue.Rows
+	}
+	carpet, err := png.Decode(bytes.NewReader(run.Carpet.PNG))
+	if err != nil || carpet.Bounds().Dx() != f.Frames || carpet.Bounds().Dy() != rows || len(run.Carpet.Tissues) != 5 {
+		t.Errorf("%v: a carpet of %v for %d frames, %d rows", err, carpet.Bounds(), f.Frames, rows)
+	}
+	if left := f.Frames - len(run.Carpet.LeftOut); left != f.Clean.KeptFrames {
+		t.Errorf("%d frames left in, %d in the result", left, f.Clean.KeptFrames)
+	}
+	for _, want := range []string{"Functional MRI run", "198 frames of 2 s", "first 2 volumes, dropped", "default.weights", out.Result.Input.SHA256} {
+		if !bytes.Contains(out.ReportHTML, []byte(want)) {
+			t.Errorf("the report does not say %q", want)
+		}
+	}
 }
 
 // TestAnalyzeRunThroughT1: a run that lies tilted in the scanner and cuts the
@@ -249,6 +346,7 @@ func TestAnalyzeRunShort(t *testing.T) {
 	if got := codes(out.Result.QC.Reasons); !slices.Equal(got, []string{fmri.TRDisagrees, fmri.TooShort, fmri.FewDegreesOfFreedom}) || out.Result.QC.Verdict != neuroscreen.VerdictReview {
 		t.Errorf("%s for %v", out.Result.QC.Verdict, got)
 	}
+	wantFiles(t, out, CarpetFile, MeanFile)
 	if f.TRSeconds != 2.5 || f.Structures[0].ALFF != nil || f.Quality.MedianTSNR < 50 {
 		t.Errorf("TR %g s, tSNR %.0f", f.TRSeconds, f.Quality.MedianTSNR)
 	}
@@ -317,6 +415,7 @@ func TestAnalyzeRealRun(t *testing.T) {
 	if len(f.Structures) < 28 {
 		t.Errorf("%d structures", len(f.Structures))
 	}
+	show(t, "real", out)
 }
 
 // BenchmarkAnalyzeRun takes 200 volumes of 64 x 64 x 35 voxels from bytes to

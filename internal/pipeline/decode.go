@@ -63,7 +63,7 @@ func Decode(ctx context.Context, files []DecodeFile, opt neuroscreen.DecodingOpt
 	gather := fmri.NewGatherer(opt.Ignore, opt.LagSeconds)
 	var weights *fmri.Run // whose grid they are on
 	for n, f := range files {
-		run, err := readRun(ctx, f, limits)
+		run, err := openRun(ctx, f, limits)
 		if err != nil {
 			return nil, ofFile(n, len(files), err)
 		}
@@ -114,7 +114,7 @@ func Decode(ctx context.Context, files []DecodeFile, opt neuroscreen.DecodingOpt
 	return &Decoded{Result: out, Weights: file.Bytes()}, nil
 }
 
-func readRun(ctx context.Context, f DecodeFile, limits nifti.Limits) (*fmri.Run, error) {
+func openRun(ctx context.Context, f DecodeFile, limits nifti.Limits) (*fmri.Run, error) {
 	image, header, done, err := f.Open(ctx)
 	if err != nil {
 		return nil, err

@@ -108,7 +108,15 @@ type Output struct {
 	Segmentation []byte         // NIfTI-1 .nii.gz of FreeSurfer labels on the input's grid
 	Preview      []byte         // PNG
 	Reading      report.Reading
-	ReportHTML   []byte // of a T1-weighted scan
+	ReportHTML   []byte
+	Files        []File // those that only a run has
+}
+
+// File is a derived file by the name under which it is written, stored and
+// served.
+type File struct {
+	Name, MediaType string
+	Bytes           []byte
 }
 
 // Analyze takes a scan from its bytes to its result.

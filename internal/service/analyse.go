@@ -53,11 +53,15 @@ func newAnalyser(limits nifti.Limits) (jobs.Analyse, error) {
 		if err != nil {
 			return jobs.Output{}, err
 		}
-		return jobs.Output{Result: out.Result, Files: []jobs.File{
+		files := []jobs.File{
 			{Kind: store.KindSegmentation, MediaType: "application/gzip", Bytes: out.Segmentation},
 			{Kind: store.KindPreview, MediaType: "image/png", Bytes: out.Preview},
 			{Kind: store.KindReading, MediaType: "application/json", Bytes: reading},
-		}}, nil
+		}
+		for _, f := range out.Files {
+			files = append(files, jobs.File{Kind: f.Name, MediaType: f.MediaType, Bytes: f.Bytes})
+		}
+		return jobs.Output{Result: out.Result, Files: files}, nil
 	}, nil
 }
 
