@@ -223,6 +223,39 @@ func (e Paper) Valid() bool {
 	}
 }
 
+// Defines values for RunFile.
+const (
+	AlffNiiGz     RunFile = "alff.nii.gz"
+	CarpetPng     RunFile = "carpet.png"
+	ConnectomePng RunFile = "connectome.png"
+	FalffNiiGz    RunFile = "falff.nii.gz"
+	MapsPng       RunFile = "maps.png"
+	MeanNiiGz     RunFile = "mean.nii.gz"
+	RehoNiiGz     RunFile = "reho.nii.gz"
+)
+
+// Valid indicates whether the value is a known member of the RunFile enum.
+func (e RunFile) Valid() bool {
+	switch e {
+	case AlffNiiGz:
+		return true
+	case CarpetPng:
+		return true
+	case ConnectomePng:
+		return true
+	case FalffNiiGz:
+		return true
+	case MapsPng:
+		return true
+	case MeanNiiGz:
+		return true
+	case RehoNiiGz:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for TusResumable.
 const (
 	TusResumableN100 TusResumable = "1.0.0"
@@ -576,6 +609,16 @@ type Erasure struct {
 // Explanation A score in words.
 type Explanation = neuroscreen.Explanation
 
+// FMRI Of a BOLD run, experimental: motion and quality frame by frame, what cleaning took out and the degrees of freedom it left, ALFF, fALFF and ReHo
+// of structures, connectomes without and with the global signal taken out. withheld and not_comparable name the reasons. The result holds more than is named here.
+type FMRI = neuroscreen.FMRI
+
+// FMRIConnectome defines model for FMRIConnectome.
+type FMRIConnectome = neuroscreen.FMRIConnectome
+
+// FMRIStructure Means over a structure's voxels
+type FMRIStructure = neuroscreen.FMRIStructure
+
 // FieldStrength defines model for FieldStrength.
 type FieldStrength = float64
 
@@ -797,7 +840,10 @@ type Reading struct {
 	Curves []Curve `json:"curves"`
 
 	// Norms Cohort and limits of the reference values, a paragraph each
-	Norms  []string       `json:"norms"`
+	Norms []string `json:"norms"`
+
+	// Run What the report of a BOLD run needs beside the result
+	Run    *RunReading    `json:"run,omitempty"`
 	Schema ReadingSchema  `json:"schema"`
 	Scores []ScoreInWords `json:"scores"`
 
@@ -856,6 +902,61 @@ type ReviewList struct {
 
 // Role defines model for Role.
 type Role = neuroscreen.Role
+
+// RunReading What the report of a BOLD run needs beside the result
+type RunReading struct {
+	Carpet struct {
+		// LeftOut Frames that take no part in the measures
+		LeftOut []int `json:"left_out"`
+
+		// Png A pixel for each row and frame, grey from z -2 to 2
+		Png []byte `json:"png"`
+
+		// Tissues From top to bottom
+		Tissues []struct {
+			// Name Example: Cortex
+			Name   string `json:"name"`
+			Rows   int    `json:"rows"`
+			Voxels int    `json:"voxels"`
+		} `json:"tissues"`
+	} `json:"carpet"`
+	Limits struct {
+		// DegreesOfFreedom Below, nothing is read from the signal
+		DegreesOfFreedom int `json:"degrees_of_freedom"`
+
+		// FdMm Of a frame
+		FdMm float64 `json:"fd_mm"`
+
+		// MostMeanFdMm Beyond it measures are not compared
+		MostMeanFdMm   float64 `json:"most_mean_fd_mm"`
+		ReviewMeanFdMm float64 `json:"review_mean_fd_mm"`
+		ReviewTsnr     float64 `json:"review_tsnr"`
+
+		// Seconds Below, measures are not compared
+		Seconds float64 `json:"seconds"`
+
+		// StdDvars Of a frame
+		StdDvars float64 `json:"std_dvars"`
+	} `json:"limits"`
+
+	// Method How the measures come about, a paragraph each
+	Method []string `json:"method"`
+
+	// Numbers Those that decide how much the run is worth, in words beside the limit they are held against
+	Numbers []struct {
+		Limit string `json:"limit"`
+
+		// Name Example: Mean movement of the head (FD)
+		Name string `json:"name"`
+		Over bool   `json:"over"`
+
+		// Value Example: 0.12 mm
+		Value string `json:"value"`
+	} `json:"numbers"`
+
+	// Worth What its measures can be compared with
+	Worth []string `json:"worth"`
+}
 
 // Scan defines model for Scan.
 type Scan struct {
@@ -1108,6 +1209,9 @@ type Limit = int
 // Paper defines model for Paper.
 type Paper string
 
+// RunFile defines model for RunFile.
+type RunFile string
+
 // ScanID defines model for ScanID.
 type ScanID = openapi_types.UUID
 
@@ -1286,6 +1390,12 @@ type GetReportPDFParams struct {
 
 // GetResultParams defines parameters for GetResult.
 type GetResultParams struct {
+	// Version Result version; the newest if not given
+	Version *Version `form:"version,omitempty" json:"version,omitempty"`
+}
+
+// GetRunFileParams defines parameters for GetRunFile.
+type GetRunFileParams struct {
 	// Version Result version; the newest if not given
 	Version *Version `form:"version,omitempty" json:"version,omitempty"`
 }
@@ -1923,6 +2033,15 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/scans/{scan_id}/retry (the `RetryScan` operationId).
 	RetryScan(ctx context.Context, scanID ScanID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetRunFile A picture or map of a BOLD run
+	//
+	// carpet.png: the signal over time with movement and DVARS above it. connectome.png: Fisher's z between structures. maps.png: ALFF, fALFF and ReHo over the mean
+	// image. mean.nii.gz, alff.nii.gz, falff.nii.gz, reho.nii.gz: the mean of the aligned frames inside of the skull, and the maps (ALFF in percent), on the run's grid;
+	// 0 is no value. Where nothing is read from the signal there are carpet.png and mean.nii.gz alone.
+	//
+	// Corresponds with GET /v1/scans/{scan_id}/run/{file} (the `GetRunFile` operationId).
+	GetRunFile(ctx context.Context, scanID ScanID, file RunFile, params *GetRunFileParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetSegmentation The label map on the input's own grid, FreeSurfer label values
 	//
@@ -3116,6 +3235,25 @@ func (c *Client) GetResult(ctx context.Context, scanID ScanID, params *GetResult
 // Corresponds with POST /v1/scans/{scan_id}/retry (the `RetryScan` operationId).
 func (c *Client) RetryScan(ctx context.Context, scanID ScanID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRetryScanRequest(c.Server, scanID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetRunFile A picture or map of a BOLD run
+//
+// carpet.png: the signal over time with movement and DVARS above it. connectome.png: Fisher's z between structures. maps.png: ALFF, fALFF and ReHo over the mean
+// image. mean.nii.gz, alff.nii.gz, falff.nii.gz, reho.nii.gz: the mean of the aligned frames inside of the skull, and the maps (ALFF in percent), on the run's grid;
+// 0 is no value. Where nothing is read from the signal there are carpet.png and mean.nii.gz alone.
+//
+// Corresponds with GET /v1/scans/{scan_id}/run/{file} (the `GetRunFile` operationId).
+func (c *Client) GetRunFile(ctx context.Context, scanID ScanID, file RunFile, params *GetRunFileParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetRunFileRequest(c.Server, scanID, file, params)
 	if err != nil {
 		return nil, err
 	}
@@ -6032,6 +6170,74 @@ func NewRetryScanRequest(server string, scanID ScanID) (*http.Request, error) {
 	return req, nil
 }
 
+// NewGetRunFileRequest constructs an http.Request for the GetRunFile method
+func NewGetRunFileRequest(server string, scanID ScanID, file RunFile, params *GetRunFileParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "scan_id", scanID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "file", file, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/scans/%s/run/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Version != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "version", *params.Version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetSegmentationRequest constructs an http.Request for the GetSegmentation method
 func NewGetSegmentationRequest(server string, scanID ScanID, params *GetSegmentationParams) (*http.Request, error) {
 	var err error
@@ -7352,6 +7558,17 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/scans/{scan_id}/retry (the `RetryScan` operationId).
 	RetryScanWithResponse(ctx context.Context, scanID ScanID, reqEditors ...RequestEditorFn) (*RetryScanResponse, error)
+
+	// GetRunFileWithResponse A picture or map of a BOLD run
+	//
+	// carpet.png: the signal over time with movement and DVARS above it. connectome.png: Fisher's z between structures. maps.png: ALFF, fALFF and ReHo over the mean
+	// image. mean.nii.gz, alff.nii.gz, falff.nii.gz, reho.nii.gz: the mean of the aligned frames inside of the skull, and the maps (ALFF in percent), on the run's grid;
+	// 0 is no value. Where nothing is read from the signal there are carpet.png and mean.nii.gz alone.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/scans/{scan_id}/run/{file} (the `GetRunFile` operationId).
+	GetRunFileWithResponse(ctx context.Context, scanID ScanID, file RunFile, params *GetRunFileParams, reqEditors ...RequestEditorFn) (*GetRunFileResponse, error)
 
 	// GetSegmentationWithResponse The label map on the input's own grid, FreeSurfer label values
 	//
@@ -9940,6 +10157,54 @@ func (r RetryScanResponse) ContentType() string {
 	return ""
 }
 
+// GetRunFileResponse200Headers the declared response headers of an HTTP 200 response for GetRunFile
+type GetRunFileResponse200Headers struct {
+	ETag string
+}
+
+type GetRunFileResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetRunFileResponse200Headers
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetRunFileResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetRunFileResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetRunFileResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetRunFileResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetRunFileResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetSegmentationResponse200Headers the declared response headers of an HTTP 200 response for GetSegmentation
 type GetSegmentationResponse200Headers struct {
 	ETag string
@@ -11573,6 +11838,23 @@ func (c *ClientWithResponses) RetryScanWithResponse(ctx context.Context, scanID 
 		return nil, err
 	}
 	return ParseRetryScanResponse(rsp)
+}
+
+// GetRunFileWithResponse A picture or map of a BOLD run
+//
+// carpet.png: the signal over time with movement and DVARS above it. connectome.png: Fisher's z between structures. maps.png: ALFF, fALFF and ReHo over the mean
+// image. mean.nii.gz, alff.nii.gz, falff.nii.gz, reho.nii.gz: the mean of the aligned frames inside of the skull, and the maps (ALFF in percent), on the run's grid;
+// 0 is no value. Where nothing is read from the signal there are carpet.png and mean.nii.gz alone.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/scans/{scan_id}/run/{file} (the `GetRunFile` operationId).
+func (c *ClientWithResponses) GetRunFileWithResponse(ctx context.Context, scanID ScanID, file RunFile, params *GetRunFileParams, reqEditors ...RequestEditorFn) (*GetRunFileResponse, error) {
+	rsp, err := c.GetRunFile(ctx, scanID, file, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetRunFileResponse(rsp)
 }
 
 // GetSegmentationWithResponse The label map on the input's own grid, FreeSurfer label values
@@ -13676,6 +13958,48 @@ func ParseRetryScanResponse(rsp *http.Response) (*RetryScanResponse, error) {
 		}
 		response.ApplicationProblemJSONDefault = &dest
 
+	}
+
+	return response, nil
+}
+
+// ParseGetRunFileResponse parses an HTTP response from a GetRunFileWithResponse call
+func ParseGetRunFileResponse(rsp *http.Response) (*GetRunFileResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetRunFileResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 304:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetRunFileResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil

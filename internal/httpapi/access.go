@@ -48,6 +48,7 @@ var operations = map[string]access{
 	"getResult":       {roles: roles(clinician, researcher), audit: "result.read"},
 	"getSegmentation": {roles: roles(clinician, researcher), audit: "segmentation.read"},
 	"getPreview":      {roles: roles(clinician, researcher), audit: "preview.read"},
+	"getRunFile":      {roles: roles(clinician, researcher), audit: "run-file.read"},
 	"getReport":       {roles: roles(clinician, researcher), audit: "report.read"},
 	"getReportPDF":    {roles: roles(clinician, researcher), audit: "report.read"},
 	"getReading":      {roles: roles(clinician, researcher), audit: "reading.read"},

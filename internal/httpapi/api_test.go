@@ -59,6 +59,7 @@ var calls = []call{
 	{"getResult", "GET", "/v1/scans/{scan}/result", ""},
 	{"getSegmentation", "GET", "/v1/scans/{scan}/segmentation.nii.gz", ""},
 	{"getPreview", "GET", "/v1/scans/{scan}/preview.png", ""},
+	{"getRunFile", "GET", "/v1/scans/{scan}/run/carpet.png", ""},
 	{"getReport", "GET", "/v1/scans/{scan}/report.html", ""},
 	{"getReportPDF", "GET", "/v1/scans/{scan}/report.pdf", ""},
 	{"getReading", "GET", "/v1/scans/{scan}/reading.json", ""},
@@ -479,10 +480,10 @@ func TestResultAndFiles(t *testing.T) {
 	// The clinician's tag is not the researcher's document.
 	e.do("GET", at+"/result", e.a.keys[researcher], header("If-None-Match", tag)).want(200, "")
 
-	for path, mediaType := range map[string]string{"/segmentation.nii.gz": "application/gzip", "/preview.png": "image/png", "/reading.json": "application/json"} {
+	for path, mediaType := range map[string]string{"/segmentation.nii.gz": "application/gzip", "/preview.png": "image/png", "/reading.json": "application/json", "/run/carpet.png": "image/png", "/run/alff.nii.gz": "application/gzip"} {
 		a := e.do("GET", at+path, e.a.keys[clinician])
 		a.want(200, "")
-		if a.header.Get("Content-Type") != mediaType || a.header.Get("Content-Length") != fmt.Sprint(len(a.body)) || !bytes.Equal(a.body, derivedBytes(path[1:])) {
+		if a.header.Get("Content-Type") != mediaType || a.header.Get("Content-Length") != fmt.Sprint(len(a.body)) || !bytes.Equal(a.body, derivedBytes(strings.TrimPrefix(path[1:], "run/"))) {
 			t.Errorf("%s: %v, %d bytes", path, a.header, len(a.body))
 		}
 		if a.header.Get("X-Content-Type-Options") != "nosniff" || !strings.Contains(a.header.Get("Cache-Control"), "private") {
@@ -491,6 +492,10 @@ func TestResultAndFiles(t *testing.T) {
 		e.do("GET", at+path, e.a.keys[clinician], header("If-None-Match", a.header.Get("ETag"))).want(304, "")
 		e.do("GET", at+path+"?version=1", e.a.keys[clinician]).want(200, "")
 		e.do("GET", at+path+"?version=2", e.a.keys[clinician]).want(404, "file-not-found")
+	}
+	e.do("GET", at+"/run/maps.png", e.a.keys[clinician]).want(404, "file-not-found") // withheld
+	if a := e.do("GET", at+"/run/scan.nii.gz", e.a.keys[clinician]); a.status != 400 && a.status != 404 {
+		t.Errorf("a file that no run has: %d", a.status)
 	}
 }
 
@@ -899,9 +904,9 @@ func TestEraseSubject(t *testing.T) {
 	}
 	e.do("GET", "/v1/scans/"+shares.ID.String(), e.a.keys[admin]).want(200, "")
 	e.do("GET", "/v1/scans/"+elsewhere.ID.String(), e.b.keys[admin]).want(200, "")
-	// Of the first the three derived files, of the second its bytes.
-	if gone := before - blobs(); gone != 4 {
-		t.Errorf("%d files removed, want 4", gone)
+	// Of the first the five derived files, of the second its bytes.
+	if gone := before - blobs(); gone != 6 {
+		t.Errorf("%d files removed, want 6", gone)
 	}
 	e.take(shares.ID) // its bytes are still there for the analysis
 	var trail AuditList

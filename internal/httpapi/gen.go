@@ -221,6 +221,39 @@ func (e Paper) Valid() bool {
 	}
 }
 
+// Defines values for RunFile.
+const (
+	AlffNiiGz     RunFile = "alff.nii.gz"
+	CarpetPng     RunFile = "carpet.png"
+	ConnectomePng RunFile = "connectome.png"
+	FalffNiiGz    RunFile = "falff.nii.gz"
+	MapsPng       RunFile = "maps.png"
+	MeanNiiGz     RunFile = "mean.nii.gz"
+	RehoNiiGz     RunFile = "reho.nii.gz"
+)
+
+// Valid indicates whether the value is a known member of the RunFile enum.
+func (e RunFile) Valid() bool {
+	switch e {
+	case AlffNiiGz:
+		return true
+	case CarpetPng:
+		return true
+	case ConnectomePng:
+		return true
+	case FalffNiiGz:
+		return true
+	case MapsPng:
+		return true
+	case MeanNiiGz:
+		return true
+	case RehoNiiGz:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for TusResumable.
 const (
 	TusResumableN100 TusResumable = "1.0.0"
@@ -574,6 +607,16 @@ type Erasure struct {
 // Explanation A score in words.
 type Explanation = neuroscreen.Explanation
 
+// FMRI Of a BOLD run, experimental: motion and quality frame by frame, what cleaning took out and the degrees of freedom it left, ALFF, fALFF and ReHo
+// of structures, connectomes without and with the global signal taken out. withheld and not_comparable name the reasons. The result holds more than is named here.
+type FMRI = neuroscreen.FMRI
+
+// FMRIConnectome defines model for FMRIConnectome.
+type FMRIConnectome = neuroscreen.FMRIConnectome
+
+// FMRIStructure Means over a structure's voxels
+type FMRIStructure = neuroscreen.FMRIStructure
+
 // FieldStrength defines model for FieldStrength.
 type FieldStrength = float64
 
@@ -795,7 +838,10 @@ type Reading struct {
 	Curves []Curve `json:"curves"`
 
 	// Norms Cohort and limits of the reference values, a paragraph each
-	Norms  []string       `json:"norms"`
+	Norms []string `json:"norms"`
+
+	// Run What the report of a BOLD run needs beside the result
+	Run    *RunReading    `json:"run,omitempty"`
 	Schema ReadingSchema  `json:"schema"`
 	Scores []ScoreInWords `json:"scores"`
 
@@ -854,6 +900,61 @@ type ReviewList struct {
 
 // Role defines model for Role.
 type Role = neuroscreen.Role
+
+// RunReading What the report of a BOLD run needs beside the result
+type RunReading struct {
+	Carpet struct {
+		// LeftOut Frames that take no part in the measures
+		LeftOut []int `json:"left_out"`
+
+		// Png A pixel for each row and frame, grey from z -2 to 2
+		Png []byte `json:"png"`
+
+		// Tissues From top to bottom
+		Tissues []struct {
+			// Name Example: Cortex
+			Name   string `json:"name"`
+			Rows   int    `json:"rows"`
+			Voxels int    `json:"voxels"`
+		} `json:"tissues"`
+	} `json:"carpet"`
+	Limits struct {
+		// DegreesOfFreedom Below, nothing is read from the signal
+		DegreesOfFreedom int `json:"degrees_of_freedom"`
+
+		// FdMm Of a frame
+		FdMm float64 `json:"fd_mm"`
+
+		// MostMeanFdMm Beyond it measures are not compared
+		MostMeanFdMm   float64 `json:"most_mean_fd_mm"`
+		ReviewMeanFdMm float64 `json:"review_mean_fd_mm"`
+		ReviewTsnr     float64 `json:"review_tsnr"`
+
+		// Seconds Below, measures are not compared
+		Seconds float64 `json:"seconds"`
+
+		// StdDvars Of a frame
+		StdDvars float64 `json:"std_dvars"`
+	} `json:"limits"`
+
+	// Method How the measures come about, a paragraph each
+	Method []string `json:"method"`
+
+	// Numbers Those that decide how much the run is worth, in words beside the limit they are held against
+	Numbers []struct {
+		Limit string `json:"limit"`
+
+		// Name Example: Mean movement of the head (FD)
+		Name string `json:"name"`
+		Over bool   `json:"over"`
+
+		// Value Example: 0.12 mm
+		Value string `json:"value"`
+	} `json:"numbers"`
+
+	// Worth What its measures can be compared with
+	Worth []string `json:"worth"`
+}
 
 // Scan defines model for Scan.
 type Scan struct {
@@ -1106,6 +1207,9 @@ type Limit = int
 // Paper defines model for Paper.
 type Paper string
 
+// RunFile defines model for RunFile.
+type RunFile string
+
 // ScanID defines model for ScanID.
 type ScanID = openapi_types.UUID
 
@@ -1284,6 +1388,12 @@ type GetReportPDFParams struct {
 
 // GetResultParams defines parameters for GetResult.
 type GetResultParams struct {
+	// Version Result version; the newest if not given
+	Version *Version `form:"version,omitempty" json:"version,omitempty"`
+}
+
+// GetRunFileParams defines parameters for GetRunFile.
+type GetRunFileParams struct {
 	// Version Result version; the newest if not given
 	Version *Version `form:"version,omitempty" json:"version,omitempty"`
 }
@@ -1539,6 +1649,9 @@ type ServerInterface interface {
 	// RetryScan Analyse a scan again
 	// (POST /v1/scans/{scan_id}/retry)
 	RetryScan(w http.ResponseWriter, r *http.Request, scanID ScanID)
+	// GetRunFile A picture or map of a BOLD run
+	// (GET /v1/scans/{scan_id}/run/{file})
+	GetRunFile(w http.ResponseWriter, r *http.Request, scanID ScanID, file RunFile, params GetRunFileParams)
 	// GetSegmentation The label map on the input's own grid, FreeSurfer label values
 	// (GET /v1/scans/{scan_id}/segmentation.nii.gz)
 	GetSegmentation(w http.ResponseWriter, r *http.Request, scanID ScanID, params GetSegmentationParams)
@@ -1887,6 +2000,12 @@ func (_ Unimplemented) GetResult(w http.ResponseWriter, r *http.Request, scanID 
 // RetryScan Analyse a scan again
 // (POST /v1/scans/{scan_id}/retry)
 func (_ Unimplemented) RetryScan(w http.ResponseWriter, r *http.Request, scanID ScanID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetRunFile A picture or map of a BOLD run
+// (GET /v1/scans/{scan_id}/run/{file})
+func (_ Unimplemented) GetRunFile(w http.ResponseWriter, r *http.Request, scanID ScanID, file RunFile, params GetRunFileParams) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -3898,6 +4017,57 @@ func (siw *ServerInterfaceWrapper) RetryScan(w http.ResponseWriter, r *http.Requ
 	handler.ServeHTTP(w, r)
 }
 
+// GetRunFile operation middleware
+func (siw *ServerInterfaceWrapper) GetRunFile(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "scan_id" -------------
+	var scanID ScanID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "scan_id", chi.URLParam(r, "scan_id"), &scanID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "scan_id", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "file" -------------
+	var file RunFile
+
+	err = runtime.BindStyledParameterWithOptions("simple", "file", chi.URLParam(r, "file"), &file, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "file", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetRunFileParams
+
+	// ------------- Optional query parameter "version" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "version", r.URL.Query(), &params.Version, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "version"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "version", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetRunFile(w, r, scanID, file, params)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetSegmentation operation middleware
 func (siw *ServerInterfaceWrapper) GetSegmentation(w http.ResponseWriter, r *http.Request) {
 
@@ -4790,6 +4960,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/v1/scans/{scan_id}/retry", wrapper.RetryScan)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/scans/{scan_id}/run/{file}", wrapper.GetRunFile)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/v1/scans/{scan_id}/segmentation.nii.gz", wrapper.GetSegmentation)
@@ -7162,6 +7335,89 @@ func (response RetryScandefaultApplicationProblemPlusJSONResponse) VisitRetrySca
 	return err
 }
 
+type GetRunFileRequestObject struct {
+	ScanID ScanID  `json:"scan_id"`
+	File   RunFile `json:"file"`
+	Params GetRunFileParams
+}
+
+type GetRunFileResponseObject interface {
+	VisitGetRunFileResponse(w http.ResponseWriter) error
+}
+
+type GetRunFile200ResponseHeaders struct {
+	ETag string
+}
+
+type GetRunFile200ApplicationGzipResponse struct {
+	Body          io.Reader
+	Headers       GetRunFile200ResponseHeaders
+	ContentLength int64
+}
+
+func (response GetRunFile200ApplicationGzipResponse) VisitGetRunFileResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/gzip")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetRunFile200ImagePngResponse struct {
+	Body          io.Reader
+	Headers       GetRunFile200ResponseHeaders
+	ContentLength int64
+}
+
+func (response GetRunFile200ImagePngResponse) VisitGetRunFileResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "image/png")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetRunFile304Response struct {
+}
+
+func (response GetRunFile304Response) VisitGetRunFileResponse(w http.ResponseWriter) error {
+	w.WriteHeader(304)
+	return nil
+}
+
+type GetRunFiledefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetRunFiledefaultApplicationProblemPlusJSONResponse) VisitGetRunFileResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetSegmentationRequestObject struct {
 	ScanID ScanID `json:"scan_id"`
 	Params GetSegmentationParams
@@ -7960,6 +8216,9 @@ type StrictServerInterface interface {
 	// RetryScan Analyse a scan again
 	// (POST /v1/scans/{scan_id}/retry)
 	RetryScan(ctx context.Context, request RetryScanRequestObject) (RetryScanResponseObject, error)
+	// GetRunFile A picture or map of a BOLD run
+	// (GET /v1/scans/{scan_id}/run/{file})
+	GetRunFile(ctx context.Context, request GetRunFileRequestObject) (GetRunFileResponseObject, error)
 	// GetSegmentation The label map on the input's own grid, FreeSurfer label values
 	// (GET /v1/scans/{scan_id}/segmentation.nii.gz)
 	GetSegmentation(ctx context.Context, request GetSegmentationRequestObject) (GetSegmentationResponseObject, error)
@@ -9372,6 +9631,34 @@ func (sh *strictHandler) RetryScan(w http.ResponseWriter, r *http.Request, scanI
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(RetryScanResponseObject); ok {
 		if err := validResponse.VisitRetryScanResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetRunFile operation middleware
+func (sh *strictHandler) GetRunFile(w http.ResponseWriter, r *http.Request, scanID ScanID, file RunFile, params GetRunFileParams) {
+	var request GetRunFileRequestObject
+
+	request.ScanID = scanID
+	request.File = file
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetRunFile(ctx, request.(GetRunFileRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetRunFile")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetRunFileResponseObject); ok {
+		if err := validResponse.VisitGetRunFileResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -86,6 +86,11 @@ func (s *Server) reportPage(ctx context.Context, scanID uuid.UUID, version *int)
 	if p.Preview, err = s.derivedBytes(ctx, scanID, v.Version, store.KindPreview); err != nil {
 		return p, 0, err
 	}
+	if result.FMRI != nil {
+		if p.Maps, err = s.derivedBytes(ctx, scanID, v.Version, store.KindMaps); err != nil {
+			return p, 0, err
+		}
+	}
 	reading, err := s.derivedBytes(ctx, scanID, v.Version, store.KindReading)
 	if err != nil {
 		return p, 0, err

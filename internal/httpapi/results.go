@@ -61,11 +61,22 @@ func (s *Server) GetReading(ctx context.Context, req GetReadingRequestObject) (G
 	return s.derived(ctx, req.ScanID, req.Params.Version, store.KindReading, "application/json")
 }
 
+// GetRunFile answers with one of the files that only a BOLD run has; their names
+// are their kinds.
+func (s *Server) GetRunFile(ctx context.Context, req GetRunFileRequestObject) (GetRunFileResponseObject, error) {
+	mediaType := "application/gzip"
+	if strings.HasSuffix(string(req.File), ".png") {
+		mediaType = "image/png"
+	}
+	return s.derived(ctx, req.ScanID, req.Params.Version, string(req.File), mediaType)
+}
+
 // derivedFile is the answer for each kind of file.
 type derivedFile interface {
 	GetSegmentationResponseObject
 	GetPreviewResponseObject
 	GetReadingResponseObject
+	GetRunFileResponseObject
 }
 
 func (s *Server) derived(ctx context.Context, scanID uuid.UUID, version *int, kind, mediaType string) (derivedFile, error) {
@@ -99,6 +110,7 @@ type fileResponse struct {
 func (f *fileResponse) VisitGetSegmentationResponse(w http.ResponseWriter) error { return f.visit(w) }
 func (f *fileResponse) VisitGetPreviewResponse(w http.ResponseWriter) error      { return f.visit(w) }
 func (f *fileResponse) VisitGetReadingResponse(w http.ResponseWriter) error      { return f.visit(w) }
+func (f *fileResponse) VisitGetRunFileResponse(w http.ResponseWriter) error      { return f.visit(w) }
 
 func (f *fileResponse) VisitGetDecodingWeightsResponse(w http.ResponseWriter) error {
 	return f.visit(w)
@@ -143,8 +155,9 @@ func (n notModifiedResponse) VisitGetReadingResponse(w http.ResponseWriter) erro
 func (n notModifiedResponse) VisitGetDecodingWeightsResponse(w http.ResponseWriter) error {
 	return n.visit(w)
 }
-func (n notModifiedResponse) VisitGetImageResponse(w http.ResponseWriter) error { return n.visit(w) }
-func (n notModifiedResponse) VisitGetAssetResponse(w http.ResponseWriter) error { return n.visit(w) }
+func (n notModifiedResponse) VisitGetRunFileResponse(w http.ResponseWriter) error { return n.visit(w) }
+func (n notModifiedResponse) VisitGetImageResponse(w http.ResponseWriter) error   { return n.visit(w) }
+func (n notModifiedResponse) VisitGetAssetResponse(w http.ResponseWriter) error   { return n.visit(w) }
 
 // setCaching: only the client itself may keep patient data, and must ask
 // again, because a correction makes another version current.

@@ -55,7 +55,7 @@ func (w *worker) stage(to neuroscreen.State) {
 	}
 }
 
-// finish ends the run; a scored one gets its three files.
+// finish ends the run; a scored one gets files.
 func (w *worker) finish(o store.Outcome) {
 	w.e.Helper()
 	if o.State == neuroscreen.Scored {
@@ -64,6 +64,7 @@ func (w *worker) finish(o store.Outcome) {
 		o.Result.Input.SHA256 = w.lease.Scan.SHA256
 		for kind, mediaType := range map[string]string{
 			store.KindSegmentation: "application/gzip", store.KindPreview: "image/png", store.KindReading: "application/json",
+			"carpet.png": "image/png", "alff.nii.gz": "application/gzip",
 		} {
 			info, err := w.e.blobs.Put(w.e.Context(), bytes.NewReader(derivedBytes(kind)), nil)
 			if err != nil {

@@ -156,6 +156,7 @@ const (
 	KindSegmentation = "segmentation.nii.gz"
 	KindPreview      = "preview.png"
 	KindReading      = "reading.json"
+	KindMaps         = "maps.png" // of a BOLD run, as the files that the contract calls RunFile
 )
 
 // Visit is a scored scan of one person with its current result.

@@ -291,6 +291,34 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/scans/{scan_id}/run/{file}": {
+        parameters: {
+            query?: {
+                /** @description Result version; the newest if not given */
+                version?: components["parameters"]["Version"];
+            };
+            header?: never;
+            path: {
+                scan_id: components["parameters"]["ScanID"];
+                file: components["parameters"]["RunFile"];
+            };
+            cookie?: never;
+        };
+        /**
+         * A picture or map of a BOLD run
+         * @description carpet.png: the signal over time with movement and DVARS above it. connectome.png: Fisher's z between structures. maps.png: ALFF, fALFF and ReHo over the mean
+         *     image. mean.nii.gz, alff.nii.gz, falff.nii.gz, reho.nii.gz: the mean of the aligned frames inside of the skull, and the maps (ALFF in percent), on the run's grid;
+         *     0 is no value. Where nothing is read from the signal there are carpet.png and mean.nii.gz alone.
+         */
+        get: operations["getRunFile"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/scans/{scan_id}/report.html": {
         parameters: {
             query?: {
@@ -1390,6 +1418,67 @@ export interface components {
             scores: components["schemas"]["ScoreInWords"][];
             /** @description Cohort and limits of the reference values, a paragraph each */
             norms: string[];
+            run?: components["schemas"]["RunReading"];
+        };
+        /** @description What the report of a BOLD run needs beside the result */
+        RunReading: {
+            /** @description Those that decide how much the run is worth, in words beside the limit they are held against */
+            numbers: {
+                /** @example Mean movement of the head (FD) */
+                name: string;
+                /** @example 0.12 mm */
+                value: string;
+                limit: string;
+                over: boolean;
+            }[];
+            /** @description What its measures can be compared with */
+            worth: string[];
+            carpet: {
+                /** @description From top to bottom */
+                tissues: {
+                    /** @example Cortex */
+                    name: string;
+                    rows: number;
+                    voxels: number;
+                }[];
+                /** @description Frames that take no part in the measures */
+                left_out: number[];
+                /**
+                 * Format: byte
+                 * @description A pixel for each row and frame, grey from z -2 to 2
+                 */
+                png: string;
+            };
+            limits: {
+                /**
+                 * Format: double
+                 * @description Of a frame
+                 */
+                fd_mm: number;
+                /**
+                 * Format: double
+                 * @description Of a frame
+                 */
+                std_dvars: number;
+                /** Format: double */
+                review_mean_fd_mm: number;
+                /**
+                 * Format: double
+                 * @description Beyond it measures are not compared
+                 */
+                most_mean_fd_mm: number;
+                /** Format: double */
+                review_tsnr: number;
+                /** @description Below, nothing is read from the signal */
+                degrees_of_freedom: number;
+                /**
+                 * Format: double
+                 * @description Below, measures are not compared
+                 */
+                seconds: number;
+            };
+            /** @description How the measures come about, a paragraph each */
+            method: string[];
         };
         Structure: {
             /** @example Left-Hippocampus */
@@ -1760,13 +1849,7 @@ export interface components {
             volumes: components["schemas"]["Volume"][] | null;
             indices: components["schemas"]["Index"][] | null;
             scores: components["schemas"]["Score"][] | null;
-            /**
-             * @description Of a BOLD run, experimental: motion and quality frame by frame, what cleaning took out and the degrees of freedom it left, ALFF, fALFF and ReHo
-             *     of structures, connectomes without and with the global signal taken out. withheld and not_comparable name the reasons.
-             */
-            fmri?: {
-                [key: string]: unknown;
-            } | null;
+            fmri?: components["schemas"]["FMRI"] | null;
             timings_ms: {
                 [key: string]: number;
             } | null;
@@ -1786,6 +1869,87 @@ export interface components {
             by: string;
             /** Format: date-time */
             at: string;
+        };
+        /**
+         * @description Of a BOLD run, experimental: motion and quality frame by frame, what cleaning took out and the degrees of freedom it left, ALFF, fALFF and ReHo
+         *     of structures, connectomes without and with the global signal taken out. withheld and not_comparable name the reasons. The result holds more than is named here.
+         */
+        FMRI: {
+            /** @example experimental */
+            evidence: string;
+            /** Format: double */
+            tr_s: number;
+            /** @description Frames dropped at the start */
+            dummy_scans: number;
+            /** @description Without them */
+            frames: number;
+            /** Format: double */
+            seconds: number;
+            /** Format: double */
+            brain_ml: number;
+            motion: {
+                /**
+                 * Format: double
+                 * @description Framewise displacement
+                 */
+                mean_fd_mm: number;
+                /** Format: double */
+                max_fd_mm: number;
+            } & {
+                [key: string]: unknown;
+            };
+            quality: {
+                outlier_frames: number[] | null;
+                spike_frames: number[] | null;
+                /** Format: double */
+                median_tsnr: number;
+                /** Format: double */
+                drift_percent_per_minute: number;
+            } & {
+                [key: string]: unknown;
+            };
+            cleaning: {
+                kept_frames: number;
+                degrees_of_freedom: number;
+            } & {
+                [key: string]: unknown;
+            };
+            withheld: string[] | null;
+            not_comparable: string[] | null;
+            structures: components["schemas"]["FMRIStructure"][] | null;
+            connectomes: components["schemas"]["FMRIConnectome"][] | null;
+        } & {
+            [key: string]: unknown;
+        };
+        /** @description Means over a structure's voxels */
+        FMRIStructure: {
+            /** @example Left-Hippocampus */
+            structure: string;
+            /** @example 17 */
+            label: number;
+            voxels: number;
+            /** Format: double */
+            tsnr: number;
+            /** Format: double */
+            alff_percent: number | null;
+            /** Format: double */
+            falff: number | null;
+            /** Format: double */
+            reho: number | null;
+        };
+        FMRIConnectome: {
+            global_signal_removed: boolean;
+            degrees_of_freedom: number;
+            nodes: string[] | null;
+            fisher_z: number[][] | null;
+            /** Format: double */
+            standard_error: number;
+            /** Format: double */
+            split_half_r: number;
+            /** Format: double */
+            reliability: number;
+        } & {
+            [key: string]: unknown;
         };
         Volume: {
             /** @example Left-Hippocampus */
@@ -2113,6 +2277,7 @@ export interface components {
         ScanID: string;
         /** @description The name of the key's own site */
         SiteName: string;
+        RunFile: "carpet.png" | "connectome.png" | "maps.png" | "mean.nii.gz" | "alff.nii.gz" | "falff.nii.gz" | "reho.nii.gz";
         /** @description Result version; the newest if not given */
         Version: number;
         /** @description What the report is set for when it is printed */
@@ -2662,6 +2827,42 @@ export interface operations {
                 };
                 content: {
                     "image/png": string;
+                };
+            };
+            /** @description As named by If-None-Match */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    getRunFile: {
+        parameters: {
+            query?: {
+                /** @description Result version; the newest if not given */
+                version?: components["parameters"]["Version"];
+            };
+            header?: never;
+            path: {
+                scan_id: components["parameters"]["ScanID"];
+                file: components["parameters"]["RunFile"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file */
+            200: {
+                headers: {
+                    ETag: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/png": string;
+                    "application/gzip": string;
                 };
             };
             /** @description As named by If-None-Match */
