@@ -9,6 +9,7 @@ import { age, bound, conditions, decided, fixed, grouped, percent, percentile, p
 import type { Page } from './main'
 import { markOf, type Mark, sign } from './marks'
 import { problemBox } from './problem'
+import { recording, runLayers, runSections, runVerdicts } from './run'
 import { NoWebGL, openViewer, type Viewer } from './viewer'
 import { cameFrom } from './worklist'
 
@@ -152,6 +153,7 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
         {},
         fact('Age, sex', age(m.age_years, m.sex)),
         fact('Head', l.result?.intracranial_volume_mm3 && `${grouped(l.result.intracranial_volume_mm3 / 1000)} ml`),
+        fact('Run', l.result?.fmri && recording(l.result.fmri)),
         fact('Scanned', m.scan_date),
         fact('Accession', c.accession_number),
         fact('Scanner', [m.manufacturer, m.scanner, m.field_strength_t && `${m.field_strength_t} T`].filter(Boolean).join(' ')),
@@ -243,13 +245,12 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
           'section',
           { class: 'verdicts', 'aria-label': 'Findings' },
           amended(l, r),
-          first.map(({ s, words }) => verdict(s, words, scores.filter((o) => o.s.condition === s.condition && o.s !== s), excluded)),
-          quality(r),
+          r.fmri ? runVerdicts(r, r.fmri, l.reading) : [first.map(({ s, words }) => verdict(s, words, scores.filter((o) => o.s.condition === s.condition && o.s !== s), excluded)), quality(r)],
           h('p', { class: 'reports' }, h('span', {}, 'Report on A4: ', reports('')), h('span', {}, 'on Letter: ', reports('?paper=letter'))),
         ),
         viewBox,
       ),
-      h('div', { class: 'below' }, volumes(l, r, excluded), indices(r), visits(l), history(l.reviews, l.scan, l.c, nameOf), origins(r, l)),
+      h('div', { class: 'below' }, r.fmri ? runSections(id, r.fmri, l.reading, (label) => void goTo(label)) : [volumes(l, r, excluded), indices(r), visits(l)], history(l.reviews, l.scan, l.c, nameOf), origins(r, l)),
     )
   }
 
@@ -269,6 +270,10 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
         h('p', { class: 'dim' }, `Shown and used for nothing${from ? `; scored anew from the volumes of version ${from}` : ''}. Amend to take it back in.`),
       )
     })
+  }
+
+  function goTo(label: number): void {
+    if (viewer && !viewer.goTo(label)) tell('The label map does not hold this structure.')
   }
 
   const evidence: Record<string, string> = { 'external-cohort': 'fitted on a cohort', 'published-effects': 'from published effects', experimental: 'experimental' }
@@ -396,7 +401,7 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
       chosen = row.name
       drawCurves()
       const to = v ?? row.sides.find(Boolean)
-      if (to && viewer && !viewer.goTo(to.label)) tell('The label map does not hold this structure.')
+      if (to) goTo(to.label)
     }
     const cells = (row: Row, v: Volume | undefined): Child => {
       if (!v) return h('td', { class: 'side', colspan: 5 }, '–')
@@ -557,15 +562,16 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
       'section',
       { class: 'origins' },
       h('h2', {}, 'Where it comes from'),
-      (l.reading?.norms ?? []).map((t) => h('p', {}, t)),
+      [...(l.reading?.norms ?? []), ...(l.reading?.run?.method ?? [])].map((t) => h('p', {}, t)),
       h('details', {}, h('summary', {}, 'Versions and hashes'), h('p', {}, `NeuroScreen ${r.software.version}, kernel ${r.software.kernel}, ${r.schema}, version ${l.c.result_version}`), h('table', { class: 'hashes' }, h('tbody', {}, h('tr', {}, h('th', { scope: 'row' }, 'received file'), h('td', {}, h('code', {}, r.input.sha256))), assets.map((a) => h('tr', {}, h('th', { scope: 'row' }, a.name), h('td', {}, h('code', {}, a.sha256))))))),
-      h('p', { class: 'dim' }, r.scores?.[0]?.intended_use ?? ''),
+      h('p', { class: 'dim' }, r.fmri ? 'Research use. For review by a qualified physician together with the source images.' : (r.scores?.[0]?.intended_use ?? '')),
     )
   }
 
   async function picture(l: Loaded, box: HTMLElement): Promise<void> {
-    if (session.role === 'researcher') {
-      // The scan shows a face; the picture of the labels shows the brain.
+    const run = l.result?.fmri
+    if (session.role === 'researcher' && !run) {
+      // The scan shows a face; the picture of the labels shows the brain, and so does the mean of a run.
       show(box, h('img', { src: `/v1/scans/${id}/preview.png`, alt: 'Outlines of the labelled structures over the scan' }))
       return
     }
@@ -574,12 +580,15 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
     const veil = h('p', { class: 'veil', role: 'status' }, 'Loading the scan')
     const opacity = h('input', { type: 'range', id: 'opacity', min: 0, max: 1, step: 0.05, value: 0.4 })
     const outline = h('input', { type: 'checkbox', id: 'outline' })
+    const layers = run ? runLayers(id, run) : []
+    const layer = h('select', { id: 'layer' }, layers.map((x) => h('option', { value: x.value }, x.words)))
     const width = h('input', { type: 'number', id: 'window', step: 'any', min: 0 })
     const level = h('input', { type: 'number', id: 'level', step: 'any' })
     const tools = h(
       'div',
       { class: 'tools' },
-      l.result && h('label', { for: 'opacity' }, 'Labels ', opacity),
+      run && h('label', {}, 'Over it ', layer),
+      l.result && h('label', { for: 'opacity' }, run ? 'Opacity ' : 'Labels ', opacity),
       l.result && h('label', {}, outline, ' outline'),
       h('label', {}, 'Window ', width),
       h('label', {}, 'Level ', level),
@@ -602,13 +611,13 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
     try {
       viewer = await openViewer({
         canvas,
-        image: `/v1/scans/${id}/image.nii.gz`,
+        image: run ? `/v1/scans/${id}/run/mean.nii.gz` : `/v1/scans/${id}/image.nii.gz`,
         labels: l.result && `/v1/scans/${id}/segmentation.nii.gz`,
         structures: structures(),
         signal: stop.signal,
         progress: (t) => (veil.textContent = t),
         windowed: (a, b) => windowed(a, b),
-        moved: (w) => show(where, h('span', { class: 'mm' }, `${axis(w.mm[0], 'R', 'L')}  ${axis(w.mm[1], 'A', 'P')}  ${axis(w.mm[2], 'S', 'I')} mm`), l.result && h('b', {}, labelName(w.label)), h('span', { class: 'dim' }, `value ${round(w.value)}`)),
+        moved: (w) => show(where, h('span', { class: 'mm' }, `${axis(w.mm[0], 'R', 'L')}  ${axis(w.mm[1], 'A', 'P')}  ${axis(w.mm[2], 'S', 'I')} mm`), l.result && h('b', {}, labelName(w.label)), h('span', { class: 'dim' }, w.map === undefined ? `value ${round(w.value)}` : `${layer.selectedOptions[0]?.text ?? ''} ${w.map ? fixed(w.map, 2) : '–'}`)),
       })
     } catch (e) {
       if (stop.signal.aborted || left) return
@@ -624,6 +633,12 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
     canvas.dataset.ready = 'true'
     viewer.hidden(hidden)
     opacity.addEventListener('input', () => viewer?.opacity(Number(opacity.value)))
+    layer.addEventListener('change', () => {
+      viewer?.lay(layers.find((x) => x.value === layer.value)?.path).then(
+        () => (layer.dataset.shown = layer.value),
+        (e) => !left && tell(asProblem(e).title),
+      )
+    })
     outline.addEventListener('change', () => viewer?.outline(outline.checked))
     for (const one of [width, level]) one.addEventListener('change', () => viewer?.window(Number(level.value) - Number(width.value) / 2, Number(level.value) + Number(width.value) / 2))
   }

@@ -6,6 +6,7 @@ export interface Where {
   mm: [number, number, number] // right, anterior, superior
   label: number
   value: number
+  map?: number // of the map that lies over the picture
 }
 
 export interface Viewer {
@@ -14,7 +15,10 @@ export interface Viewer {
   goToMM(mm: [number, number, number]): void
   /** Moves the crosshair, mm to the right, anterior and superior. */
   move(by: [number, number, number]): void
+  /** Of the labels, or of the map where one lies over the picture. */
   opacity(v: number): void
+  /** Lays a map over the picture instead of the labels; none brings these back. */
+  lay(path: string | undefined): Promise<void>
   hidden(labels: ReadonlySet<number>): void
   outline(on: boolean): void
   window(lo: number, hi: number): void
@@ -101,9 +105,11 @@ export async function openViewer(o: ViewerOptions): Promise<Viewer> {
     nv.addVolume(map)
     paint()
   }
+  let laid: InstanceType<typeof NVImage> | undefined
+  let share = 0.4 // opacity of what lies over the picture
   const moved = (location: unknown): void => {
     const l = location as { mm: ArrayLike<number>; values: { value: number }[] }
-    o.moved({ mm: [l.mm[0]!, l.mm[1]!, l.mm[2]!], label: l.values[1]?.value ?? 0, value: l.values[0]?.value ?? 0 })
+    o.moved({ mm: [l.mm[0]!, l.mm[1]!, l.mm[2]!], label: l.values[1]?.value ?? 0, value: l.values[0]?.value ?? 0, map: laid && l.values[2]?.value })
   }
   nv.onLocationChange = moved
   nv.onIntensityChange = (v: { cal_min?: number; cal_max?: number }) => o.windowed(v.cal_min ?? auto[0], v.cal_max ?? auto[1])
@@ -134,7 +140,23 @@ export async function openViewer(o: ViewerOptions): Promise<Viewer> {
       v.goToMM([at[0]! + by[0], at[1]! + by[1], at[2]! + by[2]])
     },
     opacity(value) {
-      if (map) nv.setOpacity(1, value)
+      share = value
+      if (laid) nv.setOpacity(2, value)
+      else if (map) nv.setOpacity(1, value)
+    },
+    async lay(path) {
+      const next = path && (await NVImage.loadFromUrl({ url: 'map.nii.gz', name: 'map.nii.gz', buffer: await bytes(path), colormap: 'inferno', opacity: share }))
+      if (o.signal.aborted) return
+      if (laid) nv.removeVolume(laid)
+      laid = next || undefined
+      if (laid) {
+        // 0 is no value, and is let through.
+        ;[laid.cal_min, laid.cal_max] = range(laid.img as ArrayLike<number>)
+        nv.addVolume(laid)
+      }
+      if (map) nv.setOpacity(1, laid ? 0 : share)
+      nv.updateGLVolume()
+      nv.createOnLocationChange()
     },
     hidden(labels) {
       off = labels
@@ -157,6 +179,13 @@ export async function openViewer(o: ViewerOptions): Promise<Viewer> {
   }
   v.goTo(17) || v.goToMM([0, 0, 0])
   return v
+}
+
+/** From the 2nd to the 98th percentile of what is not 0. */
+function range(img: ArrayLike<number>): [number, number] {
+  const values = Float32Array.from(Array.from(img).filter((v) => v !== 0)).sort()
+  const at = (share: number): number => values[Math.floor(share * (values.length - 1))] ?? 0
+  return [at(0.02), Math.max(at(0.98), at(0.02) + 1e-6)]
 }
 
 /** The voxel of each label that lies nearest to its centre of mass: that centre itself may lie outside of a bent structure. */
