@@ -11,15 +11,23 @@ type Likely struct {
 	P     [likely]float32
 }
 
-const likely = 4
+const (
+	likely     = 4
+	negligible = 1e-3 // posteriors up to this decide nothing and are not kept
+)
 
 // likeliest of a voxel's posteriors: of the classes above background, in their
 // order, and of background.
 func likeliest(p []float32, background float32) (l Likely) {
 	l.P[0] = background
+	if background >= 1-negligible {
+		return l
+	}
+	least := float32(negligible)
 	for k, v := range p {
-		if v > l.P[likely-1] {
+		if v > least {
 			l.insert(uint8(k+1), v)
+			least = max(least, l.P[likely-1])
 		}
 	}
 	return l

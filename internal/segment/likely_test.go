@@ -78,7 +78,7 @@ func TestLikelyMean(t *testing.T) {
 		m := l[0].mean(&l[1])
 		for i, c := range m.Class {
 			want := (dense[0][c] + dense[1][otherSide[c]]) / 2
-			if m.P[i] > 0 && math.Abs(float64(m.P[i])-want) > 1e-6 {
+			if m.P[i] > 0 && math.Abs(float64(m.P[i])-want) > negligible {
 				t.Fatalf("%v and the mirror image %v: class %d has %g, want %g", l[0], l[1], c, m.P[i], want)
 			}
 			if i > 0 && m.P[i] > m.P[i-1] {
@@ -87,7 +87,7 @@ func TestLikelyMean(t *testing.T) {
 		}
 		for c := range dense[0] {
 			want := (dense[0][c] + dense[1][otherSide[c]]) / 2
-			if m.of(uint8(c)) == 0 && want > float64(m.P[likely-1])+1e-6 {
+			if m.of(uint8(c)) == 0 && want > max(float64(m.P[likely-1]), negligible)+1e-6 {
 				t.Fatalf("%v lacks class %d with %g", m, c, want)
 			}
 		}
