@@ -74,8 +74,9 @@ func (s *Store) AddSettings(ctx context.Context, siteID uuid.UUID, by Actor, rep
 		return SiteSettings{}, neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "invalid-value", "note", "say why, in 1 to 500 characters")
 	}
 	err = s.inTx(ctx, func(t *tx) error {
-		// The site's row puts changes of its settings into one line.
-		if _, err := row[Site](ctx, t, notFound("site"), "SELECT "+siteColumns+" FROM sites WHERE id = @site FOR UPDATE", pgx.NamedArgs{"site": siteID}); err != nil {
+		// The site's row puts changes of its settings into one line. Not FOR UPDATE: an entry
+		// of the trail, which holds the head that we wait for in the end, refers to the row.
+		if _, err := row[Site](ctx, t, notFound("site"), "SELECT "+siteColumns+" FROM sites WHERE id = @site FOR NO KEY UPDATE", pgx.NamedArgs{"site": siteID}); err != nil {
 			return err
 		}
 		have, err := currentSettings(ctx, t, siteID)

@@ -135,3 +135,28 @@ func TestVisits(t *testing.T) {
 		t.Errorf("a person whose scan waits: %+v, %v", none, err)
 	}
 }
+
+// TestSettingsAndReaders: a change of the settings and reads that are written
+// into the trail do not wait for each other for ever.
+func TestSettingsAndReaders(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var readers sync.WaitGroup
+	var stop atomic.Bool
+	for range 4 {
+		readers.Go(func() {
+			for !stop.Load() {
+				if err := b.AppendAudit(t.Context(), b.site, store.AuditEntry{Actor: actor, Action: "cases.read", Object: "cases"}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for n := range 40 {
+		if _, err := b.AddSettings(t.Context(), b.site, actor, n, []byte("{}"), "because"); err != nil {
+			t.Error(err)
+		}
+	}
+	stop.Store(true)
+	readers.Wait()
+}

@@ -79,7 +79,7 @@ func (s *Store) CreateWebhook(ctx context.Context, siteID uuid.UUID, by Actor, u
 	events = slices.Compact(events)
 	err = s.inTx(ctx, func(t *tx) error {
 		var n int
-		if _, err := t.Exec(ctx, "SELECT FROM sites WHERE id = $1 FOR UPDATE", siteID); err != nil {
+		if _, err := t.Exec(ctx, "SELECT FROM sites WHERE id = $1 FOR NO KEY UPDATE", siteID); err != nil {
 			return err
 		}
 		if err := t.QueryRow(ctx, "SELECT count(*) FROM webhooks WHERE site_id = $1", siteID).Scan(&n); err != nil {
