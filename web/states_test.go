@@ -32,6 +32,7 @@ import (
 	"neuroscreen/internal/config"
 	"neuroscreen/internal/jobs"
 	"neuroscreen/internal/login/logintest"
+	"neuroscreen/internal/model"
 	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/report"
 	"neuroscreen/internal/service"
@@ -562,6 +563,72 @@ func TestAdministration(t *testing.T) {
 	got, err := newAPI(t, address, key).GetSiteSettingsWithResponse(t.Context(), "clinic", &client.GetSiteSettingsParams{})
 	if err != nil || got.JSON200 == nil || got.JSON200.Version != 1 || got.JSON200.Effective.AlzheimersReviewLR != 3 || got.JSON200.Effective.AlzheimersFlaggedLR != 5 {
 		t.Errorf("%v %s", err, got.Body)
+	}
+
+	siteSettings := func(version int) client.SiteSettings {
+		t.Helper()
+		got, err := newAPI(t, address, key).GetSiteSettingsWithResponse(t.Context(), "clinic", &client.GetSiteSettingsParams{})
+		if err != nil || got.JSON200 == nil || got.JSON200.Version != version {
+			t.Fatalf("%v %s", err, got.Body)
+		}
+		return *got.JSON200
+	}
+	choose := func(selector, value string) {
+		b.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf("{ const s = document.querySelector(%q); s.value = %q; s.dispatchEvent(new Event('change')) }", selector, value)))
+	}
+	// Priors: the site's own, which begin with the defaults, and none.
+	b.waitText("#settings .priors", "From 65: 5 %; from 75: 13.1 %; from 85: 33.3 %.")
+	choose("#alzheimers-priors", "own")
+	b.wait("three ages", "document.querySelectorAll('#settings .ages > div').length === 3")
+	choose("#parkinsons-priors", "none")
+	b.axe("priors")
+	b.do(chromedp.SetValue(chromedp.CSS("#settings .ages > div:nth-child(2) input:nth-child(2)"), "30"), chromedp.SetValue(chromedp.CSS("#settings-note"), "a memory clinic"))
+	b.click("#settings .ages > div:nth-child(3) button")
+	b.click("#settings form .main")
+	b.waitText("#settings", "Version 2")
+	if s := siteSettings(2).Settings; !slices.Equal(s.AlzheimersPriors, []model.AgePrior{{FromAge: 65, Prior: .05}, {FromAge: 75, Prior: .3}}) || s.ParkinsonsPriors == nil || len(s.ParkinsonsPriors) != 0 || s.AlzheimersReviewLR != 3 {
+		t.Errorf("%+v", s)
+	}
+	choose("#parkinsons-priors", "default")
+	b.do(chromedp.SetValue(chromedp.CSS("#settings-note"), "as published"))
+	b.click("#settings form .main")
+	b.waitText("#settings", "Version 3")
+	if s := siteSettings(3).Settings; s.ParkinsonsPriors != nil || len(s.AlzheimersPriors) != 2 {
+		t.Errorf("%+v", s)
+	}
+
+	// What validate proposed is looked at and taken over, and removed again.
+	folder, files := t.TempDir(), 0
+	write := func(text string) {
+		files++
+		proposal := filepath.Join(folder, fmt.Sprintf("proposal-%d.json", files)) // the same one again is no change
+		if err := os.WriteFile(proposal, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b.do(chromedp.SetUploadFiles(chromedp.CSS("#proposal"), []string{proposal}))
+	}
+	b.waitText("#calibration", "No control shift")
+	write(`{"schema":"something else"}`)
+	b.waitText("#calibration .problem", "The file's schema is something else")
+	write(`{"schema":"neuroscreen.proposal/1","site_shift":{"schema":"neuroscreen.shift/1","name":"clinic","version":"1","layer":"site","segmenter":"neuroscreen",
+		"source":"24 local controls","structures":{"Left-Hippocampus":{"n":24,"mean_z":0.5,"sd_z":1.1},"Right-Hippocampus":{"n":25,"mean_z":0.4,"sd_z":1.1}}},
+		"recalibrations":[],"evidence":{"people":24,"manifest":"0123456789abcdef"}}`)
+	b.waitText("#calibration", "24 local controls. 2 structures, from 24 to 25 healthy people each.")
+	b.axe("a proposal")
+	b.shotAt(1280, "61-calibration", "#settings")
+	b.shotAt(1920, "61-calibration", "#settings")
+	b.click("#calibration .main")
+	b.waitText("#settings", "Version 4")
+	b.waitText("#settings", "proposed by validate on 24 people, manifest 0123456789ab")
+	if s := siteSettings(4); s.SiteShift == nil || s.SiteShift.Structures["Left-Hippocampus"].MeanZ != .5 || len(s.Settings.AlzheimersPriors) != 2 {
+		t.Errorf("%+v", s)
+	}
+	b.do(chromedp.SetValue(chromedp.CSS("#calibration-note"), "the scanner was replaced"))
+	b.click("#calibration form .inline:nth-last-of-type(2) button[type=button]")
+	b.waitText("#settings", "Version 5")
+	b.waitText("#calibration", "No control shift")
+	if s := siteSettings(5); s.SiteShift != nil {
+		t.Errorf("%+v", s.SiteShift)
 	}
 
 	b.click("[aria-label='Revoke Dr. New']")

@@ -1,6 +1,7 @@
 // What an administrator looks after: who may come in, what scores are judged
 // by, and who did what.
 import { asProblem, call, type AuditEntry, type Key, type Problem, ProblemError, type Session, type SettingsVersion, type SiteSettings } from './api'
+import { calibration, priors } from './calibration'
 import { type Child, dialog, h, show, tell } from './dom'
 import { when } from './format'
 import type { Page } from './main'
@@ -13,13 +14,13 @@ export function adminPage(into: HTMLElement, session: Session): Page {
   let left = false
   let keys: Key[] = []
   const part = (title: string, id: string): HTMLElement => h('section', { id, 'aria-busy': 'true' }, h('h2', {}, title), h('div', {}, h('p', { class: 'dim' }, 'Loading')))
-  const [people, settings, trail] = [part('Keys and people', 'keys'), part('Site settings', 'settings'), part('Audit trail', 'audit')]
+  const [people, settings, calibrated, trail] = [part('Keys and people', 'keys'), part('Site settings', 'settings'), part('Calibration', 'calibration'), part('Audit trail', 'audit')]
   const fill = (where: HTMLElement, ...children: Child[]): void => {
     if (left) return
     show(where.lastElementChild!, ...children)
     where.setAttribute('aria-busy', 'false')
   }
-  show(into, h('div', { class: 'bar' }, h('h1', {}, 'Administration'), h('span', { class: 'dim' }, `site ${session.site}`)), h('div', { class: 'below admin' }, people, settings, trail))
+  show(into, h('div', { class: 'bar' }, h('h1', {}, 'Administration'), h('span', { class: 'dim' }, `site ${session.site}`)), h('div', { class: 'below admin' }, people, settings, calibrated, trail))
   const attempt = async (where: HTMLElement, what: () => Promise<void>): Promise<void> => {
     try {
       await what()
@@ -97,7 +98,10 @@ export function adminPage(into: HTMLElement, session: Session): Page {
     const inputs = numbers.map(([name, label]) => ({ name, label, input: h('input', { id: name, type: 'number', step: 'any', value: now.settings[name] as number | undefined, placeholder: String(now.effective[name]), autocomplete: 'off' }) }))
     const note = h('input', { id: 'settings-note', required: true, maxlength: 500, autocomplete: 'off' })
     const wrong = h('div', { 'aria-live': 'polite' })
-    const priors = (list: { from_age: number; prior: number }[] | null | undefined): string => (list?.length ? list.map((p) => `from ${p.from_age}: ${Number((100 * p.prior).toFixed(2))} %`).join('; ') : 'none')
+    const asked = [
+      { name: 'alzheimers_priors' as const, ask: priors('alzheimers-priors', 'Alzheimer’s disease: priors', now.settings.alzheimers_priors, now.effective.alzheimers_priors) },
+      { name: 'parkinsons_priors' as const, ask: priors('parkinsons-priors', 'Parkinson’s disease: priors', now.settings.parkinsons_priors, now.effective.parkinsons_priors) },
+    ]
     const save = async (e: Event): Promise<void> => {
       e.preventDefault()
       // What is not shown stays; an empty field takes the default.
@@ -106,6 +110,7 @@ export function adminPage(into: HTMLElement, session: Session): Page {
         if (input.value === '') delete next[name]
         else next[name] = Number(input.value)
       }
+      for (const { name, ask } of asked) next[name] = ask.value() ?? null
       try {
         await call<SiteSettings>('PUT', at, { body: { replaces: now.version, note: note.value.trim(), settings: next } })
         tell('Stored. New results are made with it.')
@@ -117,9 +122,10 @@ export function adminPage(into: HTMLElement, session: Session): Page {
     fill(
       settings,
       h('p', { class: 'dim' }, now.version ? `Version ${now.version}. ` : 'The defaults hold. ', 'An empty field takes the default that it shows. Stored results keep what they were made with.'),
-      h('form', { onsubmit: (e: Event) => void save(e) }, h('div', { class: 'rows' }, inputs.map(({ name, label, input }) => [h('label', { for: name }, label), input])), h('p', { class: 'dim' }, `Priors of Alzheimer’s disease by age: ${priors(now.effective.alzheimers_priors)}. Of Parkinson’s disease: ${priors(now.effective.parkinsons_priors)}. Priors and the site’s calibration are changed with the command line: `, h('code', {}, 'neuroscreen site')), h('div', { class: 'inline' }, field('settings-note', 'Why it is changed, for the trail; no patient data', note), h('button', { class: 'main' }, 'Store a new version')), wrong),
+      h('form', { onsubmit: (e: Event) => void save(e) }, h('div', { class: 'rows' }, inputs.map(({ name, label, input }) => [h('label', { for: name }, label), input])), asked.map(({ ask }) => ask.element), h('div', { class: 'inline' }, field('settings-note', 'Why it is changed, for the trail; no patient data', note), h('button', { class: 'main' }, 'Store a new version')), wrong),
       versions.length > 0 && table(['Version', 'Made', 'By', 'Why'], versions.map((v) => h('tr', {}, h('th', { scope: 'row' }, v.version), h('td', {}, when(v.at)), h('td', {}, nameOf(v.by)), h('td', {}, v.note)))),
     )
+    fill(calibrated, calibration(`/v1/sites/${encodeURIComponent(session.site)}/calibration`, now, () => void attempt(settings, loadSettings)))
   }
 
   async function loadTrail(actor = '', cursor = '', before: AuditEntry[] = []): Promise<void> {
