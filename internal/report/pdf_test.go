@@ -216,7 +216,13 @@ func TestAmended(t *testing.T) {
 		{before, []string{"Amended by Dr. Reader, 2026-03-15 08:00 UTC.", "Version 2 has taken its place. Not to be used: Hippocampus, left. Version 2 was scored without.", "Rests on what the reviewer left out: Hippocampus, left."},
 			[]string{"Left out by", "outlined too"}},
 	} {
-		doc := strings.Join(strings.Fields(strings.Join(sheetTexts(t, renderPDF(t, tt.page)), " ")), " ")
+		pdf := renderPDF(t, tt.page)
+		if dir := os.Getenv("NEUROSCREEN_SHOTS"); dir != "" {
+			if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("amended-%d.pdf", tt.page.Version)), pdf, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		doc := strings.Join(strings.Fields(strings.Join(sheetTexts(t, pdf), " ")), " ")
 		for name, text := range map[string]string{"page": render(t, tt.page), "PDF": doc} {
 			for _, w := range tt.yes {
 				if !strings.Contains(text, w) {

@@ -28,7 +28,10 @@ export function decide(decision: Decision, w: What): void {
   }
   const comment = h('textarea', { id: 'comment', rows: 3, maxlength: 2000, required: decision !== 'accept' })
   const before = new Set((w.result?.amendment?.left_out ?? []).map((l) => l.structure))
-  const boxes = decision === 'amend' && w.result ? (w.result.volumes ?? []).map((v) => ({ structure: v.structure, box: h('input', { type: 'checkbox', value: v.structure, checked: before.has(v.structure), onchange: () => name() }) })) : []
+  // By name, left and right beside each other; the midline comes last.
+  const bare = (s: string): string => s.replace(/^(Left|Right)-/, '')
+  const volumes = [...(w.result?.volumes ?? [])].sort((a, b) => Number(bare(a.structure) === a.structure) - Number(bare(b.structure) === b.structure) || bare(a.structure).localeCompare(bare(b.structure)) || a.structure.localeCompare(b.structure))
+  const boxes = decision === 'amend' && w.result ? volumes.map((v) => ({ structure: v.structure, box: h('input', { type: 'checkbox', value: v.structure, checked: before.has(v.structure), onchange: () => name() }) })) : []
   const says = h('div', { 'aria-live': 'polite' })
   const go = h('button', { class: decision === 'reject' ? 'main stop' : 'main' }, ask.word)
   const scoresAnew = (): boolean => boxes.some((b) => b.box.checked !== before.has(b.structure))
@@ -126,7 +129,7 @@ export function history(reviews: Review[], scan: Scan, c: Case, names: (s: strin
           h('b', { class: `decision ${r.decision}` }, decided[r.decision]),
           ` by ${r.mine ? 'you' : r.by}, `,
           h('time', { datetime: r.at }, time(r.at)),
-          r.run !== c.run ? ` (an earlier result, version ${r.result_version})` : r.result_version ? ` (version ${r.result_version})` : '',
+          r.run !== c.run ? [' (an earlier result, ', r.result_version ? h('a', { href: `/v1/scans/${scan.id}/report.html?version=${r.result_version}`, target: '_blank', rel: 'noopener' }, `version ${r.result_version}`) : 'none', ')'] : r.result_version ? ` (version ${r.result_version})` : '',
           (r.excluded.length > 0 || r.made_version !== undefined) && h('p', {}, r.excluded.length > 0 ? `Left out: ${r.excluded.map(names).join(', ')}` : 'Everything taken back in', r.made_version !== undefined && `; scored anew as version ${r.made_version}`),
           r.comment && h('p', { class: 'comment' }, r.comment),
         ),
