@@ -43,7 +43,7 @@ const (
 type StoredT1 struct {
 	ScanID  string
 	Version int            // of its result
-	Labels  *volume.Labels // FreeSurfer values on its own grid
+	Labels  *volume.Labels // FreeSurfer values on its own grid; nil when they can't be read
 }
 
 // Centroid of a structure.
@@ -336,6 +336,8 @@ func fitT1(run, t1 [anatomy.NumClasses]Centroid) (fit, string, float64, float64)
 	return fitMarks(whole, cut, rigidFit)
 }
 
+const t1Lead = "The subject's T1-weighted scan was not used to find the place of this run. "
+
 // Locate finds a run in MNI space by the labels of its mean image: through the
 // subject's T1 where there is one, else by an affine of its own. The reasons say
 // what couldn't be used; without a place ToMNI is nil.
@@ -345,7 +347,11 @@ func Locate(labels *volume.Labels, t1 *StoredT1) (neuroscreen.FMRIPlace, []neuro
 		reasons = append(reasons, neuroscreen.Reason{Code: code, Text: lead + fmt.Sprintf(text, value, limit), Value: &value, Limit: &limit})
 	}
 	run := Centroids(labels)
-	if t1 != nil {
+	switch {
+	case t1 == nil:
+	case t1.Labels == nil:
+		reasons = append(reasons, neuroscreen.Reason{Code: T1Unused, Text: t1Lead + "Its labels can't be read."})
+	default:
 		anatomical := Centroids(t1.Labels)
 		rigid, text, value, limit := fitT1(run, anatomical)
 		if text == "" {
@@ -358,7 +364,7 @@ func Locate(labels *volume.Labels, t1 *StoredT1) (neuroscreen.FMRIPlace, []neuro
 				return place, nil
 			}
 		}
-		because(T1Unused, "The subject's T1-weighted scan was not used to find the place of this run. ", text, value, limit)
+		because(T1Unused, t1Lead, text, value, limit)
 	}
 	mni, text, value, limit := fitMNI(run)
 	if text != "" {

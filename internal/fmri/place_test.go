@@ -186,6 +186,12 @@ func TestLocateThroughT1(t *testing.T) {
 			t.Errorf("%+v for %v", place, codesOf(reasons))
 		}
 	})
+	t.Run("can't be read", func(t *testing.T) {
+		place, reasons := Locate(ballsOf(headGrid(3, -90), tilted, nil), &StoredT1{ScanID: "earlier"})
+		if place.From != PlaceFromRun || !slices.Equal(codesOf(reasons), []string{T1Unused}) {
+			t.Errorf("%+v for %v", place, codesOf(reasons))
+		}
+	})
 	t.Run("and neither does the run", func(t *testing.T) {
 		empty := volume.NewLabels(headGrid(3, -90))
 		place, reasons := Locate(empty, t1)

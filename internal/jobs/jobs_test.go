@@ -216,6 +216,50 @@ func output(in Input) Output {
 
 func good(ctx context.Context, in Input) (Output, error) { return output(in), nil }
 
+// TestAnalysisFindsTheT1: that of the same person, with its labels.
+func TestAnalysisFindsTheT1(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	found := make(chan *T1, 1)
+	b.start(t, func(ctx context.Context, in Input) (Output, error) {
+		out := output(in)
+		if in.Metadata.Modality == neuroscreen.T1w {
+			out.Files = append(out.Files, File{Kind: store.KindSegmentation, MediaType: "application/gzip", Bytes: []byte("labels of " + in.ScanID.String())})
+			return out, nil
+		}
+		t1, err := in.T1(ctx)
+		if err == nil {
+			found <- t1
+		}
+		return out, err
+	})
+	age := 71.0
+	bold := neuroscreen.Metadata{SubjectID: "MRN-1", AgeYears: &age, Sex: neuroscreen.Female, Modality: neuroscreen.BOLD}
+	b.await(t, b.postFrom(t, "a run before", bold), neuroscreen.Scored)
+	if t1 := <-found; t1 != nil {
+		t.Errorf("%+v before there is one", t1)
+	}
+	scan := b.await(t, b.post(t, "a T1"), neuroscreen.Scored)
+	b.await(t, b.postFrom(t, "a run", bold), neuroscreen.Scored)
+	t1 := <-found
+	if t1 == nil || t1.ScanID != scan.ID || t1.Version != 1 {
+		t.Fatalf("%+v, want scan %s", t1, scan.ID)
+	}
+	r, err := t1.Labels(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if got, err := io.ReadAll(r); err != nil || string(got) != "labels of "+scan.ID.String() {
+		t.Errorf("labels %q, %v", got, err)
+	}
+	bold.SubjectID = "MRN-2"
+	b.await(t, b.postFrom(t, "another's run", bold), neuroscreen.Scored)
+	if t1 := <-found; t1 != nil {
+		t.Errorf("another person's T1: %+v", t1)
+	}
+}
+
 func TestAnalysisEndsScored(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -399,7 +399,19 @@ func (r *Runner) input(scan store.ScanRecord) Input {
 	if scan.HeaderBlobKey != "" {
 		in.Header = r.opener(scan.HeaderBlobKey)
 	}
+	in.T1 = func(ctx context.Context) (*T1, error) { return r.t1(ctx, scan.SiteID, scan.Pseudonym) }
 	return in
+}
+
+// t1 is the newest T1 of a person that stands; nil without one.
+func (r *Runner) t1(ctx context.Context, siteID uuid.UUID, pseudonym string) (*T1, error) {
+	found, err := r.cfg.Store.T1Segmentation(ctx, siteID, pseudonym)
+	if e, ok := errors.AsType[*neuroscreen.Error](err); ok && e.Code == neuroscreen.CodeNotFound {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	return &T1{ScanID: found.ScanID, Version: found.Version, Labels: r.opener(found.BlobKey)}, nil
 }
 
 // opener: bytes that the database says are there and are not will not come

@@ -27,10 +27,21 @@ type Input struct {
 	// what it opens.
 	Image  func(context.Context) (io.ReadSeekCloser, error)
 	Header func(context.Context) (io.ReadSeekCloser, error)
+	// T1 looks for the labels of an analysed T1-weighted scan of the same
+	// subject at the same site, for a BOLD run; nil when there is none.
+	T1 func(context.Context) (*T1, error)
 	// Stage records that the scan has reached Checked, Segmented or Measured.
 	// An error means that this worker no longer holds the scan (cancelled,
 	// corrected, erased or taken over): return it at once.
 	Stage func(context.Context, neuroscreen.State) error
+}
+
+// T1 is what an earlier analysis found.
+type T1 struct {
+	ScanID  uuid.UUID
+	Version int // of its result
+	// Labels opens its segmentation.nii.gz; the analysis closes it.
+	Labels func(context.Context) (io.ReadSeekCloser, error)
 }
 
 // File is a derived file's bytes.

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"neuroscreen"
+	"neuroscreen/internal/fmri"
 	"neuroscreen/internal/jobs"
 	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/pipeline"
@@ -42,6 +43,11 @@ func newAnalyser(limits nifti.Limits) (jobs.Analyse, error) {
 			defer header.Close()
 			job.Header = header
 		}
+		if in.Metadata.Modality == neuroscreen.BOLD && in.T1 != nil {
+			if job.T1, err = storedT1(ctx, in, limits); err != nil {
+				return jobs.Output{}, err
+			}
+		}
 		out, err := engine.Analyze(ctx, job)
 		if e, ok := errors.AsType[*neuroscreen.Error](err); ok && e.Code == neuroscreen.CodeUnprocessable {
 			return jobs.Output{}, &jobs.RefusedError{Reasons: qc.Reasons(err)}
@@ -63,6 +69,25 @@ func newAnalyser(limits nifti.Limits) (jobs.Analyse, error) {
 		}
 		return jobs.Output{Result: out.Result, Files: files}, nil
 	}, nil
+}
+
+// storedT1 reads the labels of the subject's T1; nil without one. A run goes on
+// without labels that can't be read, and its result says so.
+func storedT1(ctx context.Context, in jobs.Input, limits nifti.Limits) (*fmri.StoredT1, error) {
+	found, err := in.T1(ctx)
+	if err != nil || found == nil {
+		return nil, err
+	}
+	t1 := &fmri.StoredT1{ScanID: found.ScanID.String(), Version: found.Version}
+	file, err := found.Labels(ctx)
+	if err != nil {
+		return t1, ctx.Err()
+	}
+	defer file.Close()
+	if l, err := pipeline.ReadLabels(file, limits); err == nil {
+		t1.Labels = l
+	}
+	return t1, ctx.Err()
 }
 
 // estimate reads no more of a scan than its header.

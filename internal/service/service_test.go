@@ -769,6 +769,38 @@ func TestPostedRunIsMeasured(t *testing.T) {
 	if page, err := c.GetReportWithResponse(t.Context(), scan.ID, nil); err != nil || page.StatusCode() != 200 {
 		t.Errorf("report: %v %s", err, page.Status())
 	}
+	// A later run finds the T1 of the same person, and nobody else's does.
+	place := func(scan client.Scan) neuroscreen.FMRIPlace {
+		t.Helper()
+		res, err := c.GetResultWithResponse(t.Context(), scan.ID, nil)
+		if err != nil || res.JSON200 == nil || res.JSON200.FMRI == nil {
+			t.Fatalf("result: %v %s", err, res.Body)
+		}
+		return res.JSON200.FMRI.Place
+	}
+	if p := place(scan); p.From != fmri.PlaceFromRun {
+		t.Errorf("place from %q without a T1", p.From)
+	}
+	head, err := os.Open("../../testdata/heads/healthy_45M.nii.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer head.Close()
+	t1, _, err := c.Submit(t.Context(), client.Upload{Scan: head, Name: "t1.nii.gz",
+		Metadata: neuroscreen.Metadata{SubjectID: "S-1", AgeYears: &age, Sex: "M", Modality: neuroscreen.T1w}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if t1, err = c.Wait(t.Context(), t1.ID, nil); err != nil || t1.State != neuroscreen.Scored {
+		t.Fatalf("%v: %s for %v", err, t1.State, t1.Reasons)
+	}
+	later := fmritest.Run(t, fmritest.Acquire(v, fmritest.Grid(v, 4)), 25, 2, nil)
+	if p := place(post("S-1", &tr, later)); p.From != fmri.PlaceFromT1 || p.T1 == nil || p.T1.ScanID != t1.ID.String() || p.T1.Version != 1 {
+		t.Errorf("place %+v, want it through scan %s", p, t1.ID)
+	}
+	if p := place(post("S-3", &tr, later)); p.From != fmri.PlaceFromRun || p.T1 != nil {
+		t.Errorf("another person's run: %+v", p)
+	}
 	// Without a repetition time in header or metadata the run is refused.
 	scan = post("S-2", nil, fmritest.Run(t, fmritest.Acquire(v, fmritest.Grid(v, 6)), 20, 0, nil))
 	if scan.State != neuroscreen.Refused || len(scan.Reasons) == 0 || scan.Reasons[0].Code != fmri.TRAmbiguous {

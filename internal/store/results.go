@@ -113,3 +113,19 @@ func (s *Store) DerivedFile(ctx context.Context, siteID, scanID uuid.UUID, versi
 		WHERE site_id = @site AND scan_id = @scan AND version = @version AND kind = @kind`,
 		pgx.NamedArgs{"site": siteID, "scan": scanID, "version": version, "kind": kind})
 }
+
+// T1Segmentation returns the label map of the newest T1-weighted scan of a
+// person whose result stands: scored, and not rejected. Errors: CodeNotFound
+// when the site has none.
+func (s *Store) T1Segmentation(ctx context.Context, siteID uuid.UUID, pseudonym string) (T1Segmentation, error) {
+	return row[T1Segmentation](ctx, s.cfg.Pool, notFound("segmentation"), `
+		SELECT f.scan_id, f.version, f.blob_key
+		FROM scans s
+		JOIN cases c ON c.site_id = s.site_id AND c.scan_id = s.id AND c.condition = ''
+		JOIN derived_files f ON f.site_id = s.site_id AND f.scan_id = s.id AND f.version = s.result_version AND f.kind = @kind
+		WHERE s.site_id = @site AND s.pseudonym = @pseudonym AND s.state = 'scored' AND s.metadata ->> 'modality' = @modality
+		  AND c.decision IS DISTINCT FROM @reject
+		ORDER BY s.created_at DESC, s.id DESC
+		LIMIT 1`,
+		pgx.NamedArgs{"site": siteID, "pseudonym": pseudonym, "kind": KindSegmentation, "modality": neuroscreen.T1w, "reject": Reject})
+}

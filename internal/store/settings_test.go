@@ -1,10 +1,12 @@
 package store_test
 
 import (
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"neuroscreen"
 	"neuroscreen/internal/store"
@@ -159,4 +161,75 @@ func TestSettingsAndReaders(t *testing.T) {
 	}
 	stop.Store(true)
 	readers.Wait()
+}
+
+// TestT1Segmentation: the newest T1 of the same person at the same site whose
+// result stands, and nothing else.
+func TestT1Segmentation(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	_, key, err := b.CreateKey(t.Context(), b.site, actor, neuroscreen.Clinician, "reader")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pseudonym := b.Pseudonym(b.site, "MRN-1")
+	want := func(what string, scan *store.ScanRecord, version int) {
+		t.Helper()
+		got, err := b.T1Segmentation(t.Context(), b.site, pseudonym)
+		if scan == nil {
+			wantCode(t, err, neuroscreen.CodeNotFound, "segmentation-not-found")
+		} else if err != nil || got.ScanID != scan.ID || got.Version != version || got.BlobKey != hash("labels"+scan.ID.String()+fmt.Sprint(version)) {
+			t.Errorf("%s: %+v, %v", what, got, err)
+		}
+	}
+	run := func(scan store.ScanRecord, version int) {
+		t.Helper()
+		o := scored(scan)
+		labels := hash("labels" + scan.ID.String() + fmt.Sprint(version))
+		o.Files = append(o.Files, store.DerivedFile{Kind: store.KindSegmentation, MediaType: "application/gzip", BlobKey: labels, SHA256: labels, Size: 3})
+		b.run(t, scan, o)
+	}
+	bold := post("MRN-1", "a run")
+	bold.Metadata.Modality = neuroscreen.BOLD
+	run(b.create(t, bold), 1)
+	run(b.create(t, post("MRN-2", "another person's")), 1)
+	elsewhere, err := b.CreateScan(t.Context(), b.other, actor, post("MRN-1", "another site's"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lease, err := b.Lease(t.Context(), b.other, elsewhere.Scan.ID, "worker", time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := scored(elsewhere.Scan)
+	o.Files[0].Kind = store.KindSegmentation
+	if _, err := b.Finish(t.Context(), b.other, lease, o); err != nil {
+		t.Fatal(err)
+	}
+	waiting := b.create(t, post("MRN-1", "waits"))
+	want("none", nil, 0)
+
+	b.clock.Advance(time.Minute)
+	first := b.create(t, post("MRN-1", "one"))
+	run(first, 1)
+	want("the only one", &first, 1)
+	b.clock.Advance(time.Minute)
+	second := b.create(t, post("MRN-1", "two"))
+	run(second, 1)
+	want("the newer", &second, 1)
+	if _, err := b.T1Segmentation(t.Context(), b.other, pseudonym); err == nil {
+		t.Error("another site sees it")
+	}
+	if _, err := b.Review(t.Context(), b.site, key.ID, second.ID, store.NewReview{Decision: store.Reject, Comment: "moved", Run: 1}); err != nil {
+		t.Fatal(err)
+	}
+	want("after a rejection", &first, 1)
+	if _, err := b.PatchMetadata(t.Context(), b.site, actor, first.ID, store.MetadataPatch{AgeYears: ptr(72.0)}); err != nil {
+		t.Fatal(err)
+	}
+	want("while it is analysed again", nil, 0)
+	run(first, 2)
+	want("its newer version", &first, 2)
+	run(waiting, 1)
+	want("one that came before", &first, 2)
 }

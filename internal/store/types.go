@@ -165,6 +165,13 @@ type Visit struct {
 	Received time.Time // the scan
 }
 
+// T1Segmentation is the label map of an analysed T1-weighted scan.
+type T1Segmentation struct {
+	ScanID  uuid.UUID
+	Version int // of the result
+	BlobKey string
+}
+
 // DerivedFile belongs to one result version.
 type DerivedFile struct {
 	Kind      string // one of the Kind constants, also the file's name in URLs
