@@ -29,6 +29,7 @@ import (
 
 	"neuroscreen"
 	"neuroscreen/internal/client"
+	"neuroscreen/internal/fmri"
 	"neuroscreen/internal/fmri/fmritest"
 	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/pgtest"
@@ -509,6 +510,28 @@ func TestAnalyzeBOLD(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(out, name)); (err == nil) != want {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	// Labels of a T1 place it; a table of places that is wrong says where.
+	if f := result.FMRI; f.Place.From != fmri.PlaceFromRun || f.Place.ToMNI == nil {
+		t.Errorf("place %+v", f.Place)
+	}
+	through := filepath.Join(dir, "through")
+	if r = run(t, "analyze", path, "--modality", "bold", "--out", through, "--t1", filepath.Join(out, "segmentation.nii.gz")); r.code != 0 {
+		t.Fatalf("exit %d: %s%s", r.code, r.stdout, r.stderr)
+	}
+	if b, err = os.ReadFile(filepath.Join(through, "result.json")); err != nil || !bytes.Contains(b, []byte(`"from": "t1"`)) {
+		t.Errorf("%v: the T1 was not used", err)
+	}
+	places := filepath.Join(dir, "places.csv")
+	if err := os.WriteFile(places, []byte("name,x,y,z\nA,1,2,here\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r = run(t, "analyze", path, "--modality", "bold", "--out", through, "--coordinates", places)
+	if r.code != 1 || !strings.Contains(r.stderr, `places.csv: line 2: z is "here", which is no number`) {
+		t.Errorf("exit %d: %s", r.code, r.stderr)
+	}
+	if r = run(t, "analyze", path, "--age", "40", "--sex", "F", "--out", through, "--coordinates", places); r.code != 2 || !strings.Contains(r.stderr, "--coordinates is for --modality bold") {
+		t.Errorf("exit %d: %s", r.code, r.stderr)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "run.json"), []byte(`{"RepetitionTime": 1.5}`), 0o644); err != nil {
 		t.Fatal(err)

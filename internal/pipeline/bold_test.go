@@ -116,6 +116,9 @@ func TestAnalyzeRun(t *testing.T) {
 		stages = append(stages, s)
 		return nil
 	}
+	if in.Coordinates, err = fmri.ReadAtlas("mine.csv", strings.NewReader("name,x,y,z,network,radius\nLT,-11,-18,6,Thalami,5\nRT,12,-18,6,Thalami,5\nLP,-25,0,0,,6\nnowhere,-90,0,0,Thalami,4\n")); err != nil {
+		t.Fatal(err)
+	}
 	out, err := e.Analyze(context.Background(), in)
 	if err != nil {
 		t.Fatal(err)
@@ -188,6 +191,12 @@ func TestAnalyzeRun(t *testing.T) {
 		t.Errorf("%d seeds; networks %+v", nodes, w)
 	}
 	t.Logf("residual %.1f mm over %d structures; %d seeds, mean z %.2f", *f.Place.ResidualMM, len(f.Place.Structures), nodes, w[0].MeanZ)
+	// The thalami fluctuate together, also when they are asked for by their places.
+	if a := f.Coordinates; a == nil || a.Atlas != "mine.csv" || len(a.Spheres) != 4 || a.Spheres[3].Voxels != 0 || a.Spheres[3].Node || len(a.Networks) != 2 {
+		t.Errorf("places %+v", a)
+	} else if n := a.Networks[0]; len(n) != 1 || n[0].Network != "Thalami" || n[0].Nodes != 2 || n[0].MeanZ < 1 || math.Abs(a.Connectomes[0].FisherZ[0][2]) > 0.5 {
+		t.Errorf("networks %+v; z %.2f between thalamus and putamen", n, a.Connectomes[0].FisherZ[0][2])
+	}
 	labels, err := nifti.Decode(bytes.NewReader(out.Segmentation), nifti.Limits{})
 	if err != nil {
 		t.Fatal(err)
