@@ -608,7 +608,9 @@ type Erasure struct {
 type Explanation = neuroscreen.Explanation
 
 // FMRI Of a BOLD run, experimental: motion and quality frame by frame, what cleaning took out and the degrees of freedom it left, ALFF, fALFF and ReHo
-// of structures, connectomes without and with the global signal taken out. withheld and not_comparable name the reasons. The result holds more than is named here.
+// of structures, connectomes without and with the global signal taken out. withheld and not_comparable name the reasons. place says where the run
+// lies in MNI space, by its own labels or through the subject's T1; default_mode connects the default network's seeds, null where the place is
+// not known or nothing is read from the signal. The result holds more than is named here.
 type FMRI = neuroscreen.FMRI
 
 // FMRIConnectome defines model for FMRIConnectome.
