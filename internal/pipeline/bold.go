@@ -191,7 +191,7 @@ func (e *Engine) runFiles(out *Output, in Input, mean *volume.Volume, l *volume.
 	var maps []byte
 	if m.Maps != nil {
 		maps, err = report.Maps(mean, l, []report.Map{
-			{Name: "ALFF", Says: "slow fluctuations (0.008 to 0.1 Hz), % of the voxel's mean", Data: m.Maps.ALFF},
+			{Name: "ALFF", Says: "slow fluctuations (0.008 to 0.1 Hz), % of the mean", Data: m.Maps.ALFF},
 			{Name: "fALFF", Says: "their share of the fluctuations of all frequencies", Data: m.Maps.FALFF},
 			{Name: "ReHo", Says: "agreement with the neighbouring voxels (Kendall's W)", Data: m.Maps.ReHo},
 		})

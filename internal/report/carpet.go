@@ -258,7 +258,7 @@ func CarpetPicture(m *neuroscreen.FMRI, run *Run) []byte {
 	if !ok {
 		return nil
 	}
-	return pngOf(f.image(pictureScale))
+	return f.picture()
 }
 
 // pictureScale makes a figure's smallest text 17 px high.

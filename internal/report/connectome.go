@@ -185,7 +185,7 @@ func ConnectomePicture(m *neuroscreen.FMRI) []byte {
 	if !ok {
 		return nil
 	}
-	return pngOf(f.image(pictureScale))
+	return f.picture()
 }
 
 // shownConnectome is the one with the global signal left in; nil without one.

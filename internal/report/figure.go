@@ -162,9 +162,14 @@ func (d *sheets) draw(f *figure, x, y, w float64) {
 const pointMM = 0.3528
 
 // pngOf compresses greys well: they are kept and sent again.
-func pngOf(img image.Image) []byte {
+func pngOf(greys *image.Gray) []byte { return encode(greys, png.BestCompression) }
+
+// picture draws the figure as a PNG. The result waits for it.
+func (f *figure) picture() []byte { return encode(f.image(pictureScale), png.BestSpeed) }
+
+func encode(img image.Image, level png.CompressionLevel) []byte {
 	var b bytes.Buffer
-	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&b, img); err != nil {
+	if err := (&png.Encoder{CompressionLevel: level}).Encode(&b, img); err != nil {
 		panic(err) // only an image without pixels fails
 	}
 	return b.Bytes()
@@ -184,7 +189,8 @@ func (f *figure) image(scale float64) *image.RGBA {
 			size := m.greys.Bounds().Size()
 			for py := range r.Dy() {
 				for px := range r.Dx() {
-					canvas.Set(r.Min.X+px, r.Min.Y+py, m.greys.GrayAt(px*size.X/r.Dx(), py*size.Y/r.Dy()))
+					v := m.greys.GrayAt(px*size.X/r.Dx(), py*size.Y/r.Dy()).Y
+					canvas.SetRGBA(r.Min.X+px, r.Min.Y+py, color.RGBA{v, v, v, 255})
 				}
 			}
 		case m.text != "":

@@ -22,14 +22,19 @@ type Map struct {
 
 // Cuts of the maps' picture.
 const (
-	mapCuts     = 4
+	mapCuts     = 3
 	mapPxPerMM  = 1.7
 	mapBarW     = 14
-	mapBarRoom  = 78
+	mapBarRoom  = 92
 	mapOpacity  = 0.88
 	mapGap      = 8
 	mapMarginMM = 4
+	// Text is large: in the report the picture is 6 cm wide.
+	mapTextPx, mapTitlePx = 20, 26
+	mapCaptionPx          = 40
 )
+
+var lightInk = color.RGBA{190, 195, 200, 255}
 
 // Maps draws maps over axial cuts of the mean image, a row each, as a PNG.
 // Colours grow lighter with the value, so that they keep their order in grey;
@@ -55,9 +60,9 @@ func Maps(mean *volume.Volume, labels *volume.Labels, maps []Map) ([]byte, error
 		cuts = append(cuts, panel{axial, math.Round(w.lo[2] + share*(w.hi[2]-w.lo[2])), lo, hi, mapPxPerMM, ""})
 	}
 	pw, ph := cuts[0].size()
-	rowH := captionPx + ph + mapGap
+	rowH := mapCaptionPx + ph + mapGap
 	width := gap + mapCuts*(pw+mapGap) + mapBarRoom
-	canvas := image.NewRGBA(image.Rect(0, 0, width, gap/2+len(maps)*rowH+captionPx))
+	canvas := image.NewRGBA(image.Rect(0, 0, width, gap/2+len(maps)*rowH+mapCaptionPx))
 	for i := 3; i < len(canvas.Pix); i += 4 {
 		canvas.Pix[i] = 255
 	}
@@ -80,9 +85,9 @@ func Maps(mean *volume.Volume, labels *volume.Labels, maps []Map) ([]byte, error
 			to = from + 1
 		}
 		top := gap/2 + r*rowH
-		writeAt(canvas, bold(), ink, float64(gap), float64(top+19), start, m.Name)
-		writeAt(canvas, regular(), dimInk, float64(gap+62), float64(top+18), start, m.Says)
-		top += captionPx
+		writeAt(canvas, sized(mapTitlePx, true), ink, float64(gap), float64(top+29), start, m.Name)
+		writeAt(canvas, sized(mapTextPx, false), lightInk, float64(gap+96), float64(top+28), start, m.Says)
+		top += mapCaptionPx
 		for c, p := range cuts {
 			s.drawMap(canvas, p, image.Pt(gap+c*(pw+mapGap), top), m.Data, from, to)
 		}
@@ -93,11 +98,11 @@ func Maps(mean *volume.Volume, labels *volume.Labels, maps []Map) ([]byte, error
 				canvas.SetRGBA(x+dx, top+y, c)
 			}
 		}
-		writeAt(canvas, regular(), ink, float64(x+mapBarW+6), float64(top+12), start, figures(to))
-		writeAt(canvas, regular(), ink, float64(x+mapBarW+6), float64(top+ph), start, figures(from))
+		writeAt(canvas, sized(mapTextPx, false), ink, float64(x+mapBarW+6), float64(top+16), start, figures(to))
+		writeAt(canvas, sized(mapTextPx, false), ink, float64(x+mapBarW+6), float64(top+ph), start, figures(from))
 	}
 	for c, p := range cuts {
-		writeAt(canvas, regular(), dimInk, float64(gap+c*(pw+mapGap)+pw/2), float64(canvas.Rect.Dy()-9), middle, p.title())
+		writeAt(canvas, sized(mapTextPx, false), lightInk, float64(gap+c*(pw+mapGap)+pw/2), float64(canvas.Rect.Dy()-13), middle, p.title())
 	}
 	var b bytes.Buffer
 	if err := (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(&b, canvas); err != nil {

@@ -329,7 +329,7 @@ func TestMaps(t *testing.T) {
 		t.Fatal(err)
 	}
 	coloured := func(x0, x1 int) (n int) {
-		for y := captionPx + gap; y < img.Bounds().Dy()-captionPx; y++ {
+		for y := mapCaptionPx + gap; y < img.Bounds().Dy()-mapCaptionPx; y++ {
 			for x := x0; x < x1; x++ {
 				c := color.RGBAModel.Convert(img.At(x, y)).(color.RGBA)
 				if c.R != c.G || c.G != c.B {

@@ -15,7 +15,7 @@ import (
 // said.
 func fitRun(v runView) fitted {
 	trial := newSheets(v.Page, v.Title, fitted{})
-	return trial.fit([]float64{78, 72, 66, 60, 54}, func() bool { return trial.runResult(v) }, func() bool { return trial.runMethod(v) })
+	return trial.fit([]float64{84, 78, 72, 66, 60, 54}, func() bool { return trial.runResult(v) }, func() bool { return trial.runMethod(v) })
 }
 
 // runResult is the first sheet of a run.
