@@ -557,7 +557,7 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
   }
 
   function origins(r: Result, l: Loaded): HTMLElement {
-    const assets = [r.software.network, ...(r.software.norms ?? []), ...(r.software.models ?? [])]
+    const assets = [r.software.network, ...(r.fmri ? [] : [...(r.software.norms ?? []), ...(r.software.models ?? [])])]
     return h(
       'section',
       { class: 'origins' },
@@ -582,12 +582,14 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
     const outline = h('input', { type: 'checkbox', id: 'outline' })
     const layers = run ? runLayers(id, run) : []
     const layer = h('select', { id: 'layer' }, layers.map((x) => h('option', { value: x.value }, x.words)))
+    const scale = h('span', { class: 'scale' })
     const width = h('input', { type: 'number', id: 'window', step: 'any', min: 0 })
     const level = h('input', { type: 'number', id: 'level', step: 'any' })
     const tools = h(
       'div',
       { class: 'tools' },
       run && h('label', {}, 'Over it ', layer),
+      run && scale,
       l.result && h('label', { for: 'opacity' }, run ? 'Opacity ' : 'Labels ', opacity),
       l.result && h('label', {}, outline, ' outline'),
       h('label', {}, 'Window ', width),
@@ -634,8 +636,14 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
     viewer.hidden(hidden)
     opacity.addEventListener('input', () => viewer?.opacity(Number(opacity.value)))
     layer.addEventListener('change', () => {
+      // Labels let the anatomy be seen; of a map the colours count.
+      opacity.value = layer.value ? '0.85' : '0.4'
+      viewer?.opacity(Number(opacity.value))
       viewer?.lay(layers.find((x) => x.value === layer.value)?.path).then(
-        () => (layer.dataset.shown = layer.value),
+        (ends) => {
+          show(scale, ends && [h('span', { class: 'heat' }), `${fixed(ends[0], 2)} to ${fixed(ends[1], 2)}`])
+          layer.dataset.shown = layer.value
+        },
         (e) => !left && tell(asProblem(e).title),
       )
     })

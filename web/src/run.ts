@@ -72,7 +72,7 @@ export function runSections(id: string, f: FMRI, reading: Reading | undefined, g
           'div',
           { class: 'pair' },
           picture('connectome.png', 'Connectome: Fisher’s z between the structures. The table below it has the strongest pairs.', 'Fisher’s z between the mean signals of structures, cleaned, the global signal left in. One structure’s row lies left of its name, the other’s column above its own row.'),
-          picture('maps.png', 'ALFF, fALFF and ReHo in colours over four axial cuts of the mean image', 'Over the mean image. The patient’s right is on the left; lighter is more. The viewer above shows the same in three planes.'),
+          picture('maps.png', 'ALFF, fALFF and ReHo in colours over axial cuts of the mean image', 'Over the mean image. The patient’s right is on the left; lighter is more. The viewer above shows the same in three planes.'),
         ),
         strongest(f, reading),
       ),
@@ -136,7 +136,7 @@ function structures(f: FMRI, reading: Reading | undefined, goTo: (label: number)
   const cells = (s: FMRIStructure | undefined): Child =>
     s
       ? [
-          h('td', { class: 'r side' }, h('button', { type: 'button', class: 'go', 'aria-label': `${nameOf(reading, s.structure)}, ${s.voxels} voxels: go there`, onclick: () => goTo(s.label) }, grouped(s.voxels))),
+          h('td', { class: 'r side' }, h('button', { type: 'button', class: 'go', 'aria-label': `${nameOf(reading, s.structure)}, ${grouped(s.voxels)} voxels: go there`, onclick: () => goTo(s.label) }, grouped(s.voxels))),
           h('td', { class: 'r' }, number(s.tsnr, 0)),
           h('td', { class: 'r' }, number(s.alff_percent, 2)),
           h('td', { class: 'r' }, number(s.falff, 2)),

@@ -17,8 +17,8 @@ export interface Viewer {
   move(by: [number, number, number]): void
   /** Of the labels, or of the map where one lies over the picture. */
   opacity(v: number): void
-  /** Lays a map over the picture instead of the labels; none brings these back. */
-  lay(path: string | undefined): Promise<void>
+  /** Lays a map over the picture instead of the labels, and says where its colours end; none brings the labels back. */
+  lay(path: string | undefined): Promise<[number, number] | undefined>
   hidden(labels: ReadonlySet<number>): void
   outline(on: boolean): void
   window(lo: number, hi: number): void
@@ -146,7 +146,7 @@ export async function openViewer(o: ViewerOptions): Promise<Viewer> {
     },
     async lay(path) {
       const next = path && (await NVImage.loadFromUrl({ url: 'map.nii.gz', name: 'map.nii.gz', buffer: await bytes(path), colormap: 'inferno', opacity: share }))
-      if (o.signal.aborted) return
+      if (o.signal.aborted) return undefined
       if (laid) nv.removeVolume(laid)
       laid = next || undefined
       if (laid) {
@@ -157,6 +157,7 @@ export async function openViewer(o: ViewerOptions): Promise<Viewer> {
       if (map) nv.setOpacity(1, laid ? 0 : share)
       nv.updateGLVolume()
       nv.createOnLocationChange()
+      return laid && [laid.cal_min!, laid.cal_max!]
     },
     hidden(labels) {
       off = labels
