@@ -118,10 +118,11 @@ const (
 var tissuePaints = []tone{{0, 114, 178}, {230, 159, 0}, {0, 158, 115}, {150, 160, 168}, {86, 180, 233}}
 
 // carpetFigure draws motion and change of the signal over the carpet, all
-// along the time since the recording began. It reports false without frames.
+// along the time since the recording began. It reports false without frames, or
+// for a result from before limits were kept with it.
 func carpetFigure(m *neuroscreen.FMRI, run *Run) (*figure, bool) {
 	frames := len(m.Motion.FDMM)
-	if frames == 0 || len(m.Quality.StdDVARS) != frames {
+	if frames == 0 || len(m.Quality.StdDVARS) != frames || run.Limits == (RunLimits{}) {
 		return nil, false
 	}
 	f := &figure{title: "Motion, change of the signal and carpet plot over time", w: carpetW, h: carpetFigureH}

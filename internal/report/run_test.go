@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -181,6 +182,8 @@ func TestRunSays(t *testing.T) {
 	}
 }
 
+var pictures = regexp.MustCompile(`base64,[^"]*`)
+
 // TestRunIsTwoSheets, however much has to be said and however little there is.
 func TestRunIsTwoSheets(t *testing.T) {
 	long := drawn(t, sampleRun())
@@ -193,7 +196,9 @@ func TestRunIsTwoSheets(t *testing.T) {
 	if err := json.Unmarshal([]byte(`{"schema":"neuroscreen.result/1","fmri":{"frames":10,"motion":{"fd_mm":[0,1]},"connectomes":[{"nodes":["a","b"],"fisher_z":[[0,1]]}]}}`), &sparse); err != nil {
 		t.Fatal(err)
 	}
-	for name, p := range map[string]Page{"sample": drawn(t, sampleRun()), "short": withPicture(t, tooShort()), "long": long, "sparse": {Result: &sparse}, "no pictures": sampleRun()} {
+	earlier := sampleRun() // from before readings held a run
+	earlier.Reading = Reading{}
+	for name, p := range map[string]Page{"earlier": earlier, "sample": drawn(t, sampleRun()), "short": withPicture(t, tooShort()), "long": long, "sparse": {Result: &sparse}, "no pictures": sampleRun()} {
 		for _, p.Paper = range []Paper{A4, Letter} {
 			if n := len(sheetTexts(t, renderPDF(t, p))); n != 2 {
 				t.Errorf("%s on %s: %d sheets", name, p.Paper.Name, n)
@@ -203,8 +208,12 @@ func TestRunIsTwoSheets(t *testing.T) {
 			if !d.runResult(v) || !d.runMethod(v) {
 				t.Errorf("%s on %s: does not fit at %+v", name, p.Paper.Name, d.fitted)
 			}
-			if html := render(t, p); !strings.Contains(html, "@page { size: "+p.Paper.Name+";") {
+			html := pictures.ReplaceAllString(render(t, p), "")
+			if !strings.Contains(html, "@page { size: "+p.Paper.Name+";") {
 				t.Errorf("%s: the page prints on other paper than %s", name, p.Paper.Name)
+			}
+			if strings.Contains(html, "NaN") || strings.Contains(html, "+Inf") || strings.Contains(html, "∞") {
+				t.Errorf("%s: numbers that are none", name)
 			}
 		}
 	}

@@ -569,7 +569,7 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
   }
 
   async function picture(l: Loaded, box: HTMLElement): Promise<void> {
-    const run = l.result?.fmri
+    const run = l.reading?.run && l.result?.fmri // before readings held it, a run had no mean image
     if (session.role === 'researcher' && !run) {
       // The scan shows a face; the picture of the labels shows the brain, and so does the mean of a run.
       show(box, h('img', { src: `/v1/scans/${id}/preview.png`, alt: 'Outlines of the labelled structures over the scan' }))

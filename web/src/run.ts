@@ -52,6 +52,9 @@ export function runSections(id: string, f: FMRI, reading: Reading | undefined, g
     h('figure', { class: 'drawn' }, h('a', { href: file(name), target: '_blank', rel: 'noopener' }, h('img', { src: file(name), alt, loading: 'lazy' })), h('figcaption', {}, caption))
   const link = (name: string, words: string): HTMLElement => h('li', {}, h('a', { href: file(name), download: name }, name), ` ${words}`)
   const read = !withheld(f)
+  if (!reading?.run) {
+    return [h('section', {}, h('h2', {}, 'Over time'), h('p', { class: 'dim' }, 'This result was made before pictures and maps were kept with it. Analyse the run again to get them.')), structures(f, reading, goTo)]
+  }
   return [
     h(
       'section',
