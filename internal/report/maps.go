@@ -89,7 +89,10 @@ func Maps(mean *volume.Volume, labels *volume.Labels, maps []Map) ([]byte, error
 		writeAt(canvas, sized(mapTextPx, false), lightInk, float64(gap+96), float64(top+28), start, m.Says)
 		top += mapCaptionPx
 		for c, p := range cuts {
-			s.drawMap(canvas, p, image.Pt(gap+c*(pw+mapGap), top), m.Data, from, to)
+			at := image.Pt(gap+c*(pw+mapGap), top)
+			s.drawMap(canvas, p, at, m.Data, from, to)
+			letter(canvas, bold(), at.Add(image.Pt(9, ph/2)), "R")
+			letter(canvas, bold(), at.Add(image.Pt(pw-9, ph/2)), "L")
 		}
 		x := gap + mapCuts*(pw+mapGap) + 4
 		for y := range ph {

@@ -588,7 +588,7 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
     const tools = h(
       'div',
       { class: 'tools' },
-      run && h('label', {}, 'Over it ', layer),
+      run && h('label', {}, 'Overlay ', layer),
       run && scale,
       l.result && h('label', { for: 'opacity' }, run ? 'Opacity ' : 'Labels ', opacity),
       l.result && h('label', {}, outline, ' outline'),
