@@ -23,6 +23,7 @@ import (
 type cli struct {
 	Analyze  analyzeCmd  `cmd:"" help:"Measure and score a scan; needs no server and no database."`
 	Decode   decodeCmd   `cmd:"" help:"Tell from a task run what the person did, and how surely; needs no server and no database."`
+	Watch    watchCmd    `cmd:"" help:"Follow the quality of a functional run while its volumes appear in a folder; needs no server and no database."`
 	Score    scoreCmd    `cmd:"" help:"Score volumes that FreeSurfer measured; needs no server and no database."`
 	Validate validateCmd `cmd:"" help:"Check the scores on labelled scans or volumes of your own, and propose a calibration; needs no server and no database."`
 	Submit   submitCmd   `cmd:"" help:"Hand a scan to a service; --wait prints its result."`
