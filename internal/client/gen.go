@@ -431,7 +431,7 @@ type Case struct {
 	ReceivedAt    time.Time `json:"received_at"`
 	ResultVersion int       `json:"result_version"`
 
-	// Run 1, and one more for each retry or correction
+	// Run 1, and one more for each retry, correction, or amendment that leaves structures out or takes them back in
 	Run      int     `json:"run"`
 	ScanDate *string `json:"scan_date,omitempty"`
 	Scanner  *string `json:"scanner,omitempty"`
@@ -983,7 +983,7 @@ type Scan struct {
 	// ResultVersion Version of the current result; 0 while there is none
 	ResultVersion int `json:"result_version"`
 
-	// Run 1, and one more for each retry or correction
+	// Run 1, and one more for each retry, correction, or amendment that leaves structures out or takes them back in
 	Run int `json:"run"`
 
 	// Sha256 Hex, of the bytes as received (for a pair, of the .img)

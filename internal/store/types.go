@@ -88,7 +88,7 @@ type ScanRecord struct {
 	BlobKey       string // of the copy without free text
 	HeaderBlobKey string // "" unless an .hdr/.img pair was posted
 	HeaderSize    int64
-	Run           int // 1, and one more for each retry or correction
+	Run           int // 1, and one more for each retry, correction, or amendment that scores anew
 	Attempt       int // workers that have taken up this run
 	ResultVersion int // version that CurrentResult returns; 0 while there is none
 	Created       time.Time

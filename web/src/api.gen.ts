@@ -1241,7 +1241,7 @@ export interface components {
             sha256: string;
             /** Format: int64 */
             bytes: number;
-            /** @description 1, and one more for each retry or correction */
+            /** @description 1, and one more for each retry, correction, or amendment that leaves structures out or takes them back in */
             run: number;
             /** @description Workers that have taken up this run */
             attempt: number;
@@ -1322,7 +1322,7 @@ export interface components {
              * @enum {string}
              */
             quality?: "pass" | "review" | "refuse";
-            /** @description 1, and one more for each retry or correction */
+            /** @description 1, and one more for each retry, correction, or amendment that leaves structures out or takes them back in */
             run: number;
             result_version: number;
             held?: components["schemas"]["Hold"];
