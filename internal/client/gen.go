@@ -786,6 +786,13 @@ type NewSettings struct {
 	Settings ScoreSettings `json:"settings"`
 }
 
+// NewWatch defines model for NewWatch.
+type NewWatch struct {
+	// Expect Volumes that the run will have
+	Expect *int    `json:"expect,omitempty"`
+	TrS    float64 `json:"tr_s"`
+}
+
 // NewWebhook defines model for NewWebhook.
 type NewWebhook struct {
 	Events []WebhookEvent `json:"events"`
@@ -1171,6 +1178,28 @@ type Volume = neuroscreen.Volume
 // VolumeChange defines model for VolumeChange.
 type VolumeChange = timeline.Change
 
+// Watch defines model for Watch.
+type Watch struct {
+	// ExpiresAt If no volume comes before
+	ExpiresAt time.Time          `json:"expires_at"`
+	ID        openapi_types.UUID `json:"id"`
+
+	// NextVolume The one that is looked at next
+	NextVolume int             `json:"next_volume"`
+	Summary    WatchSummary    `json:"summary"`
+	TrS        float64         `json:"tr_s"`
+	Volumes    []WatchedVolume `json:"volumes"`
+
+	// Waiting Those that came before it
+	Waiting []int `json:"waiting"`
+}
+
+// WatchSummary defines model for WatchSummary.
+type WatchSummary = neuroscreen.WatchSummary
+
+// WatchedVolume defines model for WatchedVolume.
+type WatchedVolume = neuroscreen.WatchedVolume
+
 // Webhook defines model for Webhook.
 type Webhook struct {
 	CreatedAt time.Time `json:"created_at"`
@@ -1228,6 +1257,9 @@ type UploadID = string
 
 // Version defines model for Version.
 type Version = int
+
+// WatchID defines model for WatchID.
+type WatchID = openapi_types.UUID
 
 // EndProviderSignInParams defines parameters for EndProviderSignIn.
 type EndProviderSignInParams struct {
@@ -1497,6 +1529,9 @@ type PutSiteSettingsJSONRequestBody = NewSettings
 
 // FinishUploadJSONRequestBody defines body for FinishUpload for application/json ContentType.
 type FinishUploadJSONRequestBody = Metadata
+
+// CreateWatchJSONRequestBody defines body for CreateWatch for application/json ContentType.
+type CreateWatchJSONRequestBody = NewWatch
 
 // CreateWebhookJSONRequestBody defines body for CreateWebhook for application/json ContentType.
 type CreateWebhookJSONRequestBody = NewWebhook
@@ -2160,6 +2195,46 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/uploads/{upload_id}/scan (the `FinishUpload` operationId).
 	FinishUpload(ctx context.Context, uploadID UploadID, params *FinishUploadParams, body FinishUploadJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateWatchWithBody Begin to watch a functional run while it is acquired
+	//
+	// PUT its volumes one by one, each a 3-D NIfTI file, and the answer tells framewise displacement, DVARS and tSNR so far, so that a run can be stopped and
+	// repeated. Nothing is stored: figures live in this process' memory until DELETE, half an hour after the last volume, or a restart; with several servers all calls of a
+	// watch must reach the same one. To have the run analysed, post it as a scan.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/watches (the `CreateWatch` operationId).
+	CreateWatchWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateWatch Begin to watch a functional run while it is acquired
+	//
+	// PUT its volumes one by one, each a 3-D NIfTI file, and the answer tells framewise displacement, DVARS and tSNR so far, so that a run can be stopped and
+	// repeated. Nothing is stored: figures live in this process' memory until DELETE, half an hour after the last volume, or a restart; with several servers all calls of a
+	// watch must reach the same one. To have the run analysed, post it as a scan.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/watches (the `CreateWatch` operationId).
+	CreateWatch(ctx context.Context, body CreateWatchJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteWatch Forget a watch
+	//
+	// Corresponds with DELETE /v1/watches/{watch_id} (the `DeleteWatch` operationId).
+	DeleteWatch(ctx context.Context, watchID WatchID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetWatch All volumes so far, and the run as a whole
+	//
+	// Corresponds with GET /v1/watches/{watch_id} (the `GetWatch` operationId).
+	GetWatch(ctx context.Context, watchID WatchID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PutWatchVolume Hand over the next volume
+	//
+	// A volume that comes before its predecessors waits for them (202), at most eight do; beyond, 409 `volume-ahead` names the one that is missing. The same volume again is answered as before; other
+	// bytes under its number are refused (409 `volume-differs`). A volume that is refused (422) may be sent again.
+	//
+	// Corresponds with PUT /v1/watches/{watch_id}/volumes/{volume} (the `PutWatchVolume` operationId).
+	PutWatchVolume(ctx context.Context, watchID WatchID, volume int, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListWebhooks Where the site wants to be told of its scans
 	//
@@ -3522,6 +3597,96 @@ func (c *Client) FinishUploadWithBody(ctx context.Context, uploadID UploadID, pa
 // Corresponds with POST /v1/uploads/{upload_id}/scan (the `FinishUpload` operationId).
 func (c *Client) FinishUpload(ctx context.Context, uploadID UploadID, params *FinishUploadParams, body FinishUploadJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewFinishUploadRequest(c.Server, uploadID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateWatchWithBody Begin to watch a functional run while it is acquired
+//
+// PUT its volumes one by one, each a 3-D NIfTI file, and the answer tells framewise displacement, DVARS and tSNR so far, so that a run can be stopped and
+// repeated. Nothing is stored: figures live in this process' memory until DELETE, half an hour after the last volume, or a restart; with several servers all calls of a
+// watch must reach the same one. To have the run analysed, post it as a scan.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/watches (the `CreateWatch` operationId).
+func (c *Client) CreateWatchWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateWatchRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateWatch Begin to watch a functional run while it is acquired
+//
+// PUT its volumes one by one, each a 3-D NIfTI file, and the answer tells framewise displacement, DVARS and tSNR so far, so that a run can be stopped and
+// repeated. Nothing is stored: figures live in this process' memory until DELETE, half an hour after the last volume, or a restart; with several servers all calls of a
+// watch must reach the same one. To have the run analysed, post it as a scan.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/watches (the `CreateWatch` operationId).
+func (c *Client) CreateWatch(ctx context.Context, body CreateWatchJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateWatchRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteWatch Forget a watch
+//
+// Corresponds with DELETE /v1/watches/{watch_id} (the `DeleteWatch` operationId).
+func (c *Client) DeleteWatch(ctx context.Context, watchID WatchID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteWatchRequest(c.Server, watchID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetWatch All volumes so far, and the run as a whole
+//
+// Corresponds with GET /v1/watches/{watch_id} (the `GetWatch` operationId).
+func (c *Client) GetWatch(ctx context.Context, watchID WatchID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetWatchRequest(c.Server, watchID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PutWatchVolume Hand over the next volume
+//
+// A volume that comes before its predecessors waits for them (202), at most eight do; beyond, 409 `volume-ahead` names the one that is missing. The same volume again is answered as before; other
+// bytes under its number are refused (409 `volume-differs`). A volume that is refused (422) may be sent again.
+//
+// Corresponds with PUT /v1/watches/{watch_id}/volumes/{volume} (the `PutWatchVolume` operationId).
+func (c *Client) PutWatchVolume(ctx context.Context, watchID WatchID, volume int, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutWatchVolumeRequest(c.Server, watchID, volume)
 	if err != nil {
 		return nil, err
 	}
@@ -6873,6 +7038,155 @@ func NewFinishUploadRequestWithBody(server string, uploadID UploadID, params *Fi
 	return req, nil
 }
 
+// NewCreateWatchRequest calls the generic CreateWatch builder with application/json body
+func NewCreateWatchRequest(server string, body CreateWatchJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateWatchRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewCreateWatchRequestWithBody constructs an http.Request for the CreateWatch method, with any body, and a specified content type
+func NewCreateWatchRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/watches")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDeleteWatchRequest constructs an http.Request for the DeleteWatch method
+func NewDeleteWatchRequest(server string, watchID WatchID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "watch_id", watchID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/watches/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetWatchRequest constructs an http.Request for the GetWatch method
+func NewGetWatchRequest(server string, watchID WatchID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "watch_id", watchID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/watches/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPutWatchVolumeRequest constructs an http.Request for the PutWatchVolume method
+func NewPutWatchVolumeRequest(server string, watchID WatchID, volume int) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "watch_id", watchID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "volume", volume, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/watches/%s/volumes/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewListWebhooksRequest constructs an http.Request for the ListWebhooks method
 func NewListWebhooksRequest(server string) (*http.Request, error) {
 	var err error
@@ -7703,6 +8017,52 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/uploads/{upload_id}/scan (the `FinishUpload` operationId).
 	FinishUploadWithResponse(ctx context.Context, uploadID UploadID, params *FinishUploadParams, body FinishUploadJSONRequestBody, reqEditors ...RequestEditorFn) (*FinishUploadResponse, error)
+
+	// CreateWatchWithBodyWithResponse Begin to watch a functional run while it is acquired
+	//
+	// PUT its volumes one by one, each a 3-D NIfTI file, and the answer tells framewise displacement, DVARS and tSNR so far, so that a run can be stopped and
+	// repeated. Nothing is stored: figures live in this process' memory until DELETE, half an hour after the last volume, or a restart; with several servers all calls of a
+	// watch must reach the same one. To have the run analysed, post it as a scan.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/watches (the `CreateWatch` operationId).
+	CreateWatchWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateWatchResponse, error)
+
+	// CreateWatchWithResponse Begin to watch a functional run while it is acquired
+	//
+	// PUT its volumes one by one, each a 3-D NIfTI file, and the answer tells framewise displacement, DVARS and tSNR so far, so that a run can be stopped and
+	// repeated. Nothing is stored: figures live in this process' memory until DELETE, half an hour after the last volume, or a restart; with several servers all calls of a
+	// watch must reach the same one. To have the run analysed, post it as a scan.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/watches (the `CreateWatch` operationId).
+	CreateWatchWithResponse(ctx context.Context, body CreateWatchJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateWatchResponse, error)
+
+	// DeleteWatchWithResponse Forget a watch
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/watches/{watch_id} (the `DeleteWatch` operationId).
+	DeleteWatchWithResponse(ctx context.Context, watchID WatchID, reqEditors ...RequestEditorFn) (*DeleteWatchResponse, error)
+
+	// GetWatchWithResponse All volumes so far, and the run as a whole
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/watches/{watch_id} (the `GetWatch` operationId).
+	GetWatchWithResponse(ctx context.Context, watchID WatchID, reqEditors ...RequestEditorFn) (*GetWatchResponse, error)
+
+	// PutWatchVolumeWithResponse Hand over the next volume
+	//
+	// A volume that comes before its predecessors waits for them (202), at most eight do; beyond, 409 `volume-ahead` names the one that is missing. The same volume again is answered as before; other
+	// bytes under its number are refused (409 `volume-differs`). A volume that is refused (422) may be sent again.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/watches/{watch_id}/volumes/{volume} (the `PutWatchVolume` operationId).
+	PutWatchVolumeWithResponse(ctx context.Context, watchID WatchID, volume int, reqEditors ...RequestEditorFn) (*PutWatchVolumeResponse, error)
 
 	// ListWebhooksWithResponse Where the site wants to be told of its scans
 	//
@@ -10808,6 +11168,198 @@ func (r FinishUploadResponse) ContentType() string {
 	return ""
 }
 
+// CreateWatchResponse201Headers the declared response headers of an HTTP 201 response for CreateWatch
+type CreateWatchResponse201Headers struct {
+	Location string
+}
+
+type CreateWatchResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Watch
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateWatchResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateWatchResponse) GetJSON201() *Watch {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateWatchResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateWatchResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateWatchResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateWatchResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateWatchResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteWatchResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeleteWatchResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteWatchResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteWatchResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteWatchResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteWatchResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetWatchResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Watch
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetWatchResponse) GetJSON200() *Watch {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetWatchResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetWatchResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetWatchResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetWatchResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetWatchResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PutWatchVolumeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *WatchedVolume
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PutWatchVolumeResponse) GetJSON200() *WatchedVolume {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r PutWatchVolumeResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r PutWatchVolumeResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PutWatchVolumeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PutWatchVolumeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PutWatchVolumeResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListWebhooksResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -12079,6 +12631,82 @@ func (c *ClientWithResponses) FinishUploadWithResponse(ctx context.Context, uplo
 		return nil, err
 	}
 	return ParseFinishUploadResponse(rsp)
+}
+
+// CreateWatchWithBodyWithResponse Begin to watch a functional run while it is acquired
+//
+// PUT its volumes one by one, each a 3-D NIfTI file, and the answer tells framewise displacement, DVARS and tSNR so far, so that a run can be stopped and
+// repeated. Nothing is stored: figures live in this process' memory until DELETE, half an hour after the last volume, or a restart; with several servers all calls of a
+// watch must reach the same one. To have the run analysed, post it as a scan.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/watches (the `CreateWatch` operationId).
+func (c *ClientWithResponses) CreateWatchWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateWatchResponse, error) {
+	rsp, err := c.CreateWatchWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateWatchResponse(rsp)
+}
+
+// CreateWatchWithResponse Begin to watch a functional run while it is acquired
+//
+// PUT its volumes one by one, each a 3-D NIfTI file, and the answer tells framewise displacement, DVARS and tSNR so far, so that a run can be stopped and
+// repeated. Nothing is stored: figures live in this process' memory until DELETE, half an hour after the last volume, or a restart; with several servers all calls of a
+// watch must reach the same one. To have the run analysed, post it as a scan.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/watches (the `CreateWatch` operationId).
+func (c *ClientWithResponses) CreateWatchWithResponse(ctx context.Context, body CreateWatchJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateWatchResponse, error) {
+	rsp, err := c.CreateWatch(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateWatchResponse(rsp)
+}
+
+// DeleteWatchWithResponse Forget a watch
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/watches/{watch_id} (the `DeleteWatch` operationId).
+func (c *ClientWithResponses) DeleteWatchWithResponse(ctx context.Context, watchID WatchID, reqEditors ...RequestEditorFn) (*DeleteWatchResponse, error) {
+	rsp, err := c.DeleteWatch(ctx, watchID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteWatchResponse(rsp)
+}
+
+// GetWatchWithResponse All volumes so far, and the run as a whole
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/watches/{watch_id} (the `GetWatch` operationId).
+func (c *ClientWithResponses) GetWatchWithResponse(ctx context.Context, watchID WatchID, reqEditors ...RequestEditorFn) (*GetWatchResponse, error) {
+	rsp, err := c.GetWatch(ctx, watchID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetWatchResponse(rsp)
+}
+
+// PutWatchVolumeWithResponse Hand over the next volume
+//
+// A volume that comes before its predecessors waits for them (202), at most eight do; beyond, 409 `volume-ahead` names the one that is missing. The same volume again is answered as before; other
+// bytes under its number are refused (409 `volume-differs`). A volume that is refused (422) may be sent again.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/watches/{watch_id}/volumes/{volume} (the `PutWatchVolume` operationId).
+func (c *ClientWithResponses) PutWatchVolumeWithResponse(ctx context.Context, watchID WatchID, volume int, reqEditors ...RequestEditorFn) (*PutWatchVolumeResponse, error) {
+	rsp, err := c.PutWatchVolume(ctx, watchID, volume, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutWatchVolumeResponse(rsp)
 }
 
 // ListWebhooksWithResponse Where the site wants to be told of its scans
@@ -14501,6 +15129,150 @@ func ParseFinishUploadResponse(rsp *http.Response) (*FinishUploadResponse, error
 			headers.Location = value
 		}
 		response.Headers202 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCreateWatchResponse parses an HTTP response from a CreateWatchWithResponse call
+func ParseCreateWatchResponse(rsp *http.Response) (*CreateWatchResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateWatchResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Watch
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateWatchResponse201Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseDeleteWatchResponse parses an HTTP response from a DeleteWatchWithResponse call
+func ParseDeleteWatchResponse(rsp *http.Response) (*DeleteWatchResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteWatchResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetWatchResponse parses an HTTP response from a GetWatchWithResponse call
+func ParseGetWatchResponse(rsp *http.Response) (*GetWatchResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetWatchResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Watch
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePutWatchVolumeResponse parses an HTTP response from a PutWatchVolumeWithResponse call
+func ParsePutWatchVolumeResponse(rsp *http.Response) (*PutWatchVolumeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PutWatchVolumeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest WatchedVolume
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case rsp.StatusCode == 202:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
 	}
 
 	return response, nil

@@ -87,12 +87,12 @@ func (w *Watch) Add(g volume.Grid, v []float32) (neuroscreen.WatchedVolume, erro
 	}
 	level := sum / float64(len(v))
 	switch {
+	case w.follow != nil && !g.Near(w.grid, sameGridMM):
+		return neuroscreen.WatchedVolume{}, gridsDiffer("the volume of %v voxels has another grid than the reference of %v", g.Shape, w.grid.Shape)
 	case w.follow == nil, w.volume < unsteadyFor && math.Abs(level-w.level) > unsteady*math.Abs(w.level):
 		if err := w.refer(g, v, level); err != nil {
 			return neuroscreen.WatchedVolume{}, err
 		}
-	case !g.Near(w.grid, sameGridMM):
-		return neuroscreen.WatchedVolume{}, gridsDiffer("the volume of %v voxels has another grid than the reference of %v", g.Shape, w.grid.Shape)
 	}
 	w.volume++
 	t := len(w.motion)

@@ -72,6 +72,11 @@ var operations = map[string]access{
 	"getDecodingWeights": {roles: roles(clinician, researcher), audit: "decoding.weights"},
 	"deleteDecoding":     {roles: roles(clinician, researcher)},
 
+	"createWatch":    {roles: roles(uploader, clinician, researcher)},
+	"getWatch":       {roles: roles(uploader, clinician, researcher)}, // figures of nobody who is named
+	"putWatchVolume": {roles: roles(uploader, clinician, researcher), stream: true, upload: true},
+	"deleteWatch":    {roles: roles(uploader, clinician, researcher)},
+
 	"signIn":              {public: true},
 	"getSession":          {roles: everyone},
 	"signOut":             {roles: everyone},

@@ -40,7 +40,7 @@ func nothing() things {
 }
 
 func (t things) fill(path string) string {
-	return strings.NewReplacer("{scan}", t.scan.String(), "{key}", t.key.String(), "{site}", t.site, "{subject}", t.subject, "{webhook}", uuid.NewString(), "{decoding}", t.decoding.String(),
+	return strings.NewReplacer("{scan}", t.scan.String(), "{key}", t.key.String(), "{site}", t.site, "{subject}", t.subject, "{webhook}", uuid.NewString(), "{decoding}", t.decoding.String(), "{watch}", uuid.NewString(),
 		"{upload}", strings.Repeat("0f", 16)).Replace(path)
 }
 
@@ -78,6 +78,10 @@ var calls = []call{
 	{"getDecoding", "GET", "/v1/decodings/{decoding}", ""},
 	{"getDecodingWeights", "GET", "/v1/decodings/{decoding}/weights.nii.gz", ""},
 	{"deleteDecoding", "DELETE", "/v1/decodings/{decoding}", ""},
+	{"createWatch", "POST", "/v1/watches", `{"tr_s":2}`},
+	{"getWatch", "GET", "/v1/watches/{watch}", ""},
+	{"putWatchVolume", "PUT", "/v1/watches/{watch}/volumes/1", ""},
+	{"deleteWatch", "DELETE", "/v1/watches/{watch}", ""},
 	{"signIn", "POST", "/session", `{"key":"{secret}"}`},
 	{"getSession", "GET", "/session", ""},
 	{"signOut", "DELETE", "/session", ""},
@@ -123,6 +127,9 @@ func (e *env) call(c call, key string, t things) *answer {
 		edit = append(edit, withBody(ct, b), header("Idempotency-Key", "one"))
 	} else if c.body != "" {
 		edit = append(edit, withBody("application/json", []byte(strings.Replace(c.body, "{secret}", key, 1))))
+	}
+	if c.operation == "putWatchVolume" {
+		edit = append(edit, withBody("application/octet-stream", image(e, 1)))
 	}
 	if c.operation == "endProviderSignIn" {
 		edit = append(edit, header("Cookie", attemptOf(Attempt{State: "S", Nonce: "N", Verifier: "V"})))

@@ -149,7 +149,7 @@ func TestEveryCodeHasAStatus(t *testing.T) {
 // TestRequestBodiesRefuseUnknownFields: a misspelt name must not be lost.
 func TestRequestBodiesRefuseUnknownFields(t *testing.T) {
 	doc := contract(t)
-	for _, name := range []string{"Metadata", "ScanUpdate", "NewKey", "NewSettings", "ScoreSettings", "AgePrior", "NewCalibration", "Shift", "Recalibration", "NewErasure", "NewReview", "HoldRequest", "CaseSearch", "SignIn", "NewWebhook", "NewDecoding", "NewDecodingRun"} {
+	for _, name := range []string{"Metadata", "ScanUpdate", "NewKey", "NewSettings", "ScoreSettings", "AgePrior", "NewCalibration", "Shift", "Recalibration", "NewErasure", "NewReview", "HoldRequest", "CaseSearch", "SignIn", "NewWebhook", "NewDecoding", "NewDecodingRun", "NewWatch"} {
 		ap := doc.Components.Schemas[name].Value.AdditionalProperties
 		if ap.Has == nil || *ap.Has {
 			t.Errorf("%s takes any field", name)

@@ -784,6 +784,13 @@ type NewSettings struct {
 	Settings ScoreSettings `json:"settings"`
 }
 
+// NewWatch defines model for NewWatch.
+type NewWatch struct {
+	// Expect Volumes that the run will have
+	Expect *int    `json:"expect,omitempty"`
+	TrS    float64 `json:"tr_s"`
+}
+
 // NewWebhook defines model for NewWebhook.
 type NewWebhook struct {
 	Events []WebhookEvent `json:"events"`
@@ -1169,6 +1176,28 @@ type Volume = neuroscreen.Volume
 // VolumeChange defines model for VolumeChange.
 type VolumeChange = timeline.Change
 
+// Watch defines model for Watch.
+type Watch struct {
+	// ExpiresAt If no volume comes before
+	ExpiresAt time.Time          `json:"expires_at"`
+	ID        openapi_types.UUID `json:"id"`
+
+	// NextVolume The one that is looked at next
+	NextVolume int             `json:"next_volume"`
+	Summary    WatchSummary    `json:"summary"`
+	TrS        float64         `json:"tr_s"`
+	Volumes    []WatchedVolume `json:"volumes"`
+
+	// Waiting Those that came before it
+	Waiting []int `json:"waiting"`
+}
+
+// WatchSummary defines model for WatchSummary.
+type WatchSummary = neuroscreen.WatchSummary
+
+// WatchedVolume defines model for WatchedVolume.
+type WatchedVolume = neuroscreen.WatchedVolume
+
 // Webhook defines model for Webhook.
 type Webhook struct {
 	CreatedAt time.Time `json:"created_at"`
@@ -1226,6 +1255,9 @@ type UploadID = string
 
 // Version defines model for Version.
 type Version = int
+
+// WatchID defines model for WatchID.
+type WatchID = openapi_types.UUID
 
 // EndProviderSignInParams defines parameters for EndProviderSignIn.
 type EndProviderSignInParams struct {
@@ -1496,6 +1528,9 @@ type PutSiteSettingsJSONRequestBody = NewSettings
 // FinishUploadJSONRequestBody defines body for FinishUpload for application/json ContentType.
 type FinishUploadJSONRequestBody = Metadata
 
+// CreateWatchJSONRequestBody defines body for CreateWatch for application/json ContentType.
+type CreateWatchJSONRequestBody = NewWatch
+
 // CreateWebhookJSONRequestBody defines body for CreateWebhook for application/json ContentType.
 type CreateWebhookJSONRequestBody = NewWebhook
 
@@ -1690,6 +1725,18 @@ type ServerInterface interface {
 	// FinishUpload Make a whole upload a scan
 	// (POST /v1/uploads/{upload_id}/scan)
 	FinishUpload(w http.ResponseWriter, r *http.Request, uploadID UploadID, params FinishUploadParams)
+	// CreateWatch Begin to watch a functional run while it is acquired
+	// (POST /v1/watches)
+	CreateWatch(w http.ResponseWriter, r *http.Request)
+	// DeleteWatch Forget a watch
+	// (DELETE /v1/watches/{watch_id})
+	DeleteWatch(w http.ResponseWriter, r *http.Request, watchID WatchID)
+	// GetWatch All volumes so far, and the run as a whole
+	// (GET /v1/watches/{watch_id})
+	GetWatch(w http.ResponseWriter, r *http.Request, watchID WatchID)
+	// PutWatchVolume Hand over the next volume
+	// (PUT /v1/watches/{watch_id}/volumes/{volume})
+	PutWatchVolume(w http.ResponseWriter, r *http.Request, watchID WatchID, volume int)
 	// ListWebhooks Where the site wants to be told of its scans
 	// (GET /v1/webhooks)
 	ListWebhooks(w http.ResponseWriter, r *http.Request)
@@ -2080,6 +2127,30 @@ func (_ Unimplemented) AppendUpload(w http.ResponseWriter, r *http.Request, uplo
 // FinishUpload Make a whole upload a scan
 // (POST /v1/uploads/{upload_id}/scan)
 func (_ Unimplemented) FinishUpload(w http.ResponseWriter, r *http.Request, uploadID UploadID, params FinishUploadParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// CreateWatch Begin to watch a functional run while it is acquired
+// (POST /v1/watches)
+func (_ Unimplemented) CreateWatch(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// DeleteWatch Forget a watch
+// (DELETE /v1/watches/{watch_id})
+func (_ Unimplemented) DeleteWatch(w http.ResponseWriter, r *http.Request, watchID WatchID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetWatch All volumes so far, and the run as a whole
+// (GET /v1/watches/{watch_id})
+func (_ Unimplemented) GetWatch(w http.ResponseWriter, r *http.Request, watchID WatchID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// PutWatchVolume Hand over the next volume
+// (PUT /v1/watches/{watch_id}/volumes/{volume})
+func (_ Unimplemented) PutWatchVolume(w http.ResponseWriter, r *http.Request, watchID WatchID, volume int) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -4646,6 +4717,107 @@ func (siw *ServerInterfaceWrapper) FinishUpload(w http.ResponseWriter, r *http.R
 	handler.ServeHTTP(w, r)
 }
 
+// CreateWatch operation middleware
+func (siw *ServerInterfaceWrapper) CreateWatch(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateWatch(w, r)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeleteWatch operation middleware
+func (siw *ServerInterfaceWrapper) DeleteWatch(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "watch_id" -------------
+	var watchID WatchID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "watch_id", chi.URLParam(r, "watch_id"), &watchID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "watch_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeleteWatch(w, r, watchID)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetWatch operation middleware
+func (siw *ServerInterfaceWrapper) GetWatch(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "watch_id" -------------
+	var watchID WatchID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "watch_id", chi.URLParam(r, "watch_id"), &watchID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "watch_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetWatch(w, r, watchID)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// PutWatchVolume operation middleware
+func (siw *ServerInterfaceWrapper) PutWatchVolume(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "watch_id" -------------
+	var watchID WatchID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "watch_id", chi.URLParam(r, "watch_id"), &watchID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "watch_id", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "volume" -------------
+	var volume int
+
+	err = runtime.BindStyledParameterWithOptions("simple", "volume", chi.URLParam(r, "volume"), &volume, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "volume", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.PutWatchVolume(w, r, watchID, volume)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListWebhooks operation middleware
 func (siw *ServerInterfaceWrapper) ListWebhooks(w http.ResponseWriter, r *http.Request) {
 
@@ -5001,6 +5173,18 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/v1/uploads/{upload_id}/scan", wrapper.FinishUpload)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/v1/watches", wrapper.CreateWatch)
+	})
+	r.Group(func(r chi.Router) {
+		r.Delete(options.BaseURL+"/v1/watches/{watch_id}", wrapper.DeleteWatch)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/watches/{watch_id}", wrapper.GetWatch)
+	})
+	r.Group(func(r chi.Router) {
+		r.Put(options.BaseURL+"/v1/watches/{watch_id}/volumes/{volume}", wrapper.PutWatchVolume)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/v1/webhooks", wrapper.ListWebhooks)
@@ -7956,6 +8140,173 @@ func (response FinishUploaddefaultApplicationProblemPlusJSONResponse) VisitFinis
 	return err
 }
 
+type CreateWatchRequestObject struct {
+	Body *CreateWatchJSONRequestBody
+}
+
+type CreateWatchResponseObject interface {
+	VisitCreateWatchResponse(w http.ResponseWriter) error
+}
+
+type CreateWatch201ResponseHeaders struct {
+	Location string
+}
+
+type CreateWatch201JSONResponse struct {
+	Body    Watch
+	Headers CreateWatch201ResponseHeaders
+}
+
+func (response CreateWatch201JSONResponse) VisitCreateWatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateWatchdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateWatchdefaultApplicationProblemPlusJSONResponse) VisitCreateWatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteWatchRequestObject struct {
+	WatchID WatchID `json:"watch_id"`
+}
+
+type DeleteWatchResponseObject interface {
+	VisitDeleteWatchResponse(w http.ResponseWriter) error
+}
+
+type DeleteWatch204Response struct {
+}
+
+func (response DeleteWatch204Response) VisitDeleteWatchResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeleteWatchdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeleteWatchdefaultApplicationProblemPlusJSONResponse) VisitDeleteWatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetWatchRequestObject struct {
+	WatchID WatchID `json:"watch_id"`
+}
+
+type GetWatchResponseObject interface {
+	VisitGetWatchResponse(w http.ResponseWriter) error
+}
+
+type GetWatch200JSONResponse Watch
+
+func (response GetWatch200JSONResponse) VisitGetWatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetWatchdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetWatchdefaultApplicationProblemPlusJSONResponse) VisitGetWatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutWatchVolumeRequestObject struct {
+	WatchID WatchID `json:"watch_id"`
+	Volume  int     `json:"volume"`
+}
+
+type PutWatchVolumeResponseObject interface {
+	VisitPutWatchVolumeResponse(w http.ResponseWriter) error
+}
+
+type PutWatchVolume200JSONResponse WatchedVolume
+
+func (response PutWatchVolume200JSONResponse) VisitPutWatchVolumeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutWatchVolume202Response struct {
+}
+
+func (response PutWatchVolume202Response) VisitPutWatchVolumeResponse(w http.ResponseWriter) error {
+	w.WriteHeader(202)
+	return nil
+}
+
+type PutWatchVolumedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response PutWatchVolumedefaultApplicationProblemPlusJSONResponse) VisitPutWatchVolumeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListWebhooksRequestObject struct {
 }
 
@@ -8257,6 +8608,18 @@ type StrictServerInterface interface {
 	// FinishUpload Make a whole upload a scan
 	// (POST /v1/uploads/{upload_id}/scan)
 	FinishUpload(ctx context.Context, request FinishUploadRequestObject) (FinishUploadResponseObject, error)
+	// CreateWatch Begin to watch a functional run while it is acquired
+	// (POST /v1/watches)
+	CreateWatch(ctx context.Context, request CreateWatchRequestObject) (CreateWatchResponseObject, error)
+	// DeleteWatch Forget a watch
+	// (DELETE /v1/watches/{watch_id})
+	DeleteWatch(ctx context.Context, request DeleteWatchRequestObject) (DeleteWatchResponseObject, error)
+	// GetWatch All volumes so far, and the run as a whole
+	// (GET /v1/watches/{watch_id})
+	GetWatch(ctx context.Context, request GetWatchRequestObject) (GetWatchResponseObject, error)
+	// PutWatchVolume Hand over the next volume
+	// (PUT /v1/watches/{watch_id}/volumes/{volume})
+	PutWatchVolume(ctx context.Context, request PutWatchVolumeRequestObject) (PutWatchVolumeResponseObject, error)
 	// ListWebhooks Where the site wants to be told of its scans
 	// (GET /v1/webhooks)
 	ListWebhooks(ctx context.Context, request ListWebhooksRequestObject) (ListWebhooksResponseObject, error)
@@ -10001,6 +10364,116 @@ func (sh *strictHandler) FinishUpload(w http.ResponseWriter, r *http.Request, up
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(FinishUploadResponseObject); ok {
 		if err := validResponse.VisitFinishUploadResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateWatch operation middleware
+func (sh *strictHandler) CreateWatch(w http.ResponseWriter, r *http.Request) {
+	var request CreateWatchRequestObject
+
+	var body CreateWatchJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateWatch(ctx, request.(CreateWatchRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateWatch")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateWatchResponseObject); ok {
+		if err := validResponse.VisitCreateWatchResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteWatch operation middleware
+func (sh *strictHandler) DeleteWatch(w http.ResponseWriter, r *http.Request, watchID WatchID) {
+	var request DeleteWatchRequestObject
+
+	request.WatchID = watchID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteWatch(ctx, request.(DeleteWatchRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteWatch")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeleteWatchResponseObject); ok {
+		if err := validResponse.VisitDeleteWatchResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetWatch operation middleware
+func (sh *strictHandler) GetWatch(w http.ResponseWriter, r *http.Request, watchID WatchID) {
+	var request GetWatchRequestObject
+
+	request.WatchID = watchID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetWatch(ctx, request.(GetWatchRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetWatch")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetWatchResponseObject); ok {
+		if err := validResponse.VisitGetWatchResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PutWatchVolume operation middleware
+func (sh *strictHandler) PutWatchVolume(w http.ResponseWriter, r *http.Request, watchID WatchID, volume int) {
+	var request PutWatchVolumeRequestObject
+
+	request.WatchID = watchID
+	request.Volume = volume
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.PutWatchVolume(ctx, request.(PutWatchVolumeRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PutWatchVolume")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(PutWatchVolumeResponseObject); ok {
+		if err := validResponse.VisitPutWatchVolumeResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -115,7 +115,7 @@ type Config struct {
 	StreamFor time.Duration // that a stream of the worklist lasts: who opens the next must still be signed in; 5 minutes if 0
 }
 
-// Server answers the API. Close ends its event streams.
+// Server answers the API. Close ends its event streams and watches.
 type Server struct {
 	cfg      Config
 	contract *openapi3.T
@@ -127,6 +127,7 @@ type Server struct {
 	showing  chan struct{} // held while a scan is made ready for the viewer, which takes memory
 	streams  chan struct{} // uploads under way, each with UploadMemory
 	turns    chan struct{} // those that work on what has come: a processor is left for other requests
+	watches  *watches
 	closed   chan struct{}
 	close    sync.Once
 }
@@ -175,6 +176,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, contract: contract, router: router, metrics: newMetrics(cfg.Metrics), closed: make(chan struct{}),
 		streams: make(chan struct{}, cfg.Limits.Uploads), turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)), showing: make(chan struct{}, 1)}
+	s.watches = newWatches(cfg.Memory, cfg.Now)
 	if s.docs, err = renderDocs(contract); err != nil {
 		return nil, err
 	}
@@ -195,8 +197,11 @@ func New(cfg Config) (*Server, error) {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
 // Close ends the event streams, so that a graceful stop does not wait for
-// them. Clients connect again with Last-Event-ID.
-func (s *Server) Close() { s.close.Do(func() { close(s.closed) }) }
+// them, and forgets watches. Clients connect again with Last-Event-ID.
+func (s *Server) Close() {
+	s.close.Do(func() { close(s.closed) })
+	s.watches.close()
+}
 
 // bindError is reached when the generated code can't read a parameter that the
 // contract let through.

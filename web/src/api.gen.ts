@@ -944,6 +944,73 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/watches": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Begin to watch a functional run while it is acquired
+         * @description PUT its volumes one by one, each a 3-D NIfTI file, and the answer tells framewise displacement, DVARS and tSNR so far, so that a run can be stopped and
+         *     repeated. Nothing is stored: figures live in this process' memory until DELETE, half an hour after the last volume, or a restart; with several servers all calls of a
+         *     watch must reach the same one. To have the run analysed, post it as a scan.
+         */
+        post: operations["createWatch"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/watches/{watch_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                watch_id: components["parameters"]["WatchID"];
+            };
+            cookie?: never;
+        };
+        /** All volumes so far, and the run as a whole */
+        get: operations["getWatch"];
+        put?: never;
+        post?: never;
+        /** Forget a watch */
+        delete: operations["deleteWatch"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/watches/{watch_id}/volumes/{volume}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                watch_id: components["parameters"]["WatchID"];
+                /** @description Its number in the order of acquisition, from 1 */
+                volume: number;
+            };
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Hand over the next volume
+         * @description A volume that comes before its predecessors waits for them (202), at most eight do; beyond, 409 `volume-ahead` names the one that is missing. The same volume again is answered as before; other
+         *     bytes under its number are refused (409 `volume-differs`). A volume that is refused (422) may be sent again.
+         */
+        put: operations["putWatchVolume"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/webhooks": {
         parameters: {
             query?: never;
@@ -1726,6 +1793,84 @@ export interface components {
              */
             shuffled_accuracy: number | null;
         };
+        NewWatch: {
+            /** Format: double */
+            tr_s: number;
+            /** @description Volumes that the run will have */
+            expect?: number;
+        };
+        Watch: {
+            /** Format: uuid */
+            id: string;
+            /** Format: double */
+            tr_s: number;
+            /** @description The one that is looked at next */
+            next_volume: number;
+            /** @description Those that came before it */
+            waiting: number[];
+            volumes: components["schemas"]["WatchedVolume"][];
+            summary: components["schemas"]["WatchSummary"];
+            /**
+             * Format: date-time
+             * @description If no volume comes before
+             */
+            expires_at: string;
+        };
+        WatchedVolume: {
+            volume: number;
+            /**
+             * Format: double
+             * @description Since the volume before; 0 for the first
+             */
+            fd_mm: number;
+            /** @description Against the reference: x, y, z in mm, then about x, y, z in radians */
+            motion: number[];
+            /**
+             * Format: double
+             * @description With the reference's median at 1000; 0 for the first
+             */
+            dvars: number;
+            /**
+             * Format: double
+             * @description Over what the volumes so far let expect; null for the first ones
+             */
+            std_dvars: number | null;
+            /**
+             * Format: double
+             * @description Over the volumes so far; null for the first ones
+             */
+            median_tsnr: number | null;
+            /** @description FD over 0.5 mm or standardised DVARS over 1.5 */
+            outlier: boolean;
+            /** @description Later volumes are compared with this one, and all before it are dummy scans */
+            reference: boolean;
+        };
+        WatchSummary: {
+            /** @description That were looked at, dummy scans included */
+            volumes: number;
+            /** @description 0 when it is not known */
+            expect: number;
+            dummy_scans: number;
+            /** @description Without them */
+            frames: number;
+            /** Format: double */
+            mean_fd_mm: number;
+            /** Format: double */
+            max_fd_mm: number;
+            outlier_frames: number;
+            /** Format: double */
+            outlier_share: number;
+            /** Format: double */
+            median_tsnr: number | null;
+            /**
+             * Format: double
+             * @description Of frames that are no outliers
+             */
+            usable_minutes: number;
+            /** @description The run cannot become usable any more */
+            repeat: boolean;
+            reasons: components["schemas"]["Reason"][];
+        };
         NewErasure: {
             subject_id: components["schemas"]["SubjectID"];
         };
@@ -2284,6 +2429,7 @@ export interface components {
         Version: number;
         /** @description What the report is set for when it is printed */
         Paper: "a4" | "letter";
+        WatchID: string;
         DecodingID: string;
         TusResumable: "1.0.0";
         UploadID: string;
@@ -3825,6 +3971,114 @@ export interface operations {
             };
             /** @description As named by If-None-Match */
             304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    createWatch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewWatch"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    /** @description Address of the watch */
+                    Location: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Watch"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    getWatch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                watch_id: components["parameters"]["WatchID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The watch */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Watch"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    deleteWatch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                watch_id: components["parameters"]["WatchID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Forgotten */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    putWatchVolume: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                watch_id: components["parameters"]["WatchID"];
+                /** @description Its number in the order of acquisition, from 1 */
+                volume: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/octet-stream": string;
+                "application/gzip": string;
+            };
+        };
+        responses: {
+            /** @description What is known of it */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WatchedVolume"];
+                };
+            };
+            /** @description It waits for volumes before it */
+            202: {
                 headers: {
                     [name: string]: unknown;
                 };
