@@ -32,15 +32,16 @@ type things struct {
 	scan, key     uuid.UUID
 	site, subject string
 	decoding      uuid.UUID
+	watch         uuid.UUID
 }
 
 // nothing is what no site has.
 func nothing() things {
-	return things{uuid.New(), uuid.New(), "no-such-site", "no-such-subject", uuid.New()}
+	return things{uuid.New(), uuid.New(), "no-such-site", "no-such-subject", uuid.New(), uuid.New()}
 }
 
 func (t things) fill(path string) string {
-	return strings.NewReplacer("{scan}", t.scan.String(), "{key}", t.key.String(), "{site}", t.site, "{subject}", t.subject, "{webhook}", uuid.NewString(), "{decoding}", t.decoding.String(), "{watch}", uuid.NewString(),
+	return strings.NewReplacer("{scan}", t.scan.String(), "{key}", t.key.String(), "{site}", t.site, "{subject}", t.subject, "{webhook}", uuid.NewString(), "{decoding}", t.decoding.String(), "{watch}", t.watch.String(),
 		"{upload}", strings.Repeat("0f", 16)).Replace(path)
 }
 
@@ -254,11 +255,12 @@ func TestOtherSite(t *testing.T) {
 	before := e.do("GET", "/v1/scans/"+scan.ID.String(), e.a.keys[admin]).body
 	keyOfA := e.keyID(&e.a, uploader)
 	decoding := e.someDecoding()
+	watch, _ := e.watch(e.a.keys[uploader], `{"tr_s":2}`)
 
 	for _, c := range calls {
 		t.Run(c.operation, func(t *testing.T) {
 			e := e.in(t)
-			got := e.call(c, e.b.keys[admin], things{scan.ID, keyOfA, "a", "SUBJ-18", decoding})
+			got := e.call(c, e.b.keys[admin], things{scan.ID, keyOfA, "a", "SUBJ-18", decoding, watch.ID})
 			for _, s := range []string{scan.ID.String(), keyOfA.String(), e.a.id.String()} {
 				if strings.Contains(string(got.body), s) || strings.Contains(got.header.Get("Location"), s) {
 					t.Errorf("the answer names %s: %s", s, got.body)
@@ -516,12 +518,13 @@ func TestResearchersSeePseudonyms(t *testing.T) {
 	a.json(&scan)
 	e.finish(scan.ID, scoredOutcome(neuroscreen.FlagFlagged))
 	decoding := e.someDecoding()
+	watch, _ := e.watch(e.a.keys[uploader], `{"tr_s":2}`)
 	found := 0
 	for _, c := range calls {
 		if c.method != "GET" || !slices.Contains(operations[c.operation].roles, researcher) {
 			continue
 		}
-		a := e.call(c, e.a.keys[researcher], things{scan.ID, uuid.New(), "a", e.store.Pseudonym(e.a.id, "SUBJ-17"), decoding})
+		a := e.call(c, e.a.keys[researcher], things{scan.ID, uuid.New(), "a", e.store.Pseudonym(e.a.id, "SUBJ-17"), decoding, watch.ID})
 		if a.status != 200 {
 			t.Errorf("%s: %d", c.operation, a.status)
 		}
@@ -705,7 +708,7 @@ func TestAudit(t *testing.T) {
 	decoding := e.someDecoding()
 	for _, c := range calls {
 		if c.operation != "revokeKey" && c.operation != "createKey" {
-			e.call(c, key, things{scan.ID, uuid.New(), "a", "SUBJ-17", decoding})
+			e.call(c, key, things{scan.ID, uuid.New(), "a", "SUBJ-17", decoding, uuid.New()})
 		}
 	}
 	seen := map[string]bool{}
@@ -812,7 +815,7 @@ func TestLogHoldsNoPatientData(t *testing.T) {
 	scan := e.upload(&e.a, "SUBJ-17", 1)
 	e.finish(scan.ID, scoredOutcome(neuroscreen.FlagNone))
 	for _, c := range calls {
-		e.call(c, e.a.keys[admin], things{scan.ID, uuid.New(), "a", "SUBJ-17", uuid.New()})
+		e.call(c, e.a.keys[admin], things{scan.ID, uuid.New(), "a", "SUBJ-17", uuid.New(), uuid.New()})
 	}
 	e.do("POST", "/v1/scans?subject_id=SUBJ-17&age_years=71&sex=F&modality=nope", e.a.keys[admin], withBody("application/octet-stream", nil)).want(400, "invalid-value")
 	e.do("GET", "/v1/scans/SUBJ-17?x=SUBJ-17", e.a.keys[admin]).want(400, "unknown-parameter")

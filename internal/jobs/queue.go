@@ -57,7 +57,7 @@ const decodingKind = "decode-runs"
 func (decodingArgs) Kind() string { return decodingKind }
 
 // Decodings have a queue of their own: one takes minutes, and no patient's scan
-// is to wait for it.
+// is to stand in line behind it.
 const decodingQueue = "decodings"
 
 // EnqueueDecoding adds the job of a decoding to the transaction.
