@@ -124,10 +124,15 @@ type fit struct {
 	residual float64  // root mean square of the used ones, mm
 }
 
+// misfit is why there is no map: a text with places for value and limit.
+type misfit struct {
+	text         string
+	value, limit float64
+}
+
 // fitMarks maps landmarks by solve, which a wrong one barely moves: the further
-// off one lies, the less it counts, and beyond farMM it is left out. The text
-// says why there is no map; value and limit go with it.
-func fitMarks(all []mark, cut []string, solve func([]mark, []float64) volume.Affine) (f fit, text string, value, limit float64) {
+// off one lies, the less it counts, and beyond farMM it is left out.
+func fitMarks(all []mark, cut []string, solve func([]mark, []float64) volume.Affine) (f fit, no *misfit) {
 	f.leftOut = append([]string{}, cut...)
 	whole := len(all)
 	for round := 0; ; round++ {
@@ -141,13 +146,13 @@ func fitMarks(all []mark, cut []string, solve func([]mark, []float64) volume.Aff
 			}
 		}
 		if len(all) < minLandmarks {
-			return f, "Only %.0f structures are whole and where they can be (limit %.0f).", float64(len(all)), minLandmarks
+			return f, &misfit{"Only %.0f structures are whole and where they can be (limit %.0f).", float64(len(all)), minLandmarks}
 		}
 		if few := min(left, right); few < minOfSide {
-			return f, "Only %.0f structures of one side are whole and where they can be (limit %.0f).", float64(few), minOfSide
+			return f, &misfit{"Only %.0f structures of one side are whole and where they can be (limit %.0f).", float64(few), minOfSide}
 		}
 		if share := float64(len(all)) / float64(whole); share < minMarkShare {
-			return f, "Only a share of %.2f of the structures are where they can be (limit %.2f).", share, minMarkShare
+			return f, &misfit{"Only a share of %.2f of the structures are where they can be (limit %.2f).", share, minMarkShare}
 		}
 		off := f.robust(all, solve)
 		kept := all[:0:0]
@@ -171,16 +176,16 @@ func fitMarks(all []mark, cut []string, solve func([]mark, []float64) volume.Aff
 		break
 	}
 	if !(f.residual <= maxResidualMM) {
-		return f, "The structures lie %.1f mm from where they should (limit %.1f mm).", f.residual, maxResidualMM
+		return f, &misfit{"The structures lie %.1f mm from where they should (limit %.1f mm).", f.residual, maxResidualMM}
 	}
 	if s := scales(f.affine); !(s[2] >= minScale) {
-		return f, "The head would have to be stretched to %.2f of its size (limit %.2f).", s[2], minScale
+		return f, &misfit{"The head would have to be stretched to %.2f of its size (limit %.2f).", s[2], minScale}
 	} else if !(s[0] <= maxScale) {
-		return f, "The head would have to be stretched to %.2f of its size (limit %.2f).", s[0], maxScale
+		return f, &misfit{"The head would have to be stretched to %.2f of its size (limit %.2f).", s[0], maxScale}
 	} else if f.affine.Det() <= 0 {
-		return f, "The head would have to be mirrored (determinant %.2f, limit %.0f).", f.affine.Det(), 0
+		return f, &misfit{"The head would have to be mirrored (determinant %.2f, limit %.0f).", f.affine.Det(), 0}
 	}
-	return f, "", 0, 0
+	return f, nil
 }
 
 // robust solves with weights 1/(1+(off/robustMM)²), again and again (Cauchy's;
@@ -319,7 +324,7 @@ func (m moments) affine(linear *mat.Dense) volume.Affine {
 }
 
 // fitMNI maps a head to MNI space by the centroids of its structures.
-func fitMNI(c [anatomy.NumClasses]Centroid) (fit, string, float64, float64) {
+func fitMNI(c [anatomy.NumClasses]Centroid) (fit, *misfit) {
 	whole, cut := marks(c, func(s anatomy.Structure) ([3]float64, bool, bool) {
 		p, ok := anatomy.MNI(s.Class)
 		return p, ok, false
@@ -328,7 +333,7 @@ func fitMNI(c [anatomy.NumClasses]Centroid) (fit, string, float64, float64) {
 }
 
 // fitT1 maps a run to a T1 of the same head: rigidly.
-func fitT1(run, t1 [anatomy.NumClasses]Centroid) (fit, string, float64, float64) {
+func fitT1(run, t1 [anatomy.NumClasses]Centroid) (fit, *misfit) {
 	whole, cut := marks(run, func(s anatomy.Structure) ([3]float64, bool, bool) {
 		c := t1[s.Class]
 		return c.MM, c.Voxels >= minMarkVoxels, c.Cut
@@ -336,44 +341,50 @@ func fitT1(run, t1 [anatomy.NumClasses]Centroid) (fit, string, float64, float64)
 	return fitMarks(whole, cut, rigidFit)
 }
 
-const t1Lead = "The subject's T1-weighted scan was not used to find the place of this run. "
-
 // Locate finds a run in MNI space by the labels of its mean image: through the
 // subject's T1 where there is one, else by an affine of its own. The reasons say
 // what couldn't be used; without a place ToMNI is nil.
 func Locate(labels *volume.Labels, t1 *StoredT1) (neuroscreen.FMRIPlace, []neuroscreen.Reason) {
 	var reasons []neuroscreen.Reason
-	because := func(code, lead, text string, value, limit float64) {
-		reasons = append(reasons, neuroscreen.Reason{Code: code, Text: lead + fmt.Sprintf(text, value, limit), Value: &value, Limit: &limit})
+	because := func(code, lead string, m *misfit) {
+		reasons = append(reasons, neuroscreen.Reason{Code: code, Text: lead + fmt.Sprintf(m.text, m.value, m.limit), Value: &m.value, Limit: &m.limit})
 	}
 	run := Centroids(labels)
-	switch {
-	case t1 == nil:
-	case t1.Labels == nil:
-		reasons = append(reasons, neuroscreen.Reason{Code: T1Unused, Text: t1Lead + "Its labels can't be read."})
-	default:
-		anatomical := Centroids(t1.Labels)
-		rigid, text, value, limit := fitT1(run, anatomical)
-		if text == "" {
-			var mni fit
-			if mni, text, value, limit = fitMNI(anatomical); text == "" {
-				place := placeOf(PlaceFromT1, mni, mni.affine.Mul(rigid.affine))
-				toT1 := [4][4]float64(rigid.affine)
-				place.T1 = &neuroscreen.FMRIStoredT1{ScanID: t1.ScanID, Version: t1.Version, ToT1: toT1,
-					Structures: rigid.used, LeftOut: rigid.leftOut, ResidualMM: rigid.residual}
-				return place, nil
-			}
+	if t1 != nil {
+		const lead = "The subject's T1-weighted scan was not used to find the place of this run. "
+		if t1.Labels == nil {
+			reasons = append(reasons, neuroscreen.Reason{Code: T1Unused, Text: lead + "Its labels can't be read."})
+		} else if place, no := throughT1(run, t1); no == nil {
+			return place, nil
+		} else {
+			because(T1Unused, lead, no)
 		}
-		because(T1Unused, t1Lead, text, value, limit)
 	}
-	mni, text, value, limit := fitMNI(run)
-	if text != "" {
-		because(PlaceUnknown, "The place of this run in MNI space is not known, so that nothing which needs it is given. ", text, value, limit)
+	mni, no := fitMNI(run)
+	if no != nil {
+		because(PlaceUnknown, "The place of this run in MNI space is not known, so that nothing which needs it is given. ", no)
 		place := placeOf("", mni, volume.Affine{})
 		place.ToMNI = nil
 		return place, reasons
 	}
 	return placeOf(PlaceFromRun, mni, mni.affine), reasons
+}
+
+// throughT1 lays the run onto the T1, and the T1 into MNI space.
+func throughT1(run [anatomy.NumClasses]Centroid, t1 *StoredT1) (neuroscreen.FMRIPlace, *misfit) {
+	anatomical := Centroids(t1.Labels)
+	rigid, no := fitT1(run, anatomical)
+	if no != nil {
+		return neuroscreen.FMRIPlace{}, no
+	}
+	mni, no := fitMNI(anatomical)
+	if no != nil {
+		return neuroscreen.FMRIPlace{}, no
+	}
+	place := placeOf(PlaceFromT1, mni, mni.affine.Mul(rigid.affine))
+	place.T1 = &neuroscreen.FMRIStoredT1{ScanID: t1.ScanID, Version: t1.Version, ToT1: [4][4]float64(rigid.affine),
+		Structures: rigid.used, LeftOut: rigid.leftOut, ResidualMM: rigid.residual}
+	return place, nil
 }
 
 func placeOf(from string, f fit, toMNI volume.Affine) neuroscreen.FMRIPlace {
