@@ -126,7 +126,6 @@ type runCmd struct {
 	Rate     float64       `help:"Highest learning rate." default:"0.002"`
 	From     string        `help:"Weights file to start with; \"default\" is what is built into the program. It may be of a narrower network than --base. A lower --rate suits it."`
 	Like     string        `help:"Network in --from to start with, when it is another stage's: ${enum}." enum:",locate,whole,half,inner" default:""`
-	Boxes    bool          `help:"Learn from whole boxes where a stage learns from parts of them, to finish."`
 	Seed     uint64        `default:"1"`
 	Base     int           `help:"Channels at full resolution; 0 is the product's width."`
 	Threads  int           `help:"Threads; 0 uses every core." default:"0"`
@@ -192,9 +191,6 @@ func (c *runCmd) Run(ctx context.Context) error {
 		return err
 	}
 	learns, draws := arch, stage.draws(synth.Default)
-	if c.Boxes {
-		stage.crop = [3]int{}
-	}
 	if stage.crop != [3]int{} {
 		learns.Shape, draws = stage.crop, synth.Crop(draws, arch.Shape)
 	}
