@@ -169,7 +169,7 @@ func decodingOf(rec store.DecodingRecord) (Decoding, error) {
 	out := Decoding{ID: rec.ID, State: rec.State, Reasons: orEmpty(rec.Reasons), Runs: []DecodingRun{}, Options: rec.Options, Attempt: rec.Attempt,
 		ReceivedAt: rec.Created.UTC(), UpdatedAt: rec.Updated.UTC(), FinishedAt: utcPtr(rec.Finished)}
 	for _, r := range rec.Runs {
-		out.Runs = append(out.Runs, DecodingRun{ScanID: r.ScanID, Events: len(r.Events)})
+		out.Runs = append(out.Runs, DecodingRun{ScanID: r.ScanID, Events: r.Count})
 	}
 	if rec.Document != nil {
 		if err := json.Unmarshal(rec.Document, &out.Result); err != nil {

@@ -118,7 +118,7 @@ func TestDecoding(t *testing.T) {
 	}
 	var list DecodingList
 	e.do("GET", "/v1/decodings?scan_id="+two.ID.String(), key).want(200, "").json(&list)
-	if len(list.Decodings) != 1 || list.Decodings[0].ID != d.ID {
+	if len(list.Decodings) != 1 || list.Decodings[0].ID != d.ID || list.Decodings[0].Runs[1].Events != 4 || list.Decodings[0].Result == nil {
 		t.Errorf("%+v", list)
 	}
 	e.do("GET", "/v1/decodings?scan_id="+uuid.NewString(), key).want(200, "").json(&list)

@@ -26,7 +26,8 @@ type NewDecoding struct {
 // DecodingRun is one scan of a decoding and what happened during it.
 type DecodingRun struct {
 	ScanID uuid.UUID           `json:"scan_id"`
-	Events []neuroscreen.Event `json:"events"`
+	Events []neuroscreen.Event `json:"events"` // none in lists
+	Count  int                 `json:"count"`  // of them; set by the store
 }
 
 // DecodingRecord is one decoding.
@@ -46,10 +47,16 @@ type DecodingRecord struct {
 	Finished    *time.Time
 }
 
-const decodingColumns = `d.id, d.site_id, d.options, d.state, d.reasons, d.attempt, d.document, d.weights_key, d.weights_size,
+var decodingColumns, listedDecoding = columnsWith("r.events"), columnsWith("'[]'::jsonb")
+
+// columnsWith selects a decoding with its runs. Lists leave out the events: a
+// hundred decodings may hold many megabytes of them.
+func columnsWith(events string) string {
+	return `d.id, d.site_id, d.options, d.state, d.reasons, d.attempt, d.document, d.weights_key, d.weights_size,
 	d.created_at AS created, d.updated_at AS updated, d.finished_at AS finished,
-	(SELECT jsonb_agg(jsonb_build_object('scan_id', r.scan_id, 'events', r.events) ORDER BY r.position)
+	(SELECT jsonb_agg(jsonb_build_object('scan_id', r.scan_id, 'events', ` + events + `, 'count', jsonb_array_length(r.events)) ORDER BY r.position)
 	 FROM decoding_runs r WHERE r.site_id = d.site_id AND r.decoding_id = d.id) AS runs`
+}
 
 // maxDecodings of a site may wait or run: each takes minutes.
 const maxDecodings = 50
@@ -178,10 +185,10 @@ func (s *Store) Decoding(ctx context.Context, siteID, id uuid.UUID) (DecodingRec
 		pgx.NamedArgs{"site": siteID, "id": id})
 }
 
-// Decodings lists the newest of the site, at most so many; with a scan, those
-// that it is in.
+// Decodings lists the newest of the site without their events, at most so many;
+// with a scan, those that it is in.
 func (s *Store) Decodings(ctx context.Context, siteID uuid.UUID, scanID *uuid.UUID, most int) ([]DecodingRecord, error) {
-	return rows[DecodingRecord](ctx, s, "SELECT "+decodingColumns+` FROM decodings d
+	return rows[DecodingRecord](ctx, s, "SELECT "+listedDecoding+` FROM decodings d
 		WHERE d.site_id = @site
 		  AND (@scan::uuid IS NULL OR EXISTS (
 		      SELECT FROM decoding_runs r WHERE r.site_id = @site AND r.scan_id = @scan AND r.decoding_id = d.id))
