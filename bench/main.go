@@ -59,7 +59,15 @@ func main() {
 	what := flag.String("load", "", "measure under load instead: uploads, workers, cases or all")
 	page := flag.String("page", "", "file to write the tables of -load into; standard output without")
 	cases := flag.Int("cases", 1_000_000, "cases in the worklist of -load cases")
+	run := flag.String("functional", "", "time the steps on this functional run instead")
+	tr := flag.Float64("tr", 2, "its repetition time in seconds")
 	flag.Parse()
+	if *run != "" {
+		if err := functional(*run, *tr); err != nil {
+			log.Fatalf("functional: %v", err)
+		}
+		return
+	}
 	if *what != "" {
 		if err := load(*bin, *what, *page, *cases); err != nil {
 			log.Fatal(err)
