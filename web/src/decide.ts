@@ -15,7 +15,7 @@ interface What {
 
 const asks: Record<Decision, { title: string; help: string; word: string }> = {
   accept: { title: 'Accept the result', help: 'You looked at the images and agree that the result may stand in the record.', word: 'Accept' },
-  amend: { title: 'Amend the result', help: 'The result may stand with your comment. Structures that you leave out are shown and used for nothing: no z, no asymmetry, no score, no change over time. The scores are made anew without them, as a version that is to be decided on; this one stays as it is.', word: 'Amend' },
+  amend: { title: 'Amend the result', help: 'The result may stand with your comment. What you leave out is shown and used for nothing; the scores are made anew without it, as a version that is to be decided on. This one stays as it is.', word: 'Amend' },
   reject: { title: 'Reject the result', help: 'The result must not be used. The report says so from now on, with your reason.', word: 'Reject' },
 }
 
@@ -26,7 +26,7 @@ export function decide(decision: Decision, w: What): void {
     ask.help = 'There is no result. The case leaves the worklist; who noted it and when stays in the history.'
     ask.word = 'Close the case'
   }
-  const comment = h('textarea', { id: 'comment', rows: 3, maxlength: 2000, required: decision !== 'accept' })
+  const comment = h('textarea', { id: 'comment', rows: decision === 'amend' ? 2 : 3, maxlength: 2000, required: decision !== 'accept' })
   const before = new Set((w.result?.amendment?.left_out ?? []).map((l) => l.structure))
   // By name, left and right beside each other; the midline comes last.
   const bare = (s: string): string => s.replace(/^(Left|Right)-/, '')
@@ -56,7 +56,7 @@ export function decide(decision: Decision, w: What): void {
   }
   const d = dialog(
     ask.title,
-    decision === 'amend' ? 'wide' : 'narrow',
+    decision === 'amend' ? 'amending' : 'narrow',
     h(
       'form',
       { onsubmit: (e: Event) => void submit(e) },
