@@ -86,7 +86,7 @@ func TestEveryProblemTypeHasAPage(t *testing.T) {
 		"../jobs":     {`\bCode: ` + name, 4},
 		"../segment":  {`\bCode: ` + name, 0},
 		"../pipeline": {`\bCode: ` + name, 1},
-		"../fmri":     {`(?m)^(?:\t|const )[A-Z]\w+ += ` + name, 11},
+		"../fmri":     {`(?m)^(?:\t|const )[A-Z]\w+ += ` + dashed, 11},
 	} {
 		finds := []*regexp.Regexp{problem}
 		if more.find != "" {

@@ -188,6 +188,9 @@ var problemDocs = map[string]problemDoc{
 	"few-usable-frames":      {"Too little that can be used", "Volumes during motion leave less than four minutes: make the run longer or repeat it."},
 	"few-degrees-of-freedom": {"Too little is left", "Cleaning takes out nearly all that varies, so that nothing is read from the signal. A longer run leaves more."},
 	"no-structures":          {"Too few structures", "Too few structures lie in the run's volumes for a network."},
+	"place-unknown":          {"No place in MNI space", "Too few structures of the run fit the standard brain, or they fit badly: what needs MNI space is not given."},
+	"t1-unused":              {"The T1 was not used", "The T1 of the same person doesn't fit the run; the run's own labels were used instead."},
+	"coordinates-invalid":    {"Coordinates can't be used", "The table of coordinates has an error; the text names the line and what to do."},
 
 	// What limits the comparison with healthy people.
 	"age-outside-norm":          {"No norm for this age", "The norm covers 18 to 100 years; volumes are given without z."},
