@@ -1,6 +1,8 @@
 package segment
 
 import (
+	"slices"
+
 	"neuroscreen/internal/anatomy"
 	"neuroscreen/internal/volume"
 )
@@ -81,19 +83,17 @@ func (b *box) middle() (centre [3]float64) {
 
 func (b *box) voxels() int { return b.shape[0] * b.shape[1] * b.shape[2] }
 
-// sample reads a box, smoothed against aliasing, zero outside the scan, and
-// normalises it.
-func (b *box) sample(v *volume.Volume) []float32 {
+// sample reads a box into image, smoothed against aliasing, zero outside the
+// scan, and normalises it.
+func (b *box) sample(image []float32, v *volume.Volume) {
 	toScan := volume.Identity // voxels of the box to those of the scan
 	for a, size := range v.VoxelSize() {
 		toScan[a][a] = b.mm / size
 		toScan[a][3] = b.from[a] / size
 	}
 	grid := volume.Grid{Shape: b.shape, Affine: v.Affine.Mul(toScan)}
-	image := make([]float32, b.voxels())
 	volume.ResampleInto(image, grid, v.Data, v.Grid, volume.Options{Sigma: volume.AntiAlias(grid, v.Grid)})
 	Normalise(image, b.shape)
-	return image
 }
 
 // brainCentre returns the centre of everything above background, in mm from
@@ -130,15 +130,11 @@ func brainCentre(classes []Likely, arch Architecture) (c [3]float64, mass float6
 	return c, mass
 }
 
-// mirrored returns the box with left and right exchanged.
-func mirrored(image []float32, nx int) []float32 {
-	out := make([]float32, len(image))
-	for o := 0; o < len(image); o += nx {
-		for x := range nx {
-			out[o+x] = image[o+nx-1-x]
-		}
+// mirror exchanges left and right.
+func mirror(image []float32, nx int) {
+	for row := range slices.Chunk(image, nx) {
+		slices.Reverse(row)
 	}
-	return out
 }
 
 // average replaces p by the mean of p and the posteriors of the mirror image,

@@ -56,9 +56,10 @@ func (n *Network) lookCloser(ctx context.Context, can *volume.Volume, whole *par
 				continue
 			}
 			f.classes = c.classes[side]
-			image := f.sample(can)
+			image := n.image[:f.voxels()]
+			f.sample(image, can)
 			if side == 1 {
-				image = mirrored(image, f.shape[0])
+				mirror(image, f.shape[0])
 			}
 			if err := c.net.Classify(ctx, image, f.classes); err != nil {
 				return nil, err

@@ -64,9 +64,7 @@ func (a Architecture) Coordinates(middle [3]float64) [3][]float32 {
 	for axis := range c {
 		c[axis] = make([]float32, 0, a.Voxels())
 	}
-	at := func(axis, i int) float32 {
-		return float32(((float64(i)-float64(a.Shape[axis]-1)/2)*a.VoxelMM + middle[axis]) / coordinateScaleMM)
-	}
+	at := func(axis, i int) float32 { return a.coordinate(axis, i, middle[axis]) }
 	for z := range a.Shape[2] {
 		for y := range a.Shape[1] {
 			for x := range a.Shape[0] {
@@ -75,6 +73,10 @@ func (a Architecture) Coordinates(middle [3]float64) [3][]float32 {
 		}
 	}
 	return c
+}
+
+func (a Architecture) coordinate(axis, i int, middle float64) float32 {
+	return float32(((float64(i)-float64(a.Shape[axis]-1)/2)*a.VoxelMM + middle) / coordinateScaleMM)
 }
 
 // check says whether the engine can run the architecture.

@@ -25,6 +25,7 @@ type Network struct {
 	closer  []closer      // looks at either side, each finer than the one before
 	turn    chan struct{} // holds a token while the nets are free
 	p, q    []Likely      // classes of the whole head, and of its mirror image
+	image   []float32     // that a network looks at
 }
 
 // New prepares weights for use on a number of threads; 0 uses every core. There
@@ -38,11 +39,7 @@ func New(w *Weights, threads int) *Network {
 	if w.Locate != nil {
 		n.locate = newUNet(w.Locate, shared)
 	}
-	classes := func(m *Model) []Likely {
-		v, release := conv.Allocate[Likely](m.Architecture.Voxels())
-		runtime.AddCleanup(n, func(release func()) { release() }, release)
-		return v
-	}
+	classes := func(m *Model) []Likely { return allocate[Likely](n, m.Architecture.Voxels()) }
 	n.p, n.q = classes(w.Whole), classes(w.Whole)
 	for _, c := range []closer{{model: w.Half, region: half}, {model: w.Inner, region: inner}} {
 		if c.model != nil {
@@ -51,8 +48,20 @@ func New(w *Weights, threads int) *Network {
 			n.closer = append(n.closer, c)
 		}
 	}
+	largest := 0
+	for _, m := range w.models() {
+		largest = max(largest, m.Architecture.Voxels())
+	}
+	n.image = allocate[float32](n, largest)
 	n.turn <- struct{}{}
 	return n
+}
+
+// allocate memory that is given back when the network is no longer used.
+func allocate[T any](n *Network, count int) []T {
+	v, release := conv.Allocate[T](count)
+	runtime.AddCleanup(n, func(release func()) { release() }, release)
+	return v
 }
 
 // DefaultWeights are the embedded ones.
@@ -106,11 +115,13 @@ func (n *Network) Segment(ctx context.Context, v *volume.Volume) (*Segmentation,
 		return nil, ctx.Err()
 	}
 	can, reoriented := volume.Canonical(v)
-	whole, image, err := n.lookAt(ctx, can)
+	whole, err := n.lookAt(ctx, can)
 	if err != nil {
 		return nil, err
 	}
-	if err := n.whole.Classify(ctx, mirrored(image, whole.shape[0]), n.q); err != nil {
+	image := n.image[:whole.voxels()]
+	mirror(image, whole.shape[0])
+	if err := n.whole.Classify(ctx, image, n.q); err != nil {
 		return nil, err
 	}
 	counts := n.average()
@@ -134,11 +145,11 @@ func (n *Network) Segment(ctx context.Context, v *volume.Volume) (*Segmentation,
 }
 
 // lookAt finds the box round the head, by coarse looks where there is a network
-// for them. It returns the box, its classes in n.p, and its image.
-func (n *Network) lookAt(ctx context.Context, can *volume.Volume) (part, []float32, error) {
+// for them. It returns the box, with its classes in n.p and its image in n.image.
+func (n *Network) lookAt(ctx context.Context, can *volume.Volume) (part, error) {
 	centre := headCentre(can)
 	if n.locate != nil {
-		coarse, _, err := n.settle(ctx, n.locate, can, centre)
+		coarse, err := n.settle(ctx, n.locate, can, centre)
 		if err == nil {
 			off, _ := brainCentre(coarse.classes, n.locate.arch)
 			centre = coarse.middle()
@@ -146,7 +157,7 @@ func (n *Network) lookAt(ctx context.Context, can *volume.Volume) (part, []float
 				centre[a] += off[a]
 			}
 		} else if !errors.Is(err, ErrNoBrain) {
-			return part{}, nil, err
+			return part{}, err
 		}
 	}
 	return n.settle(ctx, n.whole, can, centre)
@@ -154,24 +165,25 @@ func (n *Network) lookAt(ctx context.Context, can *volume.Volume) (part, []float
 
 // settle looks at the head until the brain's centre, as the network sees it, is
 // that of its box.
-func (n *Network) settle(ctx context.Context, u *UNet, can *volume.Volume, centre [3]float64) (part, []float32, error) {
+func (n *Network) settle(ctx context.Context, u *UNet, can *volume.Volume, centre [3]float64) (part, error) {
 	classes := n.p[:u.arch.Voxels()]
 	for look := 1; ; look++ {
 		b := boxAround(centre, u.arch)
-		image := b.sample(can)
+		image := n.image[:b.voxels()]
+		b.sample(image, can)
 		if err := u.Classify(ctx, image, classes); err != nil {
-			return part{}, nil, err
+			return part{}, err
 		}
 		c, mass := brainCentre(classes, u.arch)
 		if mass*cube(u.arch.VoxelMM) < minBrainMM3 {
-			return part{}, nil, ErrNoBrain
+			return part{}, ErrNoBrain
 		}
 		shift := 0.0
 		for a := range c {
 			shift = max(shift, math.Abs(c[a]))
 		}
 		if shift < recentreWithin || look == maxRecentre {
-			return part{box: b, classes: classes, hi: b.shape}, image, nil
+			return part{box: b, classes: classes, hi: b.shape}, nil
 		}
 		for a := range centre {
 			centre[a] += c[a]

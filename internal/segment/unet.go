@@ -16,6 +16,7 @@ type UNet struct {
 	head    conv.Head
 
 	*memory
+	x      []float32      // coordinate along x
 	input  *conv.Tensor   // image and coordinates
 	a, b   []*conv.Tensor // by level: first and second block; b keeps the skip
 	pooled []*conv.Tensor // by level, from 1
@@ -55,6 +56,9 @@ func newUNet(m *Model, shared *memory) *UNet {
 		d, h, w := arch.at(level)
 		return &conv.Tensor{Channels: channels, D: d, H: h, W: w}
 	}
+	for x := range arch.Shape[0] {
+		n.x = append(n.x, arch.coordinate(0, x, 0))
+	}
 	n.input = sized(8, 0)
 	for l := range arch.Depth + 1 {
 		n.a, n.b = append(n.a, sized(arch.Base<<l, l)), append(n.b, sized(arch.Base<<l, l))
@@ -73,7 +77,7 @@ func (n *UNet) place() {
 		return
 	}
 	n.last = n
-	tensors := []*conv.Tensor{n.input}
+	var tensors []*conv.Tensor
 	for l := range n.a {
 		tensors = append(tensors, n.a[l], n.b[l])
 		if l > 0 {
@@ -81,10 +85,24 @@ func (n *UNet) place() {
 		}
 	}
 	n.arena.Place(tensors...)
-	for axis, v := range n.arch.Coordinates([3]float64{}) {
-		n.input.SetChannel(1+axis, v)
-	}
-	n.input.Clear(n.arch.Inputs)
+	n.input.Begin(n.b[0]) // what it holds is read before b[0] is written
+}
+
+// show writes image and coordinates.
+func (n *UNet) show(image []float32) {
+	shape := n.arch.Shape
+	parallel(shape[2], func(z int) {
+		cz := n.arch.coordinate(2, z, 0)
+		for y := range shape[1] {
+			cy := n.arch.coordinate(1, y, 0)
+			row := n.input.Row(z, y)
+			for x, v := range image[(z*shape[1]+y)*shape[0]:][:shape[0]] {
+				voxel := row[x*8:][:8]
+				voxel[0], voxel[1], voxel[2], voxel[3] = v, n.x[x], cy, cz
+				voxel[4], voxel[5], voxel[6], voxel[7] = 0, 0, 0, 0
+			}
+		}
+	})
 }
 
 // MACs counts the multiply-adds of one pass: by the layers' plain definition,
@@ -123,7 +141,7 @@ func (n *UNet) Classify(ctx context.Context, image []float32, dst []Likely) erro
 // features runs everything but the head.
 func (n *UNet) features(ctx context.Context, image []float32) (*conv.Tensor, error) {
 	n.place()
-	n.input.SetChannel(0, image)
+	n.show(image)
 	i := 0
 	run := func(low, in, out *conv.Tensor) {
 		if ctx.Err() == nil {

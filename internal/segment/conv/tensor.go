@@ -80,12 +80,15 @@ func (t *Tensor) clearBorder() {
 	}
 }
 
-// Clear makes channels from c on zero.
-func (t *Tensor) Clear(c int) {
-	zero := make([]float32, t.D*t.H*t.W)
-	for ; c < t.Channels; c++ {
-		t.SetChannel(c, zero)
+// Row is a row of voxels along x, of the first 8 channels: those of one voxel, then those of the next.
+func (t *Tensor) Row(z, y int) []float32 { return t.at(0, z+1, y+1, 1)[:t.W*lanes] }
+
+// Begin lets t use the memory of the first channels of another tensor of the same size.
+func (t *Tensor) Begin(of *Tensor) {
+	if !t.sameSize(of) || t.Channels > of.Channels {
+		panic(fmt.Sprintf("conv: %v in the memory of %v", t, of))
 	}
+	t.data = of.data[:t.floats()]
 }
 
 // Release returns the tensor's memory, which on Linux lies outside the Go heap: the garbage collector
