@@ -44,7 +44,7 @@ def read(path):
         kernels = np.frombuffer(data[begun:at], [("scale", "<f2"), ("taps", "i1", 27)])
         return (kernels["scale"].astype(np.float32)[:, None] * kernels["taps"]).reshape(shape)
 
-    for name in ("locate", "whole", "inner"):
+    for name in ("locate", "whole", "half", "inner"):
         if name not in head:
             continue
         a = head[name]["architecture"]

@@ -358,7 +358,11 @@ func (f *part) gather(c *corners, x, y, z int) {
 	nx, nxy := f.shape[0], f.shape[0]*f.shape[1]
 	o := z*nxy + y*nx + x
 	at := [8]int{o, o + 1, o + nx, o + nx + 1, o + nxy, o + nxy + 1, o + nxy + nx, o + nxy + nx + 1}
-	c.n, c.class[0] = 1, f.labels[o]
+	l := f.labels
+	c.n, c.class[0] = 1, l[o]
+	if l[at[1]] == l[o] && l[at[2]] == l[o] && l[at[3]] == l[o] && l[at[4]] == l[o] && l[at[5]] == l[o] && l[at[6]] == l[o] && l[at[7]] == l[o] {
+		return // most cells
+	}
 next:
 	for _, q := range at[1:] {
 		l := f.labels[q]
@@ -369,9 +373,6 @@ next:
 		}
 		c.class[c.n] = l
 		c.n++
-	}
-	if c.n == 1 {
-		return
 	}
 	for i, l := range c.class[:c.n] {
 		for m, q := range at {
