@@ -53,6 +53,10 @@ soak: build ## Kill, cut, fill and restart the running programs for a long time;
 bench: build ## Measure speed and memory; prints JSON lines
 	@go run ./bench $(SCAN)
 
+.PHONY: compare-functional
+compare-functional: ## Time the steps on a functional run, RUN=run.nii.gz TR=seconds, beside nilearn and nipy, installed into build/compare-functional
+	@scripts/compare.sh --functional $(RUN) $(TR)
+
 .PHONY: compare
 compare: ## Time the same networks in ONNX Runtime and PyTorch, which it installs into build/compare
 	@scripts/compare.sh
