@@ -31,17 +31,17 @@ class Steps:
         self.begin()
 
 
-def motion(image, tr, steps):
+def motion(image, steps):
     """Six parameters a frame, of nipy where it can be installed."""
     try:
         import nipy
-        from nipy.algorithms.registration import FmriRealign4d
+        from nipy.algorithms.registration.groupwise_registration import SpaceRealign
     except Exception as e:  # it needs a compiler on some machines
         print(json.dumps({"step": "motion", "engine": "nipy", "missing": str(e)}), flush=True)
         rng = np.random.default_rng(1)
         return np.cumsum(rng.normal(0, 0.01, (image.shape[3], 6)), 0)
     steps.begin()
-    realign = FmriRealign4d(image, tr=tr, slice_order="ascending", time_interp=False)
+    realign = SpaceRealign(image)
     realign.estimate(loops=1, between_loops=0)
     steps.lap("motion", "nipy " + nipy.__version__)
     return np.array([np.concatenate([t.translation, t.rotation]) for t in realign._transforms[0]])
@@ -86,7 +86,7 @@ def main():
     steps = Steps(image.shape[3])
     data = np.asanyarray(nibabel.load(same).dataobj).astype(np.float32)
     steps.lap("read", "nibabel " + nibabel.__version__)
-    six = motion(nibabel.Nifti1Image(data, image.affine), tr, steps)
+    six = motion(nibabel.Nifti1Image(data, image.affine), steps)
 
     mean = data.mean(3)
     mask = mean > 0.25 * np.percentile(mean, 98)

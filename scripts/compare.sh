@@ -11,7 +11,7 @@ if [ "${1:-}" = --functional ]; then
 	python=build/compare-functional/bin/python
 	if [ ! -x $python ]; then
 		python3 -m venv build/compare-functional
-		build/compare-functional/bin/pip install --quiet nilearn
+		build/compare-functional/bin/pip install --quiet nilearn "numpy<2.4" # nipy 0.6.1 needs an older one
 		build/compare-functional/bin/pip install --quiet nipy || echo "nipy can't be installed here; motion is left out" >&2
 	fi
 	go build -o build/bench ./bench
