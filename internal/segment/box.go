@@ -13,45 +13,37 @@ import (
 func headCentre(v *volume.Volume) [3]float64 {
 	size := v.VoxelSize()
 	nx, ny, nz := v.Shape[0], v.Shape[1], v.Shape[2]
-	var some []float32
+	some := make([]float32, 0, len(v.Data)/7+1)
 	for o := 0; o < len(v.Data); o += 7 { // no divisor of usual row lengths
 		some = append(some, v.Data[o])
 	}
 	threshold := volume.Percentiles(some, 98)[0] / 4
-	perSlice := make([]int, nz)
-	for z := range nz {
+	perSlice := make([][3]int, nz) // sums of x and y of the bright, and how many
+	parallel(nz, func(z int) {
+		t := &perSlice[z]
 		for y := 0; y < ny; y += 2 {
 			row := v.Data[(z*ny+y)*nx:][:nx]
 			for x := 0; x < nx; x += 2 {
 				if row[x] > threshold {
-					perSlice[z]++
+					t[0], t[1], t[2] = t[0]+x, t[1]+y, t[2]+1
 				}
 			}
 		}
-	}
+	})
 	// The top is where the head is 4 cm2 wide; wrap and noise are not.
 	top := nz - 1
-	for top > 0 && float64(perSlice[top]*4)*size[0]*size[1] < 400 {
+	for top > 0 && float64(perSlice[top][2]*4)*size[0]*size[1] < 400 {
 		top--
 	}
-	bottom := max(0, top-int(150/size[2]))
-	var sum [2]float64
-	count := 0.0
-	for z := bottom; z <= top; z++ {
-		for y := 0; y < ny; y += 2 {
-			row := v.Data[(z*ny+y)*nx:][:nx]
-			for x := 0; x < nx; x += 2 {
-				if row[x] > threshold {
-					sum[0] += float64(x)
-					sum[1] += float64(y)
-					count++
-				}
-			}
+	var sum [3]int
+	for z := max(0, top-int(150/size[2])); z <= top; z++ {
+		for a, n := range perSlice[z] {
+			sum[a] += n
 		}
 	}
 	c := [3]float64{float64(nx-1) / 2 * size[0], float64(ny-1) / 2 * size[1], float64(top)*size[2] - 75}
-	if count > 0 {
-		c[0], c[1] = sum[0]/count*size[0], sum[1]/count*size[1]
+	if count := float64(sum[2]); count > 0 {
+		c[0], c[1] = float64(sum[0])/count*size[0], float64(sum[1])/count*size[1]
 	}
 	return c
 }
@@ -131,10 +123,12 @@ func brainCentre(classes []Likely, arch Architecture) (c [3]float64, mass float6
 }
 
 // mirror exchanges left and right.
-func mirror(image []float32, nx int) {
-	for row := range slices.Chunk(image, nx) {
-		slices.Reverse(row)
-	}
+func mirror(image []float32, shape [3]int) {
+	parallel(shape[2], func(z int) {
+		for row := range slices.Chunk(image[z*shape[0]*shape[1]:][:shape[0]*shape[1]], shape[0]) {
+			slices.Reverse(row)
+		}
+	})
 }
 
 // average replaces p by the mean of p and the posteriors of the mirror image,
@@ -216,7 +210,10 @@ func Normalise(image []float32, shape [3]int) {
 	if !(top > 0) {
 		top = 1
 	}
-	for i, v := range image {
-		image[i] = min(max(v/top, 0), 1.2)
-	}
+	slice := shape[0] * shape[1]
+	parallel(shape[2], func(z int) {
+		for i, v := range image[z*slice:][:slice] {
+			image[z*slice+i] = min(max(v/top, 0), 1.2)
+		}
+	})
 }

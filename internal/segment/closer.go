@@ -59,7 +59,7 @@ func (n *Network) lookCloser(ctx context.Context, can *volume.Volume, whole *par
 			image := n.image[:f.voxels()]
 			f.sample(image, can)
 			if side == 1 {
-				mirror(image, f.shape[0])
+				mirror(image, f.shape)
 			}
 			if err := c.net.Classify(ctx, image, f.classes); err != nil {
 				return nil, err

@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"encoding/binary"
 	"math"
 	"runtime"
 	"sync"
@@ -51,13 +52,13 @@ func (f *part) label(whole bool) {
 				mask[v] = 1
 			}
 		}
-		for _, v := range strays(mask, f.shape, func(uint8) bool { return false }) {
+		for _, v := range strays(mask, f.shape, &[anatomy.NumClasses]bool{0: true}) {
 			f.classes[v], f.labels[v] = Likely{P: [likely]float32{1}}, 0
 		}
 	}
 	// A stray voxel takes its next likely class, which may be stray again.
 	for range 3 {
-		out := strays(f.labels, f.shape, func(c uint8) bool { return manyPieces[c] })
+		out := strays(f.labels, f.shape, &manyPieces)
 		if len(out) == 0 {
 			break
 		}
@@ -66,58 +67,6 @@ func (f *part) label(whole bool) {
 			f.labels[v] = f.classes[v].Class[0]
 		}
 	}
-}
-
-// strays lists the voxels outside the largest face-connected piece of each
-// non-zero value, but for values that skip says to leave.
-func strays(values []uint8, shape [3]int, skip func(uint8) bool) []int {
-	nx, nxy := shape[0], shape[0]*shape[1]
-	piece := make([]int32, len(values)) // 0: not seen
-	var stack []int
-	type extent struct {
-		value uint8
-		size  int
-	}
-	pieces := []extent{{}}
-	var largest [256]int32
-	for start, v := range values {
-		if v == 0 || piece[start] != 0 || skip(v) {
-			continue
-		}
-		id := int32(len(pieces))
-		piece[start] = id
-		size := 0
-		stack = append(stack[:0], start)
-		for len(stack) > 0 {
-			o := stack[len(stack)-1]
-			stack = stack[:len(stack)-1]
-			size++
-			x, y, z := o%nx, o/nx%shape[1], o/nxy
-			visit := func(inside bool, q int) {
-				if inside && piece[q] == 0 && values[q] == v {
-					piece[q] = id
-					stack = append(stack, q)
-				}
-			}
-			visit(x > 0, o-1)
-			visit(x < nx-1, o+1)
-			visit(y > 0, o-nx)
-			visit(y < shape[1]-1, o+nx)
-			visit(z > 0, o-nxy)
-			visit(z < shape[2]-1, o+nxy)
-		}
-		pieces = append(pieces, extent{v, size})
-		if size > pieces[largest[v]].size {
-			largest[v] = id
-		}
-	}
-	var out []int
-	for o, id := range piece {
-		if id != 0 && largest[values[o]] != id {
-			out = append(out, o)
-		}
-	}
-	return out
 }
 
 // part is a box that was labelled, and how much of it counts: the voxels lo to
@@ -132,6 +81,29 @@ type part struct {
 // cells are ranges of cells of the whole head's box along its axes, each
 // between the centres of two voxels: from lo to hi-1.
 type cells struct{ lo, hi [3]int }
+
+// span is a range along x, from from to to-1.
+type span struct{ from, to int }
+
+// around returns what the holes leave of a row's cells.
+func around(holes []cells, row span, y, z int) []span {
+	left := []span{row}
+	for _, h := range holes {
+		if y < h.lo[1] || y >= h.hi[1] || z < h.lo[2] || z >= h.hi[2] {
+			continue
+		}
+		var next []span
+		for _, s := range left {
+			for _, p := range []span{{s.from, min(s.to, h.lo[0])}, {max(s.from, h.hi[0]), s.to}} {
+				if p.from < p.to {
+					next = append(next, p)
+				}
+			}
+		}
+		left = next
+	}
+	return left
+}
 
 // measure takes the volumes within the surfaces of the labels, and how sure the
 // labels are: of the whole head's box, but for the cells where the cores of
@@ -186,10 +158,6 @@ func (f *part) cellsOf(finer *part) (c cells) {
 	return c
 }
 
-func (c *cells) hold(x, y, z int) bool {
-	return x >= c.lo[0] && x < c.hi[0] && y >= c.lo[1] && y < c.hi[1] && z >= c.lo[2] && z < c.hi[2]
-}
-
 // measure adds, by class, the volume within the labels' surface to enclosed,
 // and of the labelled voxels the volume and the volume times the posterior.
 func (f *part) measure(confidence, labelled, enclosed *[anatomy.NumClasses]float64, holes []cells) {
@@ -203,20 +171,13 @@ func (f *part) measure(confidence, labelled, enclosed *[anatomy.NumClasses]float
 	parallel(f.shape[2], func(z int) {
 		t := &perSlice[z]
 		for y := f.lo[1]; z >= f.lo[2] && z < f.hi[2] && y < f.hi[1]; y++ {
-		voxel:
-			for x := f.lo[0]; x < f.hi[0]; x++ {
-				o := z*nxy + y*nx + x
-				l := f.labels[o]
-				if l == 0 {
-					continue
-				}
-				for i := range holes {
-					if holes[i].hold(x, y, z) {
-						continue voxel
+			for _, s := range around(holes, span{f.lo[0], f.hi[0]}, y, z) {
+				for o := z*nxy + y*nx + s.from; o < z*nxy+y*nx+s.to; o++ {
+					if l := f.labels[o]; l != 0 {
+						t.confidence[l] += float64(f.classes[o].P[0])
+						t.voxels[l]++
 					}
 				}
-				t.confidence[l] += float64(f.classes[o].P[0])
-				t.voxels[l]++
 			}
 		}
 		f.countEighths(&t.eighths, z, holes)
@@ -255,32 +216,25 @@ func (f *part) countEighths(count *[anatomy.NumClasses]int, z int, holes []cells
 		return q
 	}
 	qz := quarters(2, z)
-	var across [][]float32
+	across := make([][]float32, to[0])
+	before := make([]int, to[0]+1) // quarters along x of the cells before each
 	for x := from[0]; x < to[0]; x++ {
-		across = append(across, quarters(0, x))
+		across[x] = quarters(0, x)
+		before[x+1] = before[x] + len(across[x])
 	}
 	var c corners
 	for y := from[1]; y < to[1]; y++ {
 		qy := quarters(1, y)
-	cell:
-		for x := from[0]; x < to[0]; x++ {
-			for i := range holes {
-				if holes[i].hold(x, y, z) {
-					continue cell
+		for _, s := range around(holes, span{from[0], to[0]}, y, z) {
+			for x := s.from; x < s.to; {
+				if n := f.alike(x, y, z, s.to-x); n > 0 {
+					count[f.labels[f.at(x, y, z)]] += (before[x+n] - before[x]) * len(qy) * len(qz)
+					x += n
+					continue
 				}
-			}
-			qx := across[x-from[0]]
-			f.gather(&c, x, y, z)
-			if c.n == 1 {
-				count[c.class[0]] += len(qx) * len(qy) * len(qz)
-				continue
-			}
-			for _, fz := range qz {
-				for _, fy := range qy {
-					for _, fx := range qx {
-						count[c.at(fx, fy, fz)]++
-					}
-				}
+				f.gather(&c, x, y, z)
+				c.countAt(count, across[x], qy, qz)
+				x++
 			}
 		}
 	}
@@ -290,9 +244,10 @@ func (f *part) countEighths(count *[anatomy.NumClasses]int, z int, holes []cells
 // cell of a box.
 type run struct{ cell, from, to int }
 
-// onGrid carries the classes of a part's core to a scan's grid: each voxel takes
-// the class whose posterior, interpolated between the eight box voxels round
-// it, is greatest among the classes that those eight are labelled with.
+// onGrid carries the labels of a part's core to a scan's grid, as FreeSurfer's:
+// each voxel takes the class whose posterior, interpolated between the eight box
+// voxels round it, is greatest among the classes that those eight are labelled
+// with.
 func (f *part) onGrid(out *volume.Labels) {
 	size := out.VoxelSize()
 	var runs [3][]run
@@ -316,32 +271,68 @@ func (f *part) onGrid(out *volume.Labels) {
 		z := runs[2][r]
 		var c corners
 		for _, y := range runs[1] {
-			for _, x := range runs[0] {
-				f.gather(&c, x.cell, y.cell, z.cell)
+			for x := 0; x < len(runs[0]); {
+				first := runs[0][x]
+				last := first.cell + f.alike(first.cell, y.cell, z.cell, f.shape[0]) - 1
+				end := x // past the runs that lie in cells of one class
+				for end < len(runs[0]) && runs[0][end].cell <= last {
+					end++
+				}
+				mixed := end == x
+				if mixed {
+					f.gather(&c, first.cell, y.cell, z.cell)
+					end++
+				}
+				label := anatomy.Structures[f.labels[f.at(first.cell, y.cell, z.cell)]].Label
 				for k := z.from; k < z.to; k++ {
 					for j := y.from; j < y.to; j++ {
-						row := out.Data[(k*out.Shape[1]+j)*out.Shape[0]:][:out.Shape[0]]
-						for i := x.from; i < x.to; i++ {
-							row[i] = c.at(within[0][i], within[1][j], within[2][k])
+						row := out.Data[(k*out.Shape[1]+j)*out.Shape[0]:]
+						for i := first.from; i < runs[0][end-1].to; i++ {
+							if mixed {
+								label = anatomy.Structures[c.at(within[0][i], within[1][j], within[2][k])].Label
+							}
+							row[i] = uint8(label)
 						}
 					}
 				}
+				x = end
 			}
 		}
 	})
 }
 
-// toGrid carries the classes of the parts to a scan's grid, later ones over
-// earlier ones, as FreeSurfer's labels.
+// toGrid carries the labels of the parts to a scan's grid, later ones over
+// earlier ones.
 func toGrid(grid volume.Grid, parts ...part) *volume.Labels {
 	out := volume.NewLabels(grid)
 	for i := range parts {
 		parts[i].onGrid(out)
 	}
-	for i, c := range out.Data {
-		out.Data[i] = uint8(anatomy.Structures[c].Label)
-	}
 	return out
+}
+
+func (f *part) at(x, y, z int) int { return (z*f.shape[1]+y)*f.shape[0] + x }
+
+// alike counts the cells from one on along x, at most so many, whose voxels all
+// have one label, the same in each.
+func (f *part) alike(x, y, z, most int) int {
+	nx, nxy := f.shape[0], f.shape[0]*f.shape[1]
+	o := f.at(x, y, z)
+	n := min(most+1, nx-x) // columns of four voxels that bound these cells
+	a, b, c, d := f.labels[o:][:n], f.labels[o+nx:][:n], f.labels[o+nxy:][:n], f.labels[o+nxy+nx:][:n]
+	l := a[0]
+	eight := uint64(l) * 0x0101010101010101
+	i := 0
+	for ; i+8 <= n; i += 8 {
+		w := binary.LittleEndian.Uint64
+		if (w(a[i:])^eight)|(w(b[i:])^eight)|(w(c[i:])^eight)|(w(d[i:])^eight) != 0 {
+			break
+		}
+	}
+	for i < n && a[i] == l && b[i] == l && c[i] == l && d[i] == l {
+		i++
+	}
+	return max(0, i-1)
 }
 
 // corners are the classes that the eight voxels round a cell are labelled with,
@@ -352,17 +343,12 @@ type corners struct {
 	p     [8][8]float32 // by class, then by voxel: x fastest
 }
 
-// gather reads the cell between voxel x, y, z and the next along each axis. The
-// posteriors of a single class are not read.
+// gather reads the cell between voxel x, y, z and the next along each axis.
 func (f *part) gather(c *corners, x, y, z int) {
 	nx, nxy := f.shape[0], f.shape[0]*f.shape[1]
-	o := z*nxy + y*nx + x
+	o := f.at(x, y, z)
 	at := [8]int{o, o + 1, o + nx, o + nx + 1, o + nxy, o + nxy + 1, o + nxy + nx, o + nxy + nx + 1}
-	l := f.labels
-	c.n, c.class[0] = 1, l[o]
-	if l[at[1]] == l[o] && l[at[2]] == l[o] && l[at[3]] == l[o] && l[at[4]] == l[o] && l[at[5]] == l[o] && l[at[6]] == l[o] && l[at[7]] == l[o] {
-		return // most cells
-	}
+	c.n, c.class[0] = 1, f.labels[o]
 next:
 	for _, q := range at[1:] {
 		l := f.labels[q]
@@ -381,12 +367,38 @@ next:
 	}
 }
 
+// countAt counts what at returns at all combinations of a few places along each
+// axis, at most two.
+func (c *corners) countAt(count *[anatomy.NumClasses]int, xs, ys, zs []float32) {
+	var best [8]uint8
+	var most [8]float32
+	for j := range most {
+		most[j] = -1
+	}
+	for i := range c.n {
+		p := &c.p[i]
+		j := 0
+		for _, z := range zs {
+			p0, p1, p2, p3 := p[0]+z*(p[4]-p[0]), p[1]+z*(p[5]-p[1]), p[2]+z*(p[6]-p[2]), p[3]+z*(p[7]-p[3])
+			for _, y := range ys {
+				q0, q1 := p0+y*(p2-p0), p1+y*(p3-p1)
+				for _, x := range xs {
+					if v := q0 + x*(q1-q0); v > most[j] {
+						best[j], most[j] = c.class[i], v
+					}
+					j++
+				}
+			}
+		}
+	}
+	for _, class := range best[:len(xs)*len(ys)*len(zs)] {
+		count[class]++
+	}
+}
+
 // at returns the class that is most likely at a place in the cell, by linear
 // interpolation: 0 to 1 along each axis.
 func (c *corners) at(x, y, z float32) uint8 {
-	if c.n == 1 {
-		return c.class[0]
-	}
 	best, most := 0, float32(-1)
 	for i := range c.n {
 		p := &c.p[i]

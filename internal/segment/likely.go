@@ -17,17 +17,27 @@ const (
 )
 
 // likeliest of a voxel's posteriors: of the classes above background, in their
-// order, and of background.
-func likeliest(p []float32, background float32) (l Likely) {
+// order, and of background. They add up to 1, so the search ends when what is
+// left is negligible; guess, the class of a voxel nearby, is looked at first.
+func likeliest(p []float32, background float32, guess uint8) (l Likely) {
 	l.P[0] = background
-	if background >= 1-negligible {
+	left := 1 - background
+	if left <= negligible {
 		return l
 	}
-	least := float32(negligible)
+	if guess > 0 {
+		if v := p[guess-1]; v > negligible {
+			l.insert(guess, v)
+			left -= v
+		}
+	}
 	for k, v := range p {
-		if v > least {
+		if left <= negligible {
+			break
+		}
+		if v > negligible && uint8(k+1) != guess {
 			l.insert(uint8(k+1), v)
-			least = max(least, l.P[likely-1])
+			left -= v
 		}
 	}
 	return l

@@ -13,7 +13,7 @@ func of(classes map[int]float32) Likely {
 		p[k-1] = v
 		background -= v
 	}
-	return likeliest(p, background)
+	return likeliest(p, background, 0)
 }
 
 func TestLikeliest(t *testing.T) {
@@ -35,6 +35,25 @@ func TestLikeliest(t *testing.T) {
 		for k, v := range c.classes {
 			if p := got.of(uint8(k)); p != v && !(p == 0 && v <= got.P[likely-1]) {
 				t.Errorf("%s: class %d has %g, want %g", c.name, k, p, v)
+			}
+		}
+	}
+}
+
+// Whatever class is looked at first, the same classes are found.
+func TestLikeliestGuess(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for range 2000 {
+		p, background := make([]float32, Logits), float32(1)
+		for range r.IntN(8) {
+			v := background * r.Float32()
+			p[r.IntN(Logits)] += v
+			background -= v
+		}
+		want := likeliest(p, background, 0)
+		for guess := range uint8(1 + Logits) {
+			if got := likeliest(p, background, guess); got != want {
+				t.Fatalf("%v with background %g: %v with guess %d, %v without", p, background, got, guess, want)
 			}
 		}
 	}

@@ -120,7 +120,7 @@ func (n *Network) Segment(ctx context.Context, v *volume.Volume) (*Segmentation,
 		return nil, err
 	}
 	image := n.image[:whole.voxels()]
-	mirror(image, whole.shape[0])
+	mirror(image, whole.shape)
 	if err := n.whole.Classify(ctx, image, n.q); err != nil {
 		return nil, err
 	}

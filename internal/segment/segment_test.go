@@ -2,27 +2,35 @@ package segment
 
 import (
 	"math"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
+	"neuroscreen/internal/anatomy"
 	"neuroscreen/internal/volume"
 )
 
 func TestStrays(t *testing.T) {
-	// 7 x 1 x 1: two pieces of 1, and a 2 that keep lets be.
 	for _, c := range []struct {
-		name   string
-		values []uint8
-		skip   uint8
-		want   []int
+		name    string
+		shape   [3]int
+		labels  []uint8
+		several uint8
+		want    []int
 	}{
-		{"one piece", []uint8{0, 1, 1, 1, 0, 0, 0}, 99, nil},
-		{"smaller piece goes", []uint8{1, 0, 1, 1, 0, 0, 0}, 99, []int{0}},
-		{"classes apart", []uint8{2, 0, 1, 1, 0, 2, 2}, 99, []int{0}},
-		{"class left alone", []uint8{2, 0, 1, 1, 0, 2, 2}, 2, nil},
-		{"touching classes are not one piece", []uint8{1, 2, 1, 1, 0, 0, 0}, 99, []int{0}},
+		{"one piece", [3]int{7, 1, 1}, []uint8{0, 1, 1, 1, 0, 0, 0}, 0, nil},
+		{"smaller piece goes", [3]int{7, 1, 1}, []uint8{1, 0, 1, 1, 0, 0, 0}, 0, []int{0}},
+		{"classes apart", [3]int{7, 1, 1}, []uint8{2, 0, 1, 1, 0, 2, 2}, 0, []int{0}},
+		{"class left alone", [3]int{7, 1, 1}, []uint8{2, 0, 1, 1, 0, 2, 2}, 2, nil},
+		{"touching classes are not one piece", [3]int{7, 1, 1}, []uint8{1, 2, 1, 1, 0, 0, 0}, 0, []int{0}},
+		{"joined across rows", [3]int{3, 3, 1}, []uint8{1, 0, 1, 1, 0, 1, 1, 1, 1}, 0, nil},
+		{"not joined at edges", [3]int{2, 2, 1}, []uint8{1, 0, 0, 1}, 0, []int{3}},
+		{"joined across slices", [3]int{2, 2, 2}, []uint8{1, 0, 0, 1, 1, 1, 0, 1}, 0, nil},
+		{"the first of equals stays", [3]int{3, 1, 2}, []uint8{1, 0, 1, 1, 0, 1}, 0, []int{2, 5}},
 	} {
-		got := strays(c.values, [3]int{7, 1, 1}, func(v uint8) bool { return v == c.skip })
+		several := [anatomy.NumClasses]bool{0: true}
+		several[c.several] = true
+		got := strays(c.labels, c.shape, &several)
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
 		}
@@ -51,6 +59,57 @@ func TestLabelsDropWhatLiesApart(t *testing.T) {
 	}
 	if p[8].of(1) != 0 {
 		t.Error("the posterior of the removed piece is still there")
+	}
+}
+
+// Ways to go through many cells at once find what one cell after the other does.
+func TestCells(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	f := part{box: box{shape: [3]int{43, 5, 4}}}
+	for range f.voxels() {
+		// Mostly one class, so that there are long runs of it.
+		l := of(map[int]float32{3: .6 + .1*r.Float32(), 14: .2})
+		if r.IntN(40) == 0 {
+			l = of(map[int]float32{14: .5 * r.Float32(), 17: .5 * r.Float32()})
+		}
+		f.classes, f.labels = append(f.classes, l), append(f.labels, l.Class[0])
+	}
+	hole := cells{lo: [3]int{10, 1, 0}, hi: [3]int{20, 3, 2}}
+	quarters := []float32{.25, .75}
+	for z := range f.shape[2] - 1 {
+		for y := range f.shape[1] - 1 {
+			row := span{2, f.shape[0] - 1}
+			left := around([]cells{hole}, row, y, z)
+			for x := range f.shape[0] - 1 {
+				want := x >= row.from && (x < 10 || x >= 20 || y < 1 || y >= 3 || z >= 2)
+				if got := slices.ContainsFunc(left, func(s span) bool { return x >= s.from && x < s.to }); got != want {
+					t.Fatalf("cell %d, %d, %d is left by the hole: %t", x, y, z, got)
+				}
+				var c corners
+				f.gather(&c, x, y, z)
+				alike := f.alike(x, y, z, 30)
+				if (alike > 0) != (c.n == 1) || alike > 30 {
+					t.Fatalf("%d classes in cell %d, %d, %d, and %d cells alike", c.n, x, y, z, alike)
+				}
+				for i := range alike {
+					var next corners
+					f.gather(&next, x+i, y, z)
+					if next.n != 1 || next.class[0] != c.class[0] {
+						t.Fatalf("cell %d is not like cell %d", x+i, x)
+					}
+				}
+				var got, each [anatomy.NumClasses]int
+				c.countAt(&got, quarters, quarters[:1], quarters)
+				for _, a := range quarters {
+					for _, b := range quarters {
+						each[c.at(a, .25, b)]++
+					}
+				}
+				if got != each {
+					t.Fatalf("cell %d, %d, %d: counted %v, want %v", x, y, z, got, each)
+				}
+			}
+		}
 	}
 }
 

@@ -131,8 +131,10 @@ func (n *UNet) Classify(ctx context.Context, image []float32, dst []Likely) erro
 		return err
 	}
 	n.engine.Posteriors(x, &n.head, func(first int, p, background []float32) {
+		guess := uint8(0)
 		for i, b := range background {
-			dst[first+i] = likeliest(p[i*Logits:][:Logits], b)
+			l := likeliest(p[i*Logits:][:Logits], b, guess)
+			dst[first+i], guess = l, l.Class[0]
 		}
 	})
 	return nil
