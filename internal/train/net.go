@@ -6,6 +6,7 @@ package train
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"neuroscreen/internal/segment"
 	"neuroscreen/internal/segment/conv"
@@ -276,16 +277,40 @@ func (n *net) gradients(s Sample, loss conv.LossConfig, rn renorm) conv.LossResu
 	return res
 }
 
-// unfold takes folded weights apart again: the normalisation gets the statistics
-// that some samples show, and gamma and beta that make up for it, so that the
-// network stays the same and can go on learning.
+// grownWeight is about the root mean square of weights after a long run.
+// Behind a normalisation their size says nothing but how far a step turns them:
+// Adam's steps are of one length, and make weights grow. Folded weights are a
+// third of that in the coarse levels, where the first hundred steps of a run
+// would tear down what they know.
+const grownWeight = .1
+
+// unfold takes folded weights apart again: they grow to the usual size, and the
+// normalisation gets the statistics that some samples show, and gamma and beta
+// that make up for both, so that the network stays the same and can go on
+// learning.
 func (n *net) unfold(m *segment.Model, from Sampler, samples int) {
+	factors := make([][]float64, len(n.blocks)) // of growth, by channel
 	for i, b := range n.blocks {
-		b.weights.SetTorch(m.Weight[i])
+		weights := slices.Clone(m.Weight[i])
+		for channel := range slices.Chunk(weights, len(weights)/b.Out) {
+			square := 0.0
+			for _, w := range channel {
+				square += float64(w) * float64(w)
+			}
+			factor := 1.0
+			if square > 0 {
+				factor = grownWeight / math.Sqrt(square/float64(len(channel)))
+			}
+			for j := range channel {
+				channel[j] *= float32(factor)
+			}
+			factors[i] = append(factors[i], factor)
+		}
+		b.weights.SetTorch(weights)
 		copy(n.params[b.oBeta:], m.Bias[i])
-		for c := range b.Out {
+		for c, f := range factors[i] {
 			n.params[b.oGamma+c] = 1
-			n.running[b.oMean+c], n.running[b.oVar+c] = 0, 1-varianceEpsilon
+			n.running[b.oMean+c], n.running[b.oVar+c] = 0, float32(f*f-varianceEpsilon)
 		}
 	}
 	for k := range segment.Logits {
@@ -298,7 +323,7 @@ func (n *net) unfold(m *segment.Model, from Sampler, samples int) {
 	mean, square := make([]float64, len(n.running)), make([]float64, len(n.running))
 	for i := range samples {
 		n.show(from.At(uint64(i)))
-		// Leaning wholly on the running statistics, which are 0 and 1.
+		// Leaning wholly on the running statistics, which only undo the growth.
 		n.forward(renorm{RMax: math.Inf(1), DMax: math.Inf(1)})
 		for _, b := range n.blocks {
 			for c := range b.Out {
@@ -308,13 +333,13 @@ func (n *net) unfold(m *segment.Model, from Sampler, samples int) {
 			}
 		}
 	}
-	for _, b := range n.blocks {
-		for c := range b.Out {
+	for i, b := range n.blocks {
+		for c, f := range factors[i] {
 			mu := mean[b.oMean+c]
 			v := max(square[b.oMean+c]-mu*mu, 0)
 			n.running[b.oMean+c], n.running[b.oVar+c] = float32(mu), float32(v)
-			n.params[b.oGamma+c] = float32(math.Sqrt(v + varianceEpsilon))
-			n.params[b.oBeta+c] += float32(mu)
+			n.params[b.oGamma+c] = float32(math.Sqrt(v+varianceEpsilon) / f)
+			n.params[b.oBeta+c] += float32(mu / f)
 		}
 	}
 }

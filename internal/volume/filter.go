@@ -61,43 +61,57 @@ func sampleTaps(n, sn int, offset, step, sigma float64) []taps {
 	return out
 }
 
-// separable resamples along one axis after the other; m is diagonal up to
-// rounding.
+// separable resamples along one axis after the other, slice by slice of dst,
+// which must not lie in src; m is diagonal up to rounding.
 func separable(dst []float32, dn [3]int, src []float32, sn [3]int, m Affine, sigma [3]float64, threads int) {
 	var t [3][]taps
+	var from, to [3]int // the part of src that is read
 	for a := range 3 {
 		t[a] = sampleTaps(dn[a], sn[a], m[a][3], m[a][a], sigma[a])
+		from[a], to[a] = reach(t[a])
 	}
-	// The third axis first: it drops whole slices, and reads memory in rows.
-	plane := sn[0] * sn[1]
-	z := make([]float32, plane*dn[2])
-	parallel(threads, dn[2], func(from, to int) {
-		for k := from; k < to; k++ {
-			combine(z[k*plane:][:plane], src, t[2][k], plane)
+	nx, ny := to[0]-from[0], to[1]-from[1]
+	if nx <= 0 || ny <= 0 || to[2] <= from[2] {
+		clear(dst)
+		return
+	}
+	for a := range 2 {
+		for i := range t[a] {
+			t[a][i].first = max(0, t[a][i].first-from[a])
 		}
-	})
-	y := make([]float32, sn[0]*dn[1]*dn[2])
-	parallel(threads, dn[2], func(from, to int) {
-		for k := from; k < to; k++ {
+	}
+	parallel(threads, dn[2], func(k0, k1 int) {
+		// The third axis first: it reads memory in rows.
+		plane, row := make([]float32, nx*ny), make([]float32, nx)
+		for k := k0; k < k1; k++ {
+			for j := range ny {
+				combine(plane[j*nx:][:nx], src[(j+from[1])*sn[0]+from[0]:], t[2][k], sn[0]*sn[1])
+			}
 			for j := range dn[1] {
-				combine(y[sn[0]*(j+dn[1]*k):][:sn[0]], z[k*plane:][:plane], t[1][j], sn[0])
-			}
-		}
-	})
-	parallel(threads, dn[2], func(from, to int) {
-		for row := dn[1] * from; row < dn[1]*to; row++ {
-			in := y[sn[0]*row:][:sn[0]]
-			out := dst[dn[0]*row:][:dn[0]]
-			for i, p := range t[0] {
-				var sum float32
-				x := in[p.first:][:len(p.weight)]
-				for n, w := range p.weight {
-					sum += w * x[n]
+				combine(row, plane, t[1][j], nx)
+				out := dst[dn[0]*(j+dn[1]*k):][:dn[0]]
+				for i, p := range t[0] {
+					var sum float32
+					x := row[p.first:][:len(p.weight)]
+					for n, w := range p.weight {
+						sum += w * x[n]
+					}
+					out[i] = sum
 				}
-				out[i] = sum
 			}
 		}
 	})
+}
+
+// reach returns the range of source voxels that any of the taps read.
+func reach(t []taps) (from, to int) {
+	from = math.MaxInt
+	for i := range t {
+		if n := len(t[i].weight); n > 0 {
+			from, to = min(from, t[i].first), max(to, t[i].first+n)
+		}
+	}
+	return from, to
 }
 
 // combine sets dst to the weighted sum of the rows of src, each len(dst) long

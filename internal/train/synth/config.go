@@ -56,6 +56,8 @@ type Config struct {
 	LabelSpread  Range   // SD between labels of one class, of 255
 	TissueSD     Range   // of the prior's SD within tissue
 	Texture      float64 // probability that part of it is correlated
+	Folia        float64 // probability that cerebellar cortex shows the white matter inside its folia
+	FoliaShare   Range   // of the way from cortex to white matter, where most
 	Dura         float64 // probability that the dura differs from the fluid
 	Patches      float64 // probability of fat, muscle and marrow in turns outside the skull
 	PatchSD      Range   // of 255
@@ -105,7 +107,7 @@ func Default(shape [3]int, voxelMM float64) Config {
 		CoarseKnots:  Range{35, 60},
 		FineKnots:    Range{16, 28},
 
-		Medial: .75, MedialOneSide: .4, MedialApart: .5,
+		Medial: .75, MedialOneSide: .4, MedialApart: .8,
 		MedialVolume: Range{.5, 1.2},
 		Ventricle:    .4, VentricleVolume: Range{.5, 2.2},
 		Sulci: .4, BrainVolume: Range{.93, 1.03},
@@ -115,7 +117,8 @@ func Default(shape [3]int, voxelMM float64) Config {
 		LabelSpread: Range{1, 6},
 		TissueSD:    Range{.15, .8},
 		Texture:     .6,
-		Dura:        .5, Patches: .7, PatchSD: Range{0, 50},
+		Folia:       .7, FoliaShare: Range{.1, .8},
+		Dura: .5, Patches: .7, PatchSD: Range{0, 50},
 		BlackAir: .4,
 		Lesions:  .2, LesionCount: Range{1, 15}, LesionRadius: Range{1.5, 5},
 
@@ -140,6 +143,7 @@ func Evaluation(shape [3]int, voxelMM float64) Config {
 	c := Default(shape, voxelMM)
 	c.RotationDeg, c.Scale, c.Shear, c.ShiftMM = Range{-8, 8}, Range{.92, 1.08}, Range{-.015, .015}, Range{-4, 4}
 	c.CoarseBendMM, c.FineBendMM = Range{0, 2}, Range{0, .8}
+	c.MedialApart, c.Folia = .5, 0
 	c.T1, c.T1Spread, c.LabelSpread = 1, Range{.3, .7}, Range{1, 3}
 	c.Ringing, c.Thick, c.Coarse, c.Ghost = 0, 0, 0, 0
 	c.BiasSD, c.NoiseSD, c.GammaSD = Range{.02, .15}, Range{0, 7}, .1
