@@ -17,15 +17,19 @@ var benchLayers = []convCase{
 	{128, 0, 128, 5, 6, 5},
 }
 
+// upLayers are those of the half's and the inner network where a whole scan's time goes to upsampled
+// channels.
+var upLayers = []convCase{{8, 16, 8, 80, 176, 144}, {16, 32, 16, 64, 96, 80}}
+
 type layer struct {
 	w                       *Weights
 	low, in, out, din, dlow *Tensor
 	grad                    []float32
 }
 
-// eachLayer benchmarks f on every layer.
-func eachLayer(b *testing.B, f func(e *Engine, l *layer)) {
-	for _, c := range benchLayers {
+// eachLayer benchmarks f, which convolves the upsampled channels or all, on every layer.
+func eachLayer(b *testing.B, layers []convCase, upsampled bool, f func(e *Engine, l *layer)) {
+	for _, c := range layers {
 		b.Run(c.String(), func(b *testing.B) {
 			r := rng(1)
 			e := NewEngine(2)
@@ -44,7 +48,10 @@ func eachLayer(b *testing.B, f func(e *Engine, l *layer)) {
 			for b.Loop() {
 				f(e, l)
 			}
-			macs := float64(c.d*c.h*c.w) * float64(c.out*(c.up+c.in)*taps)
+			macs := float64(c.d*c.h*c.w) * float64(c.out*c.up*taps)
+			if !upsampled {
+				macs += float64(c.d*c.h*c.w) * float64(c.out*c.in*taps)
+			}
 			b.ReportMetric(macs*float64(b.N)/b.Elapsed().Seconds()/1e9, "GMAC/s")
 		})
 	}
@@ -52,15 +59,23 @@ func eachLayer(b *testing.B, f func(e *Engine, l *layer)) {
 
 func BenchmarkConv(b *testing.B) {
 	var st Stats
-	eachLayer(b, func(e *Engine, l *layer) { e.Conv(l.w, l.low, l.in, l.out, nil, 1, &st) })
+	eachLayer(b, benchLayers, false, func(e *Engine, l *layer) { e.Conv(l.w, l.low, l.in, l.out, nil, 1, &st) })
+}
+
+func BenchmarkConvUpsampled(b *testing.B) {
+	eachLayer(b, upLayers, false, func(e *Engine, l *layer) { e.Conv(l.w, l.low, l.in, l.out, nil, 1, nil) })
+}
+
+func BenchmarkUpsampled(b *testing.B) {
+	eachLayer(b, upLayers, true, func(e *Engine, l *layer) { newUpsampled(e.k, l.w, l.low, l.out, nil).all(e) })
 }
 
 func BenchmarkConvGradData(b *testing.B) {
-	eachLayer(b, func(e *Engine, l *layer) { e.ConvGradData(l.w, l.out, l.din, l.dlow) })
+	eachLayer(b, benchLayers, false, func(e *Engine, l *layer) { e.ConvGradData(l.w, l.out, l.din, l.dlow) })
 }
 
 func BenchmarkConvGradWeights(b *testing.B) {
-	eachLayer(b, func(e *Engine, l *layer) { e.ConvGradWeights(l.w, l.low, l.in, l.out, l.grad) })
+	eachLayer(b, benchLayers, false, func(e *Engine, l *layer) { e.ConvGradWeights(l.w, l.low, l.in, l.out, l.grad) })
 }
 
 func BenchmarkPack(b *testing.B) {

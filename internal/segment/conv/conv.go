@@ -17,7 +17,7 @@ func (e *Engine) Conv(w *Weights, low, in, out *Tensor, bias []float32, slope fl
 	}
 	var up *upsampled
 	if low != nil {
-		up = &upsampled{w: w, low: low, split: pieces(low.W, 5)}
+		up = newUpsampled(e.k, w, low, out, bias)
 	}
 	if w.form(w.winoForward, w.inForward, out) {
 		e.winograd(w.winoForward, up, in, out, bias, slope, st)
@@ -71,8 +71,8 @@ func (w *Weights) checkSource(low, out *Tensor) {
 }
 
 func (w *Weights) checkLow(low, out *Tensor) {
-	if low == nil || w.Up == 0 || low.Channels != w.Up || 2*low.D != out.D || 2*low.H != out.H || 2*low.W != out.W || len(w.upForward[0]) == 0 {
-		panic(fmt.Sprintf("conv: %d channels to upsample, tensors %v to %v, packed %t", w.Up, low, out, len(w.upForward[0]) > 0))
+	if low == nil || w.Up == 0 || low.Channels != w.Up || 2*low.D != out.D || 2*low.H != out.H || 2*low.W != out.W || len(w.upForward) == 0 {
+		panic(fmt.Sprintf("conv: %d channels to upsample, tensors %v to %v, packed %t", w.Up, low, out, len(w.upForward) > 0))
 	}
 }
 
@@ -95,13 +95,15 @@ func (e *Engine) direct(w []float32, inLanes int, up *upsampled, in, out *Tensor
 	}
 	split := pieces(out.W, 12)
 	perBlock := in.blocks() * taps * inLanes * lanes
+	if up != nil {
+		up.all(e)
+	}
 	e.each(out.D*out.blocks(), func(wk *worker, task int) {
 		ob, z := task/out.D, task%out.D
 		for y := range out.H {
 			dst := out.at(ob, z+1, y+1, 1)
 			init, step := initial(bias, ob), 0
 			if up != nil {
-				up.row(e.k, wk, ob, z, y, init, dst)
 				init, step = dst, lanes
 			}
 			a := &wk.row
@@ -120,58 +122,13 @@ func (e *Engine) direct(w []float32, inLanes int, up *upsampled, in, out *Tensor
 	})
 }
 
-// upsampled is the first source of a convolution.
-type upsampled struct {
-	w     *Weights
-	low   *Tensor
-	split []int
-}
-
-// row writes the upsampled part of row y of slice z, started from init, to dst.
-func (u *upsampled) row(k *kernelSet, wk *worker, ob, z, y int, init, dst []float32) {
-	low := u.low
-	a := &wk.row
-	*a = rowArgs{
-		w: u.w.upForward[z%2*2+y%2][ob*low.blocks()*1024:], init: init, slope: 1,
-		blocks: low.blocks(), block: low.block(), slice: low.slice(), row: low.row(),
-	}
-	x := 0
-	for _, a.n = range u.split {
-		a.in, a.out = low.at(0, (z+1)/2, (y+1)/2, x), dst[2*x*lanes:]
-		k.up(a)
-		x += a.n
-	}
-}
-
-// upGradData is the adjoint of upsampling and convolving.
-func (e *Engine) upGradData(w []float32, dz, dlow *Tensor) {
-	split := pieces(dlow.W, 11)
-	e.each(dlow.D*dlow.blocks(), func(wk *worker, task int) {
-		ib, z := task/dlow.D, task%dlow.D
-		for y := range dlow.H {
-			a := &wk.row
-			*a = rowArgs{
-				w: w[ib*dz.blocks()*16*256:], init: zeros[:], slope: 1,
-				blocks: dz.blocks(), block: dz.block(), slice: dz.slice(), row: dz.row(),
-			}
-			x := 0
-			for _, a.n = range split {
-				a.in, a.out = dz.at(0, 2*z, 2*y, 2*x), dlow.at(ib, z+1, y+1, x+1)
-				e.k.upGrad(a)
-				x += a.n
-			}
-		}
-	})
-}
-
 // winograd convolves tiles of 2x4 voxels. A task is a few rows of tiles over part of the slices: it
 // moves along z with a ring of three transformed slices, which stays in the second-level cache.
 func (e *Engine) winograd(w []float32, up *upsampled, in, out *Tensor, bias []float32, slope float32, st *Stats) {
-	const tileRows = 2
 	tiles := in.W / 4
 	split := pieces(tiles, 12)
 	ny := (in.H/2 + tileRows - 1) / tileRows
-	depth := max(8, in.D/4)
+	depth := max(8, in.D/8*2) // whole slices of an upsampled tensor
 	nz := (in.D + depth - 1) / depth
 	// Strides of the ring: [3 slices][tile row][block][24 positions][tile][8].
 	pos := tiles * lanes
@@ -195,18 +152,21 @@ func (e *Engine) winograd(w []float32, up *upsampled, in, out *Tensor, bias []fl
 				}
 			}
 		}
+		if up != nil {
+			up.begin(wk, y0, y1, z0/2)
+		}
 		transform(z0)
 		transform(z0 + 1)
 		for z := z0; z < z1; z++ {
+			if up != nil && z%2 == 0 {
+				up.slice(wk, y0, y1, z/2)
+			}
 			transform(z + 2)
 			for ob := range out.blocks() {
 				for ty := y0; ty < y1; ty++ {
 					dst := out.at(ob, z+1, 2*ty+1, 1)
 					init, step, initRow := initial(bias, ob), 0, 0
 					if up != nil {
-						for r := range 2 {
-							up.row(e.k, wk, ob, z, 2*ty+r, init, dst[r*out.row():])
-						}
 						init, step, initRow = dst, lanes, out.row()
 					}
 					m, o := &wk.mul, &wk.winoOut

@@ -22,6 +22,10 @@ var convCases = []convCase{
 	{8, 16, 16, 10, 6, 24},
 	{16, 32, 16, 4, 8, 16},
 	{8, 8, 4, 2, 4, 6},
+	{8, 8, 8, 12, 4, 14},
+	{8, 16, 8, 20, 4, 8},
+	{8, 8, 4, 2, 6, 4},
+	{16, 8, 8, 4, 2, 38},
 }
 
 func TestConvAndGradientsMatchReference(t *testing.T) {

@@ -5,7 +5,8 @@
 // Tensors hold their channels in blocks of 8, one vector of 8 floats per voxel, with a border of one
 // zero voxel on every side, so that no operation treats edges specially. Convolutions run as
 // Winograd F(2x4) in the plane and direct along z where the size allows it, else directly; the
-// upsampled part is convolved at low resolution with summed weights, which is exact.
+// upsampled part is convolved at low resolution, differences between neighbours with sums of weights:
+// 27 products for 8 outputs.
 //
 // An operation panics on shapes that do not fit together: that is a bug of the caller. Results do
 // not depend on the number of threads: tasks are cut by shape alone and sums are taken in a fixed

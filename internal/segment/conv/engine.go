@@ -19,6 +19,8 @@ type worker struct {
 	row     rowArgs
 	grad    gradArgs
 	upGrad  upGradArgs
+	upIn    upInArgs
+	upOut   upOutArgs
 	tile    tileArgs
 	mul     mulArgs
 	winoOut winoOutArgs
@@ -31,6 +33,7 @@ type worker struct {
 	add     addArgs
 
 	ring    buffer // transformed slices
+	upRing  buffer // and of an upsampled tensor
 	product [24 * 12 * 2 * lanes]float32
 	p, bg   []float32 // posteriors of a row
 }
@@ -87,6 +90,7 @@ func (e *Engine) Release() {
 	e.partial.free()
 	for i := range e.workers {
 		e.workers[i].ring.free()
+		e.workers[i].upRing.free()
 		e.workers[i] = &worker{}
 	}
 }

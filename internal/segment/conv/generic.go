@@ -8,9 +8,12 @@ import "math"
 var genericKernels = kernelSet{
 	name:            "generic",
 	place:           plain,
+	upPairs:         8,
 	direct8:         func(a *rowArgs) { directGeneric(a, 8) },
 	direct4:         func(a *rowArgs) { directGeneric(a, 4) },
-	up:              upGeneric,
+	upIn:            upInGeneric,
+	upMul:           upMulGeneric,
+	upOut:           upOutGeneric,
 	upGrad:          upGradGeneric,
 	weightGrad:      weightGradGeneric,
 	upWeightGrad:    upWeightGradGeneric,
@@ -82,8 +85,51 @@ func directGeneric(a *rowArgs, channels int) {
 	rowGeneric(a, a.n, 3, 3, channels, func(j int) (p, tap, pairs int) { return j, 0, 3 })
 }
 
-func upGeneric(a *rowArgs) {
-	rowGeneric(a, 2*a.n, 2, 4, lanes, func(j int) (p, tap, pairs int) { return (j + 1) / 2, j % 2 * 2, 2 })
+func upInGeneric(a *upInArgs) {
+	var last [lanes]float32
+	for i := range a.n {
+		for o := range lanes {
+			at := i*lanes + o
+			r := (a.a[at] - a.b[at]) - (a.c[at] - a.d[at])
+			a.out[2*i*lanes+o], a.out[(2*i+1)*lanes+o] = r-last[o], r
+			last[o] = r
+		}
+	}
+	for o, f := range last {
+		a.out[2*a.n*lanes+o] = -f
+	}
+}
+
+func upMulGeneric(a *mulArgs) {
+	w, m := a.w, a.m
+	for _, v := range [3][]float32{a.v0, a.v1, a.v2} {
+		for ky := range 3 {
+			for i := range a.n {
+				var p [3][lanes]float32
+				for k := range p {
+					for b := range a.blocks {
+						dot8(&p[k], v[b*a.block+ky*a.pos+(2*i+k)*lanes:], 1, w[(b*lanes*3+k)*lanes:], 3*lanes, lanes)
+					}
+				}
+				for o := range lanes {
+					m[2*i*lanes+o], m[(2*i+1)*lanes+o] = p[0][o]+p[1][o], p[2][o]+p[1][o]
+				}
+			}
+			w, m = w[a.blocks*3*lanes*lanes:], m[a.mPos:]
+		}
+	}
+}
+
+func upOutGeneric(a *upOutArgs) {
+	for x := range 2 * a.n * lanes {
+		m := func(kz, ky int) float32 { return a.m[(3*kz+ky)*a.mPos+x] }
+		c := m(1, 1) + a.bias[x%lanes]
+		for z := range 2 {
+			for y := range 2 {
+				a.out[z*a.slice+y*a.row+x] = (c + m(2*z, 1)) + (m(1, 2*y) + m(2*z, 2*y))
+			}
+		}
+	}
 }
 
 func upGradGeneric(a *rowArgs) {

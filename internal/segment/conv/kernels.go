@@ -6,11 +6,16 @@ package conv
 type kernelSet struct {
 	name string
 
-	place placer // the order of weights and of sums of products
+	place   placer // the order of weights and of sums of products
+	upPairs int    // most pairs of outputs of upMul
 
-	direct8, direct4, up, upGrad func(*rowArgs)
-	weightGrad                   func(*gradArgs)
-	upWeightGrad                 func(*upGradArgs)
+	direct8, direct4, upGrad func(*rowArgs)
+	weightGrad               func(*gradArgs)
+	upWeightGrad             func(*upGradArgs)
+
+	upIn  func(*upInArgs)
+	upMul func(*mulArgs)
+	upOut func(*upOutArgs)
 
 	winoIn, winoGradIn func(*tileArgs)
 	winoMul            func(*mulArgs)
@@ -29,7 +34,7 @@ type kernelSet struct {
 	peak func(*peakArgs)
 }
 
-// rowArgs: n outputs (pairs of outputs for up) of a row.
+// rowArgs: n outputs of a row.
 type rowArgs struct {
 	in, w, init, out  []float32
 	n                 int
@@ -59,11 +64,25 @@ type tileArgs struct {
 	n        int
 }
 
-// mulArgs: v0, v1, v2 are the transformed slices under the three taps along z.
+// upInArgs: rows of n low-resolution positions.
+type upInArgs struct {
+	a, b, c, d, out []float32
+	n, slice        int
+}
+
+// mulArgs: v0, v1, v2 are the transformed slices under the three taps along z. upMul makes n pairs of
+// outputs, and pos is the stride between rows.
 type mulArgs struct {
 	v0, v1, v2, w, m []float32
 	blocks, n        int
 	block, pos, mPos int
+}
+
+// upOutArgs: n pairs of outputs in each of two rows of two slices; row and slice are the strides of out.
+type upOutArgs struct {
+	m, bias, out     []float32
+	mPos, row, slice int
+	n                int
 }
 
 type winoOutArgs struct {

@@ -14,16 +14,22 @@ func direct8AVX2(a *rowArgs)
 //go:noescape
 func direct4AVX2(a *rowArgs)
 
-// upAVX2: a row of conv(upsample2(low)): out[2i] = in[i]*w0 + in[i+1]*w1, out[2i+1] = in[i+1]*w2 + in[i+2]*w3
-// summed over blocks, two slices, two rows and ic; n counts pairs. The four weights are sums of the three taps that fall on one low voxel.
-//
-//go:noescape
-func upAVX2(a *rowArgs)
-
 // upGradAVX2: adjoint of up: out[j] = sum over blocks, 4 slices, 4 rows, ic and k < 4 of in[2j+k][ic] * w[ic][k].
 //
 //go:noescape
 func upGradAVX2(a *rowArgs)
+
+// upMulAVX2: m[kz][ky][2i] = c + p0, m[kz][ky][2i+1] = c + p2 for n pairs i,
+// p0, c, p2 = sum over blocks and ic of v<kz>[block][ky][2i+kx][ic] * w[kz][ky][block][ic][kx] for kx = 0, 1, 2; pos is the stride of rows;
+// AVX-512 leaves the even and odd ic of each output apart.
+//
+//go:noescape
+func upMulAVX2(a *mulArgs)
+
+// upOutAVX2: out[z][y][x] = bias + the sum of m[kz][ky][x] over kz = 1, 2z and ky = 1, 2y for x < 2n, z and y = 0, 1.
+//
+//go:noescape
+func upOutAVX2(a *upOutArgs)
 
 // weightGradAVX2: acc[ic][kw] += sum over q < n of in[q][ic] * dz[q+2-kw] for ic < channels, 4 or 8, kw < 3; n is a multiple of 3.
 // Rows may be chained: the zero borders of both tensors cancel what crosses a row's end.
@@ -84,6 +90,11 @@ func headGradBiasAVX2(a *headGradArgs)
 //
 //go:noescape
 func peakAVX2(a *peakArgs)
+
+// upInAVX2: out[2i] = r[i]-r[i-1], out[2i+1] = r[i], r = (a-b)-(c-d), i < n, and out[2n] = -r[n-1]; r[-1] is 0.
+//
+//go:noescape
+func upInAVX2(a *upInArgs)
 
 // winoInAVX2: out[4 py + .. px] = B2' d B4 of n tiles of 4x6 voxels, 4 apart in x;
 // B2': d0-d2, d1+d2, d2-d1, d1-d3; B4: 4d0-5d2+d4, -4d1-4d2+d3+d4, 4d1-4d2-d3+d4, -2d1-d2+2d3+d4, 2d1-d2-2d3+d4, 4d1-5d3+d5.
@@ -146,16 +157,22 @@ func direct8AVX512(a *rowArgs)
 //go:noescape
 func direct4AVX512(a *rowArgs)
 
-// upAVX512: a row of conv(upsample2(low)): out[2i] = in[i]*w0 + in[i+1]*w1, out[2i+1] = in[i+1]*w2 + in[i+2]*w3
-// summed over blocks, two slices, two rows and ic; n counts pairs. The four weights are sums of the three taps that fall on one low voxel.
-//
-//go:noescape
-func upAVX512(a *rowArgs)
-
 // upGradAVX512: adjoint of up: out[j] = sum over blocks, 4 slices, 4 rows, ic and k < 4 of in[2j+k][ic] * w[ic][k].
 //
 //go:noescape
 func upGradAVX512(a *rowArgs)
+
+// upMulAVX512: m[kz][ky][2i] = c + p0, m[kz][ky][2i+1] = c + p2 for n pairs i,
+// p0, c, p2 = sum over blocks and ic of v<kz>[block][ky][2i+kx][ic] * w[kz][ky][block][ic][kx] for kx = 0, 1, 2; pos is the stride of rows;
+// AVX-512 leaves the even and odd ic of each output apart.
+//
+//go:noescape
+func upMulAVX512(a *mulArgs)
+
+// upOutAVX512: out[z][y][x] = bias + the sum of m[kz][ky][x] over kz = 1, 2z and ky = 1, 2y for x < 2n, z and y = 0, 1.
+//
+//go:noescape
+func upOutAVX512(a *upOutArgs)
 
 // weightGradAVX512: acc[ic][kw] += sum over q < n of in[q][ic] * dz[q+2-kw] for ic < channels, 4 or 8, kw < 3; n is a multiple of 3.
 // Rows may be chained: the zero borders of both tensors cancel what crosses a row's end.
@@ -210,10 +227,12 @@ func peakAVX512(a *peakArgs)
 var avx2Kernels = kernelSet{
 	name:            "avx2",
 	place:           plain,
+	upPairs:         4,
 	direct8:         direct8AVX2,
 	direct4:         direct4AVX2,
-	up:              upAVX2,
 	upGrad:          upGradAVX2,
+	upMul:           upMulAVX2,
+	upOut:           upOutAVX2,
 	weightGrad:      weightGradAVX2,
 	upWeightGrad:    upWeightGradAVX2,
 	winoMul:         winoMulAVX2,
@@ -225,6 +244,7 @@ var avx2Kernels = kernelSet{
 	headGradIn:      headGradInAVX2,
 	headGradBias:    headGradBiasAVX2,
 	peak:            peakAVX2,
+	upIn:            upInAVX2,
 	winoIn:          winoInAVX2,
 	winoGradIn:      winoGradInAVX2,
 	sums:            sumsAVX2,
@@ -240,11 +260,12 @@ var avx2Kernels = kernelSet{
 // avx512Kernels takes from AVX2 what longer vectors do not help.
 var avx512Kernels = func() kernelSet {
 	k := avx2Kernels
-	k.name, k.place = "avx512", paired
+	k.name, k.place, k.upPairs = "avx512", paired, 8
 	k.direct8 = direct8AVX512
 	k.direct4 = direct4AVX512
-	k.up = upAVX512
 	k.upGrad = upGradAVX512
+	k.upMul = upMulAVX512
+	k.upOut = upOutAVX512
 	k.weightGrad = weightGradAVX512
 	k.upWeightGrad = upWeightGradAVX512
 	k.winoMul = winoMulAVX512

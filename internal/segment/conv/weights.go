@@ -16,8 +16,8 @@ type Weights struct {
 	Out, Up, In int
 	Master      []float32
 
-	upForward [4][]float32 // by output parity in z and y: [ob][ib][2][2][ic][4][oc], taps summed
-	upBack    []float32    // [ib][ob][4][4][oc][4][ic]
+	upForward []float32 // [ob][kz][ky][ib][ic][kx][oc], of differences
+	upBack    []float32 // [ib][ob][4][4][oc][4][ic], taps summed
 
 	// Of the other channels either the direct forms or, where the size allows, Winograd's: those of
 	// the convolution, and for training those of its adjoint, with channels exchanged and taps
@@ -89,13 +89,12 @@ func (w *Weights) winograd(h, width int) bool {
 func (e *Engine) Pack(w *Weights, d, h, width int, training bool) {
 	ob, ib := w.outBlocks(), w.inBlocks()
 	if w.Up > 0 {
-		for i := range w.upForward {
-			w.upForward[i] = sized(w.upForward[i], w.Out*w.Up*16)
-		}
+		w.upForward = sized(w.upForward, w.upLen())
+		e.packUp(w)
 		if training {
 			w.upBack = sized(w.upBack, w.Out*w.Up*64)
+			e.packUpBack(w)
 		}
-		e.packUp(w)
 	}
 	var back []float32
 	if training {
@@ -217,7 +216,40 @@ var upTaps = [4][2]int{{0, 0}, {1, 2}, {0, 1}, {2, 2}} // first and last tap of 
 // the output 2i+k-1.
 var upBackTap = [4]int{3, 1, 2, 0}
 
+// packUp writes G w along z, y and x with the rows of G -1 0 0, 1 1 1, 0 0 1.
 func (e *Engine) packUp(w *Weights) {
+	inBlocks := w.upBlocks()
+	e.each(inBlocks*w.outBlocks(), func(_ *worker, t int) {
+		ob, ib := t/inBlocks, t%inBlocks
+		src := w.upPart()[t*taps*64:][:taps*64]
+		for ic := range lanes {
+			var v [taps][lanes]float32
+			for k := range v {
+				v[k] = *vec(src[((k/3*lanes+ic)*3+k%3)*lanes:])
+			}
+			for _, axis := range [3]int{9, 3, 1} {
+				for k := range v {
+					if k/axis%3 == 0 {
+						for o, first := range v[k] {
+							v[k][o] = -first
+							v[k+axis][o] += first + v[k+2*axis][o]
+						}
+					}
+				}
+			}
+			for k := range v {
+				at, step := e.k.place(ic, k%3, 3)
+				d := w.upForward[((ob*9+k/3)*inBlocks+ib)*3*64+at:]
+				for o, f := range v[k] {
+					d[o*step] = f
+				}
+			}
+		}
+	})
+}
+
+// packUpBack writes the weights of upGradData.
+func (e *Engine) packUpBack(w *Weights) {
 	inBlocks, outBlocks := w.upBlocks(), w.outBlocks()
 	e.each(inBlocks*outBlocks, func(_ *worker, t int) {
 		ob, ib := t/inBlocks, t%inBlocks
@@ -242,21 +274,8 @@ func (e *Engine) packUp(w *Weights) {
 					}
 				}
 			}
-			var at [4]int
-			var step int
-			for tap := range at {
-				at[tap], step = e.k.place(ic, tap, 4)
-			}
 			for qz := range 4 {
 				for qy := range 4 {
-					f := w.upForward[qz/2*2+qy/2][((t*2+qz%2)*2+qy%2)*256:][:256]
-					for o := range lanes {
-						x, y, z := b[qz][qy][0][o], b[qz][qy][1][o], b[qz][qy][2][o]
-						f[at[0]+o*step], f[at[1]+o*step], f[at[2]+o*step], f[at[3]+o*step] = x, y+z, x+y, z
-					}
-					if len(w.upBack) == 0 {
-						continue
-					}
 					back := w.upBack[(((ib*outBlocks+ob)*4+upBackTap[qz])*4+upBackTap[qy])*256:][:256]
 					for o := range lanes {
 						x, y, z := b[qz][qy][0][o], b[qz][qy][1][o], b[qz][qy][2][o]
@@ -272,12 +291,12 @@ func (e *Engine) packUp(w *Weights) {
 }
 
 // MACs counts the multiply-adds of one convolution that gives d x h x width voxels: of its plain
-// definition, and those that are executed, since upsampled channels are convolved with sums of taps
-// and Winograd's form makes do with a third.
+// definition, and those that are executed, since upsampled channels take 27 for 8 outputs and
+// Winograd's form makes do with a third.
 func (w *Weights) MACs(d, h, width int) (nominal, executed float64) {
 	outputs := float64(d * h * width * w.Out)
 	nominal = outputs * float64((w.Up+w.In)*taps)
-	executed = outputs * float64(w.Up*8)
+	executed = outputs * float64(w.Up*taps) / 8
 	if w.winograd(h, width) {
 		executed += outputs * float64(w.In*taps) / 3
 	} else {

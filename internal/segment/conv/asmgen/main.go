@@ -25,11 +25,13 @@ func main() {
 	for _, s := range []isa{avx2, avx512} {
 		g.isa = s
 		g.rowKernels()
+		g.upKernels()
 		g.gradientKernels()
 		g.winogradKernels()
 		g.headKernels()
 		g.peakKernel()
 		if s == avx2 { // what waits for memory gains nothing from longer vectors
+			g.upInputKernel()
 			g.winogradInputKernels()
 			g.planeKernels()
 			g.poolKernels()
@@ -71,9 +73,9 @@ func (g *generator) write(asm, stubs string) {
 		log.Fatal(err)
 	}
 	src, err := format.Source([]byte(header + "package conv\n\n" + g.stubs.String() +
-		"var avx2Kernels = kernelSet{\nname: \"avx2\",\nplace: plain,\n" + g.table[0].String() + "}\n\n" +
+		"var avx2Kernels = kernelSet{\nname: \"avx2\",\nplace: plain,\nupPairs: 4,\n" + g.table[0].String() + "}\n\n" +
 		"// avx512Kernels takes from AVX2 what longer vectors do not help.\n" +
-		"var avx512Kernels = func() kernelSet {\nk := avx2Kernels\nk.name, k.place = \"avx512\", paired\n" + g.table[1].String() + "return k\n}()\n"))
+		"var avx512Kernels = func() kernelSet {\nk := avx2Kernels\nk.name, k.place, k.upPairs = \"avx512\", paired, 8\n" + g.table[1].String() + "return k\n}()\n"))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -137,6 +139,15 @@ func (g *generator) stride(pairs ...string) {
 // scalar fills a vector register with a float32 argument field.
 func (g *generator) scalar(field string, v int) {
 	g.op("VBROADCASTSS %s_%s(AX), V%d", g.args, field, v)
+}
+
+// zero clears Vv.
+func (g *generator) zero(v int) {
+	if g.isa == avx2 {
+		g.op("VXORPS V%d, V%[1]d, V%[1]d", v)
+	} else {
+		g.op("VPXORQ V%d, V%[1]d, V%[1]d", v)
+	}
 }
 
 // loadAll and storeAll move n vectors between registers from V0 on and memory at r.

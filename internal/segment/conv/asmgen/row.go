@@ -31,17 +31,6 @@ func (g *generator) rowKernels() {
 	direct.doc = "direct8 for blocks of which only the first 4 channels are used, w with 4 ic."
 	g.row(direct)
 	g.row(row{
-		name: "up", channels: 8, window: 2, taps: 4, max: 5,
-		doc: "a row of conv(upsample2(low)): out[2i] = in[i]*w0 + in[i+1]*w1, out[2i+1] = in[i+1]*w2 + in[i+2]*w3\n" +
-			"summed over blocks, two slices, two rows and ic; n counts pairs. The four weights are sums of the three taps that fall on one low voxel.",
-		outputs:   func(n int) int { return 2 * n },
-		positions: func(n int) int { return n + 2 },
-		target: func(p, k, n int) (int, bool) {
-			i := p - (k+1)/2 // tap 0 reads i, taps 1 and 2 i+1, tap 3 i+2
-			return 2*i + k/2, i >= 0 && i < n
-		},
-	})
-	g.row(row{
 		name: "upGrad", channels: 8, window: 4, taps: 4, max: 11,
 		doc:       "adjoint of up: out[j] = sum over blocks, 4 slices, 4 rows, ic and k < 4 of in[2j+k][ic] * w[ic][k].",
 		outputs:   same,

@@ -17,11 +17,7 @@ func (g *generator) winogradKernels() {
 		g.op("n%d:\nMOVQ $24, AX", n)
 		g.op("pos%d:", n)
 		for j := range n {
-			if g.isa == avx2 {
-				g.op("VXORPS V%d, V%[1]d, V%[1]d", j)
-			} else {
-				g.op("VPXORQ V%d, V%[1]d, V%[1]d", j)
-			}
+			g.zero(j)
 		}
 		for kd, v := range []string{"R8", "R9", "R13"} {
 			g.op("MOVQ %s, DX\nMOVQ R14, CX", v)
