@@ -147,7 +147,7 @@ func (e *Engine) winograd(w []float32, up *upsampled, in, out *Tensor, bias []fl
 		transform := func(z int) { // z counts the border
 			for ty := y0; ty < y1; ty++ {
 				for b := range in.blocks() {
-					wk.tile = tileArgs{in: in.at(b, z, 2*ty, 0), out: ring[z%3*slot+(ty-y0)*tileRow+b*block:], row: in.row(), pos: pos, n: tiles}
+					wk.tile = tileArgs{in: in.at(b, z, 2*ty, 0), out: ring[z%3*slot+(ty-y0)*tileRow+b*block:], row: in.row(), pos: pos, n: tiles, slice: in.slice()}
 					e.k.winoIn(&wk.tile)
 				}
 			}
@@ -171,7 +171,7 @@ func (e *Engine) winograd(w []float32, up *upsampled, in, out *Tensor, bias []fl
 					}
 					m, o := &wk.mul, &wk.winoOut
 					*m = mulArgs{w: w[ob*72*in.Channels*lanes:], m: wk.product[:], blocks: in.blocks(), block: block, pos: pos}
-					*o = winoOutArgs{m: wk.product[:], initStep: step, initRow: initRow, outRow: out.row(), slope: slope}
+					*o = winoOutArgs{m: wk.product[:], initStep: step, initRow: initRow, outRow: out.row(), outSlice: out.slice(), slope: slope}
 					x := 0
 					for _, n := range split {
 						from := (ty-y0)*tileRow + x*lanes

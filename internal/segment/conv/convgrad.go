@@ -179,7 +179,7 @@ func (e *Engine) winoGradWeights(in, dz *Tensor, grad []float32) {
 				transform(z + 1)
 				for b := range ib {
 					for y := range yn {
-						wk.tile = tileArgs{in: in.at(b, z, 2*(y0+y), 0), out: v[b*block+y*tiles*lanes:], row: in.row(), pos: pos, n: tiles}
+						wk.tile = tileArgs{in: in.at(b, z, 2*(y0+y), 0), out: v[b*block+y*tiles*lanes:], row: in.row(), pos: pos, n: tiles, slice: in.slice()}
 						e.k.winoIn(&wk.tile)
 					}
 				}

@@ -2,7 +2,8 @@ package conv
 
 // A kernelSet is one implementation of the innermost loops: assembly (kernels_amd64.s, written by
 // asmgen, where each kernel's formula stands) or plain Go (generic.go). Slices start at the
-// first element a kernel touches; strides count float32. Values come in vectors of 8 channels.
+// first element a kernel touches; strides count float32. Values come in vectors of 8 channels. Where
+// tasks move along z, kernels ask for the memory one slice on, or two, while they compute.
 type kernelSet struct {
 	name string
 
@@ -62,9 +63,10 @@ type tileArgs struct {
 	in, out  []float32
 	row, pos int
 	n        int
+	slice    int // of in, for winoIn
 }
 
-// upInArgs: rows of n low-resolution positions.
+// upInArgs: rows of n low-resolution positions; slice is the stride of a.
 type upInArgs struct {
 	a, b, c, d, out []float32
 	n, slice        int
@@ -89,6 +91,7 @@ type winoOutArgs struct {
 	m, init, out              []float32
 	mPos                      int
 	initStep, initRow, outRow int
+	outSlice                  int
 	n                         int
 	slope                     float32
 }

@@ -65,7 +65,10 @@ func (g *generator) winogradKernels() {
 		g.op("VADDPS V%d, V13, V13\nVMOVUPS %s, V%d\nVFMADD213PS V13, V15, V%[3]d", b+5, eight, b+3)
 	}
 	g.scalar("slope", 15)
+	g.stride("outSlice BX")
+	g.op("ADDQ DI, BX")
 	for r := range 2 {
+		g.op("PREFETCHT1 (BX)\nPREFETCHT1 64(BX)\nADDQ R11, BX")
 		if r == 0 {
 			g.op("MOVQ R14, R8\nMOVQ DI, R9")
 		} else {
@@ -131,7 +134,11 @@ func (g *generator) winogradInputKernels() {
 	g.op("VMOVUPS %s, Y14\nVMOVUPS %s, Y15", four, five)
 	g.op("LEAQ (SI)(DX*1), R8\nLEAQ (SI)(DX*2), R9\nLEAQ (R8)(DX*2), R11")
 	rows := []string{"SI", "R8", "R9", "R11"}
+	g.stride("slice R13")
 	g.op("loop:\nMOVQ DI, R12")
+	for _, r := range rows {
+		g.op("PREFETCHT1 (%s)(R13*1)\nPREFETCHT1 64(%[1]s)(R13*1)", r)
+	}
 	for _, c := range []struct {
 		a, b int
 		op   string
