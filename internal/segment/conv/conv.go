@@ -123,14 +123,15 @@ func (e *Engine) direct(w []float32, inLanes int, up *upsampled, in, out *Tensor
 }
 
 // winograd convolves tiles of 2x4 voxels. A task is a few rows of tiles over part of the slices: it
-// moves along z with a ring of three transformed slices, which stays in the second-level cache.
+// moves along z, two slices at a time, with a ring of four transformed slices, which stays in the
+// second-level cache.
 func (e *Engine) winograd(w []float32, up *upsampled, in, out *Tensor, bias []float32, slope float32, st *Stats) {
 	tiles := in.W / 4
-	split := pieces(tiles, 12)
+	split := pieces(tiles, 6)
 	ny := (in.H/2 + tileRows - 1) / tileRows
-	depth := max(8, in.D/8*2) // whole slices of an upsampled tensor
+	depth := max(8, in.D/8*2) // even
 	nz := (in.D + depth - 1) / depth
-	// Strides of the ring: [3 slices][tile row][block][24 positions][tile][8].
+	// Strides of the ring: [4 slices][tile row][block][24 positions][tile][8].
 	pos := tiles * lanes
 	block := 24 * pos
 	tileRow := in.blocks() * block
@@ -141,13 +142,13 @@ func (e *Engine) winograd(w []float32, up *upsampled, in, out *Tensor, bias []fl
 		st.reset(ny*nz, out.Channels)
 	}
 	e.each(ny*nz, func(wk *worker, task int) {
-		ring := wk.ring.grow(3 * slot)
+		ring := wk.ring.grow(4 * slot)
 		y0, z0 := task%ny*tileRows, task/ny*depth
 		y1, z1 := min(y0+tileRows, in.H/2), min(z0+depth, in.D)
 		transform := func(z int) { // z counts the border
 			for ty := y0; ty < y1; ty++ {
 				for b := range in.blocks() {
-					wk.tile = tileArgs{in: in.at(b, z, 2*ty, 0), out: ring[z%3*slot+(ty-y0)*tileRow+b*block:], row: in.row(), pos: pos, n: tiles, slice: in.slice()}
+					wk.tile = tileArgs{in: in.at(b, z, 2*ty, 0), out: ring[z%4*slot+(ty-y0)*tileRow+b*block:], row: in.row(), pos: pos, n: tiles, slice: in.slice()}
 					e.k.winoIn(&wk.tile)
 				}
 			}
@@ -157,34 +158,40 @@ func (e *Engine) winograd(w []float32, up *upsampled, in, out *Tensor, bias []fl
 		}
 		transform(z0)
 		transform(z0 + 1)
-		for z := z0; z < z1; z++ {
-			if up != nil && z%2 == 0 {
+		for z := z0; z < z1; z += 2 {
+			if up != nil {
 				up.slice(wk, y0, y1, z/2)
 			}
 			transform(z + 2)
+			slices := min(2, z1-z) // of a single one, the second is made of leftovers
+			if slices == 2 {
+				transform(z + 3)
+			}
 			for ob := range out.blocks() {
 				for ty := y0; ty < y1; ty++ {
-					dst := out.at(ob, z+1, 2*ty+1, 1)
-					init, step, initRow := initial(bias, ob), 0, 0
-					if up != nil {
-						init, step, initRow = dst, lanes, out.row()
-					}
-					m, o := &wk.mul, &wk.winoOut
+					m := &wk.mul
 					*m = mulArgs{w: w[ob*72*in.Channels*lanes:], m: wk.product[:], blocks: in.blocks(), block: block, pos: pos}
-					*o = winoOutArgs{m: wk.product[:], initStep: step, initRow: initRow, outRow: out.row(), outSlice: out.slice(), slope: slope}
 					x := 0
 					for _, n := range split {
-						from := (ty-y0)*tileRow + x*lanes
-						m.v0, m.v1, m.v2 = ring[z%3*slot+from:], ring[(z+1)%3*slot+from:], ring[(z+2)%3*slot+from:]
-						m.n, m.mPos, o.n, o.mPos = n, n*perTile, n, n*perTile
-						o.init, o.out = init[4*x*step:], dst[4*x*lanes:]
+						v := func(z int) []float32 { return ring[z%4*slot+(ty-y0)*tileRow+x*lanes:] }
+						m.v0, m.v1, m.v2, m.v3, m.n, m.mPos = v(z), v(z+1), v(z+2), v(z+3), n, 2*n*perTile
 						e.k.winoMul(m)
-						e.k.winoOut(o)
+						for s := range slices {
+							dst := out.at(ob, z+s+1, 2*ty+1, 4*x+1)
+							o := &wk.winoOut
+							*o = winoOutArgs{m: wk.product[s*n*perTile:], init: initial(bias, ob), out: dst, outRow: out.row(), outSlice: 2 * out.slice(), slope: slope, n: n, mPos: m.mPos}
+							if up != nil {
+								o.init, o.initStep, o.initRow = dst, lanes, out.row()
+							}
+							e.k.winoOut(o)
+						}
 						x += n
 					}
 					if st != nil {
-						wk.plane = planeArgs{z: dst, width: out.W, rows: 2, row: out.row(), acc: st.part(task, ob)}
-						e.k.sums(&wk.plane)
+						for s := range slices {
+							wk.plane = planeArgs{z: out.at(ob, z+s+1, 2*ty+1, 1), width: out.W, rows: 2, row: out.row(), acc: st.part(task, ob)}
+							e.k.sums(&wk.plane)
+						}
 					}
 				}
 			}

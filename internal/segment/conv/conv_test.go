@@ -16,6 +16,7 @@ var convCases = []convCase{
 	{8, 0, 8, 9, 6, 52},
 	{16, 0, 24, 11, 10, 12},
 	{8, 0, 8, 16, 2, 100},
+	{8, 0, 8, 1, 2, 8},
 	{8, 16, 8, 4, 4, 8},
 	{8, 8, 8, 2, 2, 2},
 	{16, 24, 8, 6, 2, 10},
@@ -152,4 +153,29 @@ func checkConv(t *testing.T, k *kernelSet, c convCase, seed uint64) {
 	grad := randomFloats(r, len(torch)) // to be overwritten
 	e.ConvGradWeights(w, lowT, inT, dzT, grad)
 	near(t, "weight gradient", widen(w.Torch(grad)), dW, 3e-5)
+}
+
+// TestMACsAreThoseExecuted counts what the kernels are asked for.
+func TestMACsAreThoseExecuted(t *testing.T) {
+	macs := 0
+	k := genericKernels
+	k.direct8 = func(a *rowArgs) { macs += a.n * a.blocks * 64 * taps }
+	k.direct4 = func(a *rowArgs) { macs += a.n * a.blocks * 32 * taps }
+	k.winoMul = func(a *mulArgs) { macs += 2 * a.n * a.blocks * 64 * 3 * 24 }
+	k.upMul = func(a *mulArgs) { macs += a.n * a.blocks * 64 * taps }
+	for _, c := range convCases {
+		e := newEngine(1, &k)
+		w := NewWeights(c.out, c.up, c.in, make([]float32, MasterLen(c.out, c.up, c.in)))
+		e.Pack(w, c.d, c.h, c.w, false)
+		var low *Tensor
+		if c.up > 0 {
+			low = NewTensor(c.up, c.d/2, c.h/2, c.w/2)
+		}
+		macs = 0
+		e.Conv(w, low, NewTensor((c.in+7)/8*8, c.d, c.h, c.w), NewTensor(c.out, c.d, c.h, c.w), nil, 1, nil)
+		nominal, executed := w.MACs(c.d, c.h, c.w)
+		if executed != float64(macs) || nominal != float64(MasterLen(c.out, c.up, c.in)*c.d*c.h*c.w) {
+			t.Errorf("%v: %g of %g multiply-adds, executed %d", c, executed, nominal, macs)
+		}
+	}
 }

@@ -198,13 +198,14 @@ func winoGradInGeneric(a *tileArgs) {
 }
 
 func winoMulGeneric(a *mulArgs) {
+	v := [4][]float32{a.v0, a.v1, a.v2, a.v3}
 	for pos := range 24 {
-		for j := range a.n {
+		for j := range 2 * a.n {
 			var acc [lanes]float32
 			w := a.w[pos*3*a.blocks*64:]
-			for _, v := range [3][]float32{a.v0, a.v1, a.v2} {
+			for kd := range 3 {
 				for b := range a.blocks {
-					dot8(&acc, v[b*a.block+pos*a.pos+j*lanes:], 1, w, lanes, lanes)
+					dot8(&acc, v[j/a.n+kd][b*a.block+pos*a.pos+j%a.n*lanes:], 1, w, lanes, lanes)
 					w = w[64:]
 				}
 			}

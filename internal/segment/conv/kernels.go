@@ -75,9 +75,9 @@ type upInArgs struct {
 // mulArgs: v0, v1, v2 are the transformed slices under the three taps along z. upMul makes n pairs of
 // outputs, and pos is the stride between rows.
 type mulArgs struct {
-	v0, v1, v2, w, m []float32
-	blocks, n        int
-	block, pos, mPos int
+	v0, v1, v2, v3, w, m []float32
+	blocks, n            int
+	block, pos, mPos     int
 }
 
 // upOutArgs: n pairs of outputs in each of two rows of two slices; row and slice are the strides of out.

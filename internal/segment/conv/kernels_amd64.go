@@ -42,7 +42,7 @@ func weightGradAVX2(a *gradArgs)
 //go:noescape
 func upWeightGradAVX2(a *upGradArgs)
 
-// winoMulAVX2: m[pos][j] = sum over kd < 3, blocks and ic of v<kd>[block][pos][j][ic] * w[pos][kd][block][ic] for n <= 12 tiles j, 24 positions;
+// winoMulAVX2: m[pos][z][j] = sum over kd < 3, blocks and ic of v<z+kd>[block][pos][j][ic] * w[pos][kd][block][ic] for z = 0, 1, n <= 6 tiles j, 24 positions;
 // AVX-512 leaves the even and odd ic of each output apart.
 //
 //go:noescape
@@ -185,7 +185,7 @@ func weightGradAVX512(a *gradArgs)
 //go:noescape
 func upWeightGradAVX512(a *upGradArgs)
 
-// winoMulAVX512: m[pos][j] = sum over kd < 3, blocks and ic of v<kd>[block][pos][j][ic] * w[pos][kd][block][ic] for n <= 12 tiles j, 24 positions;
+// winoMulAVX512: m[pos][z][j] = sum over kd < 3, blocks and ic of v<z+kd>[block][pos][j][ic] * w[pos][kd][block][ic] for z = 0, 1, n <= 6 tiles j, 24 positions;
 // AVX-512 leaves the even and odd ic of each output apart.
 //
 //go:noescape

@@ -292,13 +292,13 @@ func (e *Engine) packUpBack(w *Weights) {
 
 // MACs counts the multiply-adds of one convolution that gives d x h x width voxels: of its plain
 // definition, and those that are executed, since upsampled channels take 27 for 8 outputs and
-// Winograd's form makes do with a third.
+// Winograd's form, for two slices at a time, makes do with a third.
 func (w *Weights) MACs(d, h, width int) (nominal, executed float64) {
 	outputs := float64(d * h * width * w.Out)
 	nominal = outputs * float64((w.Up+w.In)*taps)
 	executed = outputs * float64(w.Up*taps) / 8
 	if w.winograd(h, width) {
-		executed += outputs * float64(w.In*taps) / 3
+		executed += float64((d+1)/2*2*h*width*w.Out) * float64(w.In*taps) / 3
 	} else {
 		executed += outputs * float64(w.In*taps)
 	}

@@ -8,32 +8,41 @@ import "fmt"
 
 // winogradKernels writes the products in the transformed space and the way back.
 func (g *generator) winogradKernels() {
-	g.kernel("winoMul", "mulArgs", "m[pos][j] = sum over kd < 3, blocks and ic of v<kd>[block][pos][j][ic] * w[pos][kd][block][ic] for n <= 12 tiles j, 24 positions;\n"+
+	// Two slices of outputs at once: an input serves up to three of them, a weight twice as many tiles.
+	const most = 6
+	g.kernel("winoMul", "mulArgs", "m[pos][z][j] = sum over kd < 3, blocks and ic of v<z+kd>[block][pos][j][ic] * w[pos][kd][block][ic] for z = 0, 1, n <= 6 tiles j, 24 positions;\n"+
 		"AVX-512 leaves the even and odd ic of each output apart.")
-	g.load("v0 R8", "v1 R9", "v2 R13", "w DI", "m R11", "blocks R14", "n BX")
+	g.load("v0 R8", "v1 R9", "v2 R13", "v3 SI", "w DI", "m R11", "blocks R14", "n DX")
 	g.stride("block R10", "pos R12", "mPos R15")
-	g.choose("BX", "n", 1, 12)
-	for n := 1; n <= 12; n++ {
-		g.op("n%d:\nMOVQ $24, AX", n)
-		g.op("pos%d:", n)
-		for j := range n {
+	g.op("MOVQ $24, AX\nMOVQ R14, BX\nSHLQ $8, BX") // bytes of a kd of weights
+	g.choose("DX", "n", 1, most)
+	for n := 1; n <= most; n++ {
+		weights, in := 2*most, 2*most+3
+		g.op("n%d:", n)
+		for j := range 2 * n {
 			g.zero(j)
 		}
-		for kd, v := range []string{"R8", "R9", "R13"} {
-			g.op("MOVQ %s, DX\nMOVQ R14, CX", v)
-			g.op("kd%dn%d:", kd, n)
-			steps := 8 / g.channels
-			for c := range steps {
-				g.op("VMOVUPS %d(DI), V14", g.size*c)
+		g.op("XORQ DX, DX\nMOVQ R14, CX")
+		g.op("block%d:", n)
+		steps := 8 / g.channels
+		for c := range steps {
+			for kd, r := range []string{"(DI)", "(DI)(BX*1)", "(DI)(BX*2)"} {
+				g.op("VMOVUPS %d%s, V%d", g.size*c, r, weights+kd)
+			}
+			for v, r := range []string{"R8", "R9", "R13", "SI"} {
 				for j := range n {
-					g.op("%s %d(DX), V%d\nVFMADD231PS V14, V%[3]d, V%d", g.broadcast, 32*j+4*g.channels*c, 12+j%2, j)
+					g.op("%s %d(%s)(DX*1), V%d", g.broadcast, 32*j+4*g.channels*c, r, in)
+					for z := range 2 {
+						if kd := v - z; kd >= 0 && kd < 3 {
+							g.op("VFMADD231PS V%d, V%d, V%d", weights+kd, in, z*n+j)
+						}
+					}
 				}
 			}
-			g.op("ADDQ $%d, DI\nADDQ R10, DX\nDECQ CX\nJNZ kd%dn%d", g.size*steps, kd, n)
-			g.op("ADDQ R12, %s", v)
 		}
-		g.storeAll(n, "R11")
-		g.op("ADDQ R15, R11\nDECQ AX\nJNZ pos%d", n)
+		g.op("ADDQ $%d, DI\nADDQ R10, DX\nDECQ CX\nJNZ block%d", g.size*steps, n)
+		g.storeAll(2*n, "R11")
+		g.op("LEAQ (DI)(BX*2), DI\nADDQ R15, R11\nADDQ R12, R8\nADDQ R12, R9\nADDQ R12, R13\nADDQ R12, SI\nDECQ AX\nJNZ n%d", n)
 		g.ret()
 	}
 
