@@ -41,7 +41,7 @@ func endurance(bin, scan string, count int) (err error) {
 	defer f.Close()
 	begun, last := time.Now(), 0
 	for i := 1; i <= count; i++ {
-		if err := scored(ctx, api, f, fmt.Sprintf("endurance-%d", i)); err != nil {
+		if err := scored(ctx, api, f, fmt.Sprintf("endurance-%d", i), func(string, time.Time) {}); err != nil {
 			return err
 		}
 		if i == 1 || i*10/count > last*10/count {

@@ -23,6 +23,7 @@ import (
 	"flag"
 	"fmt"
 	"log"
+	"math"
 	"net"
 	"os"
 	"os/exec"
@@ -47,6 +48,7 @@ type line struct {
 	Best       float64            `json:"best_seconds"`
 	PeakMB     float64            `json:"peak_mb"`
 	StagesMS   map[string]float64 `json:"stages_ms,omitempty"`
+	ReachedMS  map[string]float64 `json:"reached_ms,omitempty"` // since the first byte was sent
 	Kernel     string             `json:"kernel,omitempty"`
 	Processors int                `json:"processors"`
 }
@@ -54,6 +56,7 @@ type line struct {
 func main() {
 	log.SetFlags(0)
 	runs := flag.Int("n", 5, "runs of each measurement")
+	only := flag.String("only", "", "one measurement: analyze, post, uploads or network")
 	many := flag.Int("endurance", 0, "scans to post one after the other, instead of all else")
 	bin := flag.String("bin", "bin", "folder of the built programs")
 	what := flag.String("load", "", "measure under load instead: uploads, workers, cases or all")
@@ -89,18 +92,22 @@ func main() {
 		return
 	}
 	base := line{Scan: filepath.Base(scan), ScanMB: float64(st.Size()) / 1e6, Runs: *runs, Processors: runtime.NumCPU()}
-	if err := analyze(*bin, scan, base); err != nil {
-		log.Fatalf("analyze: %v", err)
-	}
-	if err := post(*bin, scan, base); err != nil {
-		log.Fatalf("post: %v", err)
-	}
-	if err := uploads(*bin, base.Processors); err != nil {
-		log.Fatalf("uploads: %v", err)
-	}
-	// Last, since what this process has taken counts as its children's peak.
-	if err := network(scan, base); err != nil {
-		log.Fatalf("network: %v", err)
+	for _, m := range []struct {
+		name string
+		do   func() error
+	}{
+		{"analyze", func() error { return analyze(*bin, scan, base) }},
+		{"post", func() error { return post(*bin, scan, base) }},
+		{"uploads", func() error { return uploads(*bin, base.Processors) }},
+		// Last, since what this process has taken counts as its children's peak.
+		{"network", func() error { return network(scan, base) }},
+	} {
+		if *only != "" && *only != m.name {
+			continue
+		}
+		if err := m.do(); err != nil {
+			log.Fatalf("%s: %v", m.name, err)
+		}
 	}
 }
 
@@ -220,14 +227,21 @@ func post(bin, scan string, l line) (err error) {
 	}
 	defer f.Close()
 	var seconds []float64
+	reached := map[string][]float64{}
 	for i := range l.Runs {
 		start := time.Now()
-		if err := scored(ctx, api, f, fmt.Sprintf("bench-%d", i)); err != nil {
+		note := func(what string, at time.Time) { reached[what] = append(reached[what], at.Sub(start).Seconds()*1000) }
+		if err := scored(ctx, api, f, fmt.Sprintf("bench-%d", i), note); err != nil {
 			return err
 		}
 		seconds = append(seconds, time.Since(start).Seconds())
 	}
 	l.PeakMB = peakMB(pid)
+	l.ReachedMS = map[string]float64{}
+	for what, ms := range reached {
+		slices.Sort(ms)
+		l.ReachedMS[what] = math.Round(ms[len(ms)/2])
+	}
 	emit(l, seconds)
 	return nil
 }
@@ -267,8 +281,10 @@ func peakMB(pid int) float64 {
 	return 0
 }
 
-// scored posts a scan as a subject's and waits for its end.
-func scored(ctx context.Context, api *client.API, scan *os.File, subject string) error {
+// scored posts a scan as a subject's and waits for its end; note is told when
+// the scan was accepted, when it reached its states and when the client heard
+// of the last.
+func scored(ctx context.Context, api *client.API, scan *os.File, subject string, note func(what string, at time.Time)) error {
 	age := 74.0
 	sent, _, err := api.Submit(ctx, client.Upload{Scan: scan, Name: scan.Name(), Metadata: neuroscreen.Metadata{
 		SubjectID: subject, AgeYears: &age, Sex: neuroscreen.Female, Modality: neuroscreen.T1w,
@@ -276,10 +292,12 @@ func scored(ctx context.Context, api *client.API, scan *os.File, subject string)
 	if err != nil {
 		return err
 	}
-	done, err := api.Wait(ctx, sent.ID, nil)
+	note("accepted", time.Now())
+	done, err := api.Wait(ctx, sent.ID, func(e client.ScanEvent) { note(string(e.State), e.At) })
 	if err != nil {
 		return err
 	}
+	note("heard", time.Now())
 	if done.State != neuroscreen.Scored {
 		return fmt.Errorf("the scan of %s ended as %s: %v", subject, done.State, done.Reasons)
 	}

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -369,7 +370,11 @@ func (u *upload) storeCopy(write func(io.Writer) error) error {
 		pw.CloseWithError(errStopped)
 		<-done
 	}()
-	bad := write(pw)
+	pieces := bufio.NewWriterSize(pw, 64<<10) // a compressor writes a few hundred bytes at a time
+	bad := write(pieces)
+	if bad == nil {
+		bad = pieces.Flush()
+	}
 	pw.CloseWithError(bad) // nil means io.EOF
 	<-done
 	if bad != nil && !errors.Is(bad, errStopped) {
