@@ -78,19 +78,22 @@ func Assess(m Measured) (neuroscreen.QC, error) {
 // measure computes every metric that the image offers, and the signals of the
 // tissues.
 func measure(m Measured, f frame, l labelled) (map[string]float64, [white + 1]signal) {
-	// Signals are ratios only if they count from 0: an image that was scaled
-	// to mean 0 is shifted up by its lowest values.
-	base := min(0, volume.Percentiles(m.Image.Data, 0.1)[0])
+	base := baseOf(m.Image.Data)
 	var inside [white + 1]signal
-	var noise, variation, edge, focus float64
+	var noise, variation, edge, focus, energy, round, cut float64
 	var a air
 	var hasAir bool
 	var passes sync.WaitGroup
-	passes.Go(func() { inside, noise = tissues(m.Image, m.Labels, f, l.box, base) })
-	passes.Go(func() { variation = bias(m.Image, m.Labels, f, l.box, base) })
+	passes.Go(func() {
+		inside, noise = tissues(m.Image, m.Labels, f, l, base)
+		round = extracranial(m.Image, m.Labels, f, l, base, inside[grey].median/2)
+	})
 	passes.Go(func() { edge = slope(m.Image, m.Labels, f, l.box) })
+	passes.Go(func() { variation = bias(m.Image, m.Labels, f, l.box, base) })
 	passes.Go(func() { focus = energyFocus(m.Image, base) })
+	passes.Go(func() { energy = labelledEnergy(m.Image, m.Labels, base) })
 	passes.Go(func() { a, hasAir = airOf(m.Image, f, l.box, base) })
+	passes.Go(func() { cut = edgeArea(m.Labels, f) })
 	passes.Wait()
 
 	c, g, w := inside[csf], inside[grey], inside[white]
@@ -110,8 +113,8 @@ func measure(m Measured, f frame, l labelled) (map[string]float64, [white + 1]si
 		WhiteToStriatum:   w.median / inside[striatum].median,
 		CSFToGrey:         c.median / g.median,
 		EFC:               focus,
-		ExtracranialRatio: extracranial(m.Image, m.Labels, f, l, base, g.median/2),
-		EdgeMM2:           edgeArea(m.Labels, f),
+		ExtracranialRatio: round,
+		EdgeMM2:           cut,
 		VoxelMM:           coarsest,
 		Anisotropy:        coarsest / finest,
 		Confidence:        m.Confidence,
@@ -122,7 +125,7 @@ func measure(m Measured, f frame, l labelled) (map[string]float64, [white + 1]si
 	if hasAir {
 		metrics[CNR] = contrast / math.Hypot(math.Hypot(w.spread, g.spread), a.spread)
 		metrics[SNRDietrich] = w.median * math.Sqrt(2/(4-math.Pi)) / a.spread
-		metrics[FBER] = labelledEnergy(m.Image, m.Labels, base) / a.energy
+		metrics[FBER] = energy / a.energy
 		metrics[GhostPercent] = 100 * a.ghost / w.median
 	}
 	for name, v := range metrics {
@@ -131,6 +134,17 @@ func measure(m Measured, f frame, l labelled) (map[string]float64, [white + 1]si
 		}
 	}
 	return metrics, inside
+}
+
+// baseOf is where signals count from: ratios of them mean something only from 0
+// on, and an image that was scaled to mean 0 is shifted up by its lowest values.
+func baseOf(data []float32) float32 {
+	for _, v := range data {
+		if v < 0 {
+			return min(0, volume.Percentiles(data, 0.1)[0])
+		}
+	}
+	return 0
 }
 
 // fluidMM3 is the volume of the ventricles and other CSF.

@@ -120,49 +120,75 @@ func (f frame) index(p [3]int) int {
 	return f.origin + p[0]*f.stride[0] + p[1]*f.stride[1] + p[2]*f.stride[2]
 }
 
+// rows calls do with the rows of a box that run to the right, from low to high
+// and from back to front: where a row lies, and the index of its leftmost voxel.
+func (f frame) rows(box region, do func(anterior, superior, at int)) {
+	for z := box[2].lo; z <= box[2].hi; z++ {
+		for y := box[1].lo; y <= box[1].hi; y++ {
+			do(y, z, f.index([3]int{box[0].lo, y, z}))
+		}
+	}
+}
+
+// whole is the box of all voxels.
+func (f frame) whole() (b region) {
+	for o := range 3 {
+		b[o] = span{0, f.n[o] - 1}
+	}
+	return b
+}
+
 // span of a box along one axis, both ends included.
 type span struct{ lo, hi int }
+
+func (s span) len() int { return max(0, s.hi-s.lo+1) }
 
 // labelled is what one pass over the labels finds.
 type labelled struct {
 	voxels [256]int
 	sum    [256][3]float64 // of positions along right, anterior, superior, in voxels
-	box    [3]span         // of every label
-	brain  [3]span         // of every label but CSF outside the ventricles
+	box    region          // of every label
+	brain  region          // of every label but CSF outside the ventricles
 }
 
 func surveyLabels(data []uint8, f frame) (l labelled) {
 	for o := range 3 {
 		l.box[o], l.brain[o] = span{f.n[o], -1}, span{f.n[o], -1}
 	}
-	var p [3]int
-	for p[2] = 0; p[2] < f.n[2]; p[2]++ {
-		for p[1] = 0; p[1] < f.n[1]; p[1]++ {
-			p[0] = 0
-			at := f.index(p)
-			for ; p[0] < f.n[0]; p[0]++ {
-				label := data[at]
+	f.rows(f.whole(), func(y, z, at int) {
+		// Whole runs of a label: most of an image has none, or the same for long.
+		for x := 0; x < f.n[0]; {
+			label, from := data[at], x
+			for x < f.n[0] && data[at] == label {
+				x++
 				at += f.stride[0]
-				if label == 0 {
-					continue
-				}
-				l.voxels[label]++
-				for o := range 3 {
-					l.sum[label][o] += float64(p[o])
-					l.box[o].add(p[o])
-				}
-				if label != csfLabel {
-					for o := range 3 {
-						l.brain[o].add(p[o])
-					}
-				}
+			}
+			if label == 0 {
+				continue
+			}
+			n := x - from
+			l.voxels[label] += n
+			l.sum[label][0] += float64(n * (from + x - 1) / 2)
+			l.sum[label][1] += float64(n * y)
+			l.sum[label][2] += float64(n * z)
+			l.box.add(from, x-1, y, z)
+			if label != csfLabel {
+				l.brain.add(from, x-1, y, z)
 			}
 		}
-	}
+	})
 	return l
 }
 
-func (s *span) add(i int) { s.lo, s.hi = min(s.lo, i), max(s.hi, i) }
+// region is a box of voxels.
+type region [3]span
+
+// add makes room for a part of a row.
+func (b *region) add(from, to, y, z int) {
+	b[0].lo, b[0].hi = min(b[0].lo, from), max(b[0].hi, to)
+	b[1].lo, b[1].hi = min(b[1].lo, y), max(b[1].hi, y)
+	b[2].lo, b[2].hi = min(b[2].lo, z), max(b[2].hi, z)
+}
 
 var csfLabel = uint8(anatomy.Structures[anatomy.CSF].Label)
 
@@ -190,9 +216,14 @@ const minSample = 50
 // tissues samples the three tissues away from their borders; a tissue with
 // too few such voxels, thin ventricles mostly, is sampled up to its border.
 // Values are relative to base.
-func tissues(img *volume.Volume, labels *volume.Labels, f frame, box [3]span, base float32) (inside [white + 1]signal, noise float64) {
+func tissues(img *volume.Volume, labels *volume.Labels, f frame, l labelled, base float32) (inside [white + 1]signal, noise float64) {
 	var inner, all [white + 1][]float32
-	var response []float32 // of the noise mask in white matter
+	for label, n := range l.voxels {
+		if t := tissueOf[label]; t >= csf {
+			inner[t] = slices.Grow(inner[t], n)
+		}
+	}
+	response := make([]float32, 0, cap(inner[white])) // of the noise mask in white matter
 
 	// The mask lies in the plane of the two finest axes.
 	u, v := 0, 1
@@ -205,32 +236,34 @@ func tissues(img *volume.Volume, labels *volume.Labels, f frame, box [3]span, ba
 	}
 	su, sv := f.stride[u], f.stride[v]
 
-	var p [3]int
-	for p[2] = max(box[2].lo, 1); p[2] <= min(box[2].hi, f.n[2]-2); p[2]++ {
-		for p[1] = max(box[1].lo, 1); p[1] <= min(box[1].hi, f.n[1]-2); p[1]++ {
-			for p[0] = max(box[0].lo, 1); p[0] <= min(box[0].hi, f.n[0]-2); p[0]++ {
-				at := f.index(p)
-				t := tissueOf[labels.Data[at]]
-				if t < csf {
-					continue
-				}
-				x := img.Data[at] - base
-				if t == csf {
-					all[t] = append(all[t], x)
-				}
-				same := func(offset int) bool { return tissueOf[labels.Data[at+offset]] == t }
-				if !(same(f.stride[0]) && same(-f.stride[0]) && same(f.stride[1]) && same(-f.stride[1]) && same(f.stride[2]) && same(-f.stride[2])) {
-					continue
-				}
-				inner[t] = append(inner[t], x)
-				if t == white && same(su+sv) && same(su-sv) && same(-su+sv) && same(-su-sv) {
-					i := img.Data
-					response = append(response, float32(math.Abs(float64(
-						4*i[at]-2*(i[at+su]+i[at-su]+i[at+sv]+i[at-sv])+i[at+su+sv]+i[at+su-sv]+i[at-su+sv]+i[at-su-sv]))))
-				}
+	within := l.box // where all neighbours are in the image
+	for o := range 3 {
+		within[o] = span{max(within[o].lo, 1), min(within[o].hi, f.n[o]-2)}
+	}
+	i, voxels := img.Data, labels.Data
+	f.rows(within, func(_, _, at int) {
+		at -= f.stride[0]
+		for range within[0].len() {
+			at += f.stride[0]
+			t := tissueOf[voxels[at]]
+			if t < csf {
+				continue
+			}
+			x := i[at] - base
+			if t == csf {
+				all[t] = append(all[t], x)
+			}
+			same := func(offset int) bool { return tissueOf[voxels[at+offset]] == t }
+			if !(same(f.stride[0]) && same(-f.stride[0]) && same(f.stride[1]) && same(-f.stride[1]) && same(f.stride[2]) && same(-f.stride[2])) {
+				continue
+			}
+			inner[t] = append(inner[t], x)
+			if t == white && same(su+sv) && same(su-sv) && same(-su+sv) && same(-su-sv) {
+				response = append(response, float32(math.Abs(float64(
+					4*i[at]-2*(i[at+su]+i[at-su]+i[at+sv]+i[at-sv])+i[at+su+sv]+i[at+su-sv]+i[at-su+sv]+i[at-su-sv]))))
 			}
 		}
-	}
+	})
 	for t := csf; t <= white; t++ {
 		values := inner[t]
 		if len(values) < minSample && len(all[t]) > len(values) {
@@ -248,32 +281,32 @@ func tissues(img *volume.Volume, labels *volume.Labels, f frame, box [3]span, ba
 
 // bias is the coefficient of variation of the median white signal over blocks
 // of 24 mm, NaN with fewer than eight of them.
-func bias(img *volume.Volume, labels *volume.Labels, f frame, box [3]span, base float32) float64 {
+func bias(img *volume.Volume, labels *volume.Labels, f frame, box region, base float32) float64 {
 	const blockMM, minVoxels = 24.0, 100
-	blocks := map[[3]int][]float32{}
-	var p [3]int
-	for p[2] = box[2].lo; p[2] <= box[2].hi; p[2]++ {
-		for p[1] = box[1].lo; p[1] <= box[1].hi; p[1]++ {
-			for p[0] = box[0].lo; p[0] <= box[0].hi; p[0]++ {
-				at := f.index(p)
-				if tissueOf[labels.Data[at]] != white {
-					continue
-				}
-				var b [3]int
-				for o := range 3 {
-					b[o] = int(float64(p[o]-box[o].lo) * f.size[o] / blockMM)
-				}
-				blocks[b] = append(blocks[b], img.Data[at]-base)
-			}
+	var block [3][]int // of each place along an axis
+	for o := range 3 {
+		for n := range box[o].len() {
+			block[o] = append(block[o], int(float64(n)*f.size[o]/blockMM))
 		}
 	}
+	across := 1 + block[0][len(block[0])-1]
+	deep := 1 + block[1][len(block[1])-1]
+	blocks := make([][]float32, across*deep*(1+block[2][len(block[2])-1]))
+	f.rows(box, func(y, z, at int) {
+		row := blocks[across*(block[1][y-box[1].lo]+deep*block[2][z-box[2].lo]):][:across]
+		for _, b := range block[0] {
+			if tissueOf[labels.Data[at]] == white {
+				row[b] = append(row[b], img.Data[at]-base)
+			}
+			at += f.stride[0]
+		}
+	})
 	var n, sum, squares float64
 	for _, values := range blocks {
 		if len(values) < minVoxels {
 			continue
 		}
-		slices.Sort(values) // a few hundred: quicker than Percentiles
-		m := float64(values[len(values)/2])
+		m := float64(nth(values, len(values)/2))
 		n++
 		sum += m
 		squares += m * m
@@ -285,38 +318,69 @@ func bias(img *volume.Volume, labels *volume.Labels, f frame, box [3]span, base 
 	return math.Sqrt(max(squares/n-mean*mean, 0)) / math.Abs(mean)
 }
 
-// slope is the mean change of signal per mm from cortex to neighbouring white
-// matter, NaN when they hardly touch.
-func slope(img *volume.Volume, labels *volume.Labels, f frame, box [3]span) float64 {
-	var sum float64
-	n := 0
-	var p [3]int
-	for p[2] = box[2].lo; p[2] <= box[2].hi; p[2]++ {
-		for p[1] = box[1].lo; p[1] <= box[1].hi; p[1]++ {
-			for p[0] = box[0].lo; p[0] <= box[0].hi; p[0]++ {
-				at := f.index(p)
-				t := tissueOf[labels.Data[at]]
-				if t != white && t != grey {
-					continue
-				}
-				for o := range 3 {
-					if p[o] == f.n[o]-1 {
-						continue
-					}
-					next := at + f.stride[o]
-					d := float64(img.Data[next]-img.Data[at]) / f.size[o]
-					switch u := tissueOf[labels.Data[next]]; {
-					case t == grey && u == white:
-						sum += d
-						n++
-					case t == white && u == grey:
-						sum -= d
-						n++
-					}
-				}
+// nth returns the value that stands at n once x is sorted, and puts x into
+// another order (Hoare's selection).
+func nth(x []float32, n int) float32 {
+	lo, hi := 0, len(x)-1
+	for lo < hi {
+		pivot := x[lo+(hi-lo)/2]
+		i, j := lo, hi
+		for i <= j {
+			for x[i] < pivot {
+				i++
+			}
+			for x[j] > pivot {
+				j--
+			}
+			if i <= j {
+				x[i], x[j] = x[j], x[i]
+				i++
+				j--
 			}
 		}
+		switch {
+		case n <= j:
+			hi = j
+		case n >= i:
+			lo = i
+		default:
+			return x[n]
+		}
 	}
+	return x[n]
+}
+
+// slope is the mean change of signal per mm from cortex to neighbouring white
+// matter, NaN when they hardly touch.
+func slope(img *volume.Volume, labels *volume.Labels, f frame, box region) float64 {
+	var sum float64
+	n := 0
+	data, voxels := img.Data, labels.Data
+	f.rows(box, func(y, z, at int) {
+		at -= f.stride[0]
+		for x := box[0].lo; x <= box[0].hi; x++ {
+			at += f.stride[0]
+			t := tissueOf[voxels[at]]
+			if t != white && t != grey {
+				continue
+			}
+			for o, p := range [3]int{x, y, z} {
+				if p == f.n[o]-1 {
+					continue
+				}
+				next := at + f.stride[o]
+				if tissueOf[voxels[next]] != white+grey-t {
+					continue
+				}
+				step := float64(data[next]-data[at]) / f.size[o]
+				if t == white {
+					step = -step
+				}
+				sum += step
+				n++
+			}
+		}
+	})
 	if n < minSample {
 		return math.NaN()
 	}
@@ -338,7 +402,7 @@ var besideMM = [3]float64{18, 20, 16}
 
 // airOf samples every second voxel along each axis. It reports false when
 // there is little air, or air that someone has set to one value.
-func airOf(img *volume.Volume, f frame, box [3]span, base float32) (a air, ok bool) {
+func airOf(img *volume.Volume, f frame, box region, base float32) (a air, ok bool) {
 	const minVoxels = 500
 	var zones [3][]float32 // beside the head along each axis, level with it along the others
 	middle := (box[2].lo + box[2].hi) / 2
@@ -430,17 +494,17 @@ func extracranial(img *volume.Volume, labels *volume.Labels, f frame, l labelled
 	}
 	from[2] = l.box[2].lo + (l.box[2].hi-l.box[2].lo)/3 // the neck stays on when a head is stripped badly
 	out, in := 0, 0
-	var p [3]int
-	for p[2] = from[2]; p[2] <= to[2]; p[2] += 2 {
-		for p[1] = from[1]; p[1] <= to[1]; p[1] += 2 {
-			for p[0] = from[0]; p[0] <= to[0]; p[0] += 2 {
-				at := f.index(p)
+	for z := from[2]; z <= to[2]; z += 2 {
+		for y := from[1]; y <= to[1]; y += 2 {
+			at := f.index([3]int{from[0], y, z})
+			for x := from[0]; x <= to[0]; x += 2 {
 				switch {
 				case labels.Data[at] != 0:
 					in++
 				case float64(img.Data[at]-base) > bright:
 					out++
 				}
+				at += 2 * f.stride[0]
 			}
 		}
 	}

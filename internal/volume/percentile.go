@@ -11,7 +11,7 @@ import (
 // half of their bits, so x is neither sorted nor copied. With no finite value
 // all are NaN.
 func Percentiles(x []float32, p ...float64) []float32 {
-	high := make([]int, 1<<16)
+	high := make([]uint32, 1<<16)
 	total := 0
 	for _, v := range x {
 		if v-v == 0 {
@@ -45,36 +45,32 @@ func Percentiles(x []float32, p ...float64) []float32 {
 		order[n] = &ranks[n]
 	}
 	slices.SortFunc(order, func(a, b *rank) int { return a.n - b.n })
-	low := map[uint32][]int{}
+	var low [][]uint32
+	wanted := make([]int32, 1<<16) // which of low an upper half has, from 1 on
 	h, below := 0, 0
 	for _, r := range order {
-		for below+high[h] <= r.n {
-			below += high[h]
+		for below+int(high[h]) <= r.n {
+			below += int(high[h])
 			h++
 		}
 		r.high, r.below = uint32(h), below
-		low[r.high] = nil
-	}
-	for b := range low {
-		low[b] = make([]int, 1<<16)
-	}
-	wanted := make([][]int, 1<<16)
-	for b, l := range low {
-		wanted[b] = l
+		if wanted[h] == 0 {
+			low = append(low, make([]uint32, 1<<16))
+			wanted[h] = int32(len(low))
+		}
 	}
 	for _, v := range x {
 		if v-v == 0 {
 			b := rankBits(v)
-			if l := wanted[b>>16]; l != nil {
-				l[b&0xffff]++
+			if l := wanted[b>>16]; l != 0 {
+				low[l-1][b&0xffff]++
 			}
 		}
 	}
 	for _, r := range order {
-		l := low[r.high]
 		n := r.below
-		for b := range l {
-			if n += l[b]; n > r.n {
+		for b, count := range low[wanted[r.high]-1] {
+			if n += int(count); n > r.n {
 				r.value = fromRankBits(r.high<<16 | uint32(b))
 				break
 			}
