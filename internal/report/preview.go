@@ -254,12 +254,14 @@ type scene struct {
 type labelled struct {
 	count                        int
 	lo, hi                       [3]float64
-	sum                          [256][3]float64
+	sum                          [256][3]int // of voxel indices
 	n                            [256]int
+	affine                       volume.Affine
 	hippocampusLo, hippocampusHi float64 // along anterior
 }
 
 func survey(l *volume.Labels) (w labelled) {
+	w.affine = l.Affine
 	for a := range 3 {
 		w.lo[a], w.hi[a] = math.Inf(1), math.Inf(-1)
 	}
@@ -267,19 +269,29 @@ func survey(l *volume.Labels) (w labelled) {
 	for k := range l.Shape[2] {
 		for j := range l.Shape[1] {
 			row := l.Data[l.Index(0, j, k):][:l.Shape[0]]
-			for i, label := range row {
+			// By runs of a label, which reach furthest at their ends.
+			for to := 0; to < len(row); {
+				label, from := row[to], to
+				for to < len(row) && row[to] == label {
+					to++
+				}
 				if label == 0 {
 					continue
 				}
-				p := l.Affine.Apply([3]float64{float64(i), float64(j), float64(k)})
-				w.count++
-				w.n[label]++
-				for a := range 3 {
-					w.sum[label][a] += p[a]
-					w.lo[a], w.hi[a] = min(w.lo[a], p[a]), max(w.hi[a], p[a])
-				}
-				if label == 17 || label == 53 {
-					w.hippocampusLo, w.hippocampusHi = min(w.hippocampusLo, p[1]), max(w.hippocampusHi, p[1])
+				n := to - from
+				w.count += n
+				w.n[label] += n
+				w.sum[label][0] += n * (from + to - 1) / 2
+				w.sum[label][1] += n * j
+				w.sum[label][2] += n * k
+				for _, i := range [2]int{from, to - 1} {
+					p := l.Affine.Apply([3]float64{float64(i), float64(j), float64(k)})
+					for a := range 3 {
+						w.lo[a], w.hi[a] = min(w.lo[a], p[a]), max(w.hi[a], p[a])
+					}
+					if label == 17 || label == 53 {
+						w.hippocampusLo, w.hippocampusHi = min(w.hippocampusLo, p[1]), max(w.hippocampusHi, p[1])
+					}
 				}
 			}
 		}
@@ -293,25 +305,32 @@ func (w *labelled) centre(labels ...uint8) (c [3]float64) {
 	for _, l := range labels {
 		n += w.n[l]
 		for a := range 3 {
-			c[a] += w.sum[l][a]
+			c[a] += float64(w.sum[l][a])
 		}
 	}
-	for a := range 3 {
-		if n > 0 {
-			c[a] /= float64(n)
-		} else {
+	if n == 0 {
+		for a := range 3 {
 			c[a] = (w.lo[a] + w.hi[a]) / 2
 		}
+		return c
 	}
-	return c
+	for a := range 3 {
+		c[a] /= float64(n)
+	}
+	return w.affine.Apply(c)
 }
 
 // window spans black, at zero, to the brightest of the brain.
 func (s *scene) window(w labelled) {
 	inside := make([]float32, 0, w.count)
-	for i, label := range s.labels.Data {
-		if label != 0 {
-			inside = append(inside, s.img.Data[i])
+	for to := 0; to < len(s.labels.Data); {
+		from := to
+		for to < len(s.labels.Data) && s.labels.Data[to] != 0 {
+			to++
+		}
+		inside = append(inside, s.img.Data[from:to]...)
+		for to < len(s.labels.Data) && s.labels.Data[to] == 0 {
+			to++
 		}
 	}
 	q := volume.Percentiles(inside, 0.2, 99.7)
@@ -393,11 +412,16 @@ func (s *scene) drawRow(canvas *image.RGBA, p panel, at image.Point, r int, labe
 	var world [3]float64
 	world[p.through] = p.at + nudge
 	world[p.down] = p.hi[p.down] - (float64(r)+0.5)/p.scale + nudge
+	row := canvas.Pix[canvas.PixOffset(at.X, at.Y+r):][:4*len(labels)]
+	to := &s.toVoxel // Apply would copy it for every pixel
+	var voxel [3]float64
 	for c := range labels {
 		world[p.across] = p.hi[p.across] - (float64(c)+0.5)/p.scale + nudge
-		voxel := s.toVoxel.Apply(world)
+		for a := range voxel {
+			voxel[a] = to[a][0]*world[0] + to[a][1]*world[1] + to[a][2]*world[2] + to[a][3]
+		}
 		grey := uint8(255*min(max((s.sample(voxel)-s.lo)/(s.hi-s.lo), 0), 1) + 0.5)
-		canvas.SetRGBA(at.X+c, at.Y+r, color.RGBA{grey, grey, grey, 255})
+		row[4*c], row[4*c+1], row[4*c+2], row[4*c+3] = grey, grey, grey, 255
 		labels[c] = s.label(voxel)
 	}
 }
@@ -426,13 +450,30 @@ func onOutline(labels []uint8, w, h, c, r int) bool {
 func (s *scene) sample(p [3]float64) float64 {
 	var base [3]int
 	var f [3]float64
+	inside := true
 	for a := range 3 {
 		fl := math.Floor(p[a])
 		base[a], f[a] = int(fl), p[a]-fl
 		if base[a] < -1 || base[a] >= s.img.Shape[a] {
 			return 0
 		}
+		inside = inside && base[a] >= 0 && base[a] < s.img.Shape[a]-1
 	}
+	if !inside {
+		return s.sampleEdge(base, f)
+	}
+	ni, nij := s.img.Shape[0], s.img.Shape[0]*s.img.Shape[1]
+	near := s.img.Data[base[0]+ni*base[1]+nij*base[2]:]
+	near, far := near[:ni+2], near[nij:][:ni+2]
+	x, y, z := f[0], f[1], f[2]
+	return (1-x)*(1-y)*(1-z)*float64(near[0]) + x*(1-y)*(1-z)*float64(near[1]) +
+		(1-x)*y*(1-z)*float64(near[ni]) + x*y*(1-z)*float64(near[ni+1]) +
+		(1-x)*(1-y)*z*float64(far[0]) + x*(1-y)*z*float64(far[1]) +
+		(1-x)*y*z*float64(far[ni]) + x*y*z*float64(far[ni+1])
+}
+
+// sampleEdge is sample where a neighbour lies outside.
+func (s *scene) sampleEdge(base [3]int, f [3]float64) float64 {
 	sum := 0.0
 	for corner := range 8 {
 		weight := 1.0
