@@ -16,8 +16,9 @@ import (
 	"neuroscreen/internal/store"
 )
 
-// StreamScanEvents looks at the scan's events every Poll: no worker needs to
-// know who listens, and a stream survives a worker on another machine.
+// StreamScanEvents looks at the scan's events when this process has changed
+// it, and every Poll: no worker needs to know who listens, and a stream
+// survives a worker on another machine.
 func (s *Server) StreamScanEvents(ctx context.Context, req StreamScanEventsRequestObject) (StreamScanEventsResponseObject, error) {
 	since := int64(0)
 	if h := val(req.Params.LastEventID); h != "" {
@@ -27,6 +28,8 @@ func (s *Server) StreamScanEvents(ctx context.Context, req StreamScanEventsReque
 		}
 		since = n
 	}
+	changed, forget := s.cfg.Store.Changes(req.ScanID)
+	context.AfterFunc(ctx, forget)
 	// The state first: an event that comes between the two looks is then seen.
 	scan, err := s.cfg.Store.Scan(ctx, siteID(ctx), req.ScanID)
 	if err != nil {
@@ -42,15 +45,16 @@ func (s *Server) StreamScanEvents(ctx context.Context, req StreamScanEventsReque
 	if len(events) == 0 && scan.State.Final() {
 		return StreamScanEvents204Response{}, nil
 	}
-	return &eventStream{s: s, ctx: ctx, scanID: req.ScanID, since: since, events: events}, nil
+	return &eventStream{s: s, ctx: ctx, scanID: req.ScanID, since: since, events: events, changed: changed}, nil
 }
 
 type eventStream struct {
-	s      *Server
-	ctx    context.Context
-	scanID uuid.UUID
-	since  int64
-	events []store.Event // not sent yet
+	s       *Server
+	ctx     context.Context
+	scanID  uuid.UUID
+	since   int64
+	events  []store.Event // not sent yet
+	changed <-chan struct{}
 }
 
 func (e *eventStream) VisitStreamScanEventsResponse(w http.ResponseWriter) error {
@@ -81,6 +85,7 @@ func (e *eventStream) VisitStreamScanEventsResponse(w http.ResponseWriter) error
 			return nil
 		case <-e.s.closed:
 			return nil
+		case <-e.changed:
 		case <-poll.C:
 		}
 		// An error ends the stream: the client comes back with Last-Event-ID

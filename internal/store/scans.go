@@ -304,6 +304,7 @@ func (s *Store) accessionHash(siteID uuid.UUID, number string) []byte {
 // noteChange writes the event of a scan's new state and brings its line of
 // the worklist up to date. The row's own lock puts events in order.
 func (t *tx) noteChange(ctx context.Context, c changedScan) error {
+	t.changed = append(t.changed, c.ID)
 	_, err := t.Exec(ctx, `
 		INSERT INTO scan_events (site_id, scan_id, seq, run, attempt, state, reasons, at)
 		VALUES (@site, @scan, @seq, @run, @attempt, @state, @reasons, @now)`,

@@ -61,7 +61,8 @@ type Config struct {
 
 // Store is safe for concurrent use.
 type Store struct {
-	cfg Config
+	cfg     Config
+	changes changes
 }
 
 // New returns a store over a migrated database.
@@ -94,16 +95,18 @@ func (s *Store) Ping(ctx context.Context) error {
 // tx is a transaction and the time at which it happens.
 type tx struct {
 	pgx.Tx
-	s   *Store
-	now time.Time // UTC, microseconds, as Postgres keeps it
+	s       *Store
+	now     time.Time   // UTC, microseconds, as Postgres keeps it
+	changed []uuid.UUID // scans whose state it changes
 }
 
 // inTx runs fn in a transaction, READ COMMITTED.
 //
 // Locks are taken in this order: blobs, scan or site, audit head.
 func (s *Store) inTx(ctx context.Context, fn func(*tx) error) error {
+	t := &tx{s: s}
 	err := pgx.BeginFunc(ctx, s.cfg.Pool, func(pt pgx.Tx) error {
-		t := &tx{Tx: pt, s: s}
+		t.Tx = pt
 		if s.cfg.Now != nil {
 			t.now = s.cfg.Now().UTC().Truncate(time.Microsecond)
 		} else if err := pt.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&t.now); err != nil {
@@ -111,6 +114,9 @@ func (s *Store) inTx(ctx context.Context, fn func(*tx) error) error {
 		}
 		return fn(t)
 	})
+	if err == nil {
+		s.changes.tell(t.changed)
+	}
 	return classify(err)
 }
 
