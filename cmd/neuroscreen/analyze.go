@@ -119,7 +119,7 @@ func (c *analyzeCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.write(out); err != nil {
+	if err := c.write(out, in.Metadata); err != nil {
 		return err
 	}
 	progress("%s; quality: %s; see %s", neuroscreen.Scored, out.Result.QC.Verdict, filepath.Join(c.Out, "report.html"))
@@ -184,7 +184,7 @@ func refusal(err error) error {
 	return err
 }
 
-func (c *analyzeCmd) write(out *pipeline.Output) error {
+func (c *analyzeCmd) write(out *pipeline.Output, m neuroscreen.Metadata) error {
 	if err := os.MkdirAll(c.Out, 0o755); err != nil {
 		return err
 	}
@@ -192,8 +192,12 @@ func (c *analyzeCmd) write(out *pipeline.Output) error {
 	if err != nil {
 		return err
 	}
+	html, err := out.Report(m, time.Now())
+	if err != nil {
+		return err
+	}
 	files := map[string][]byte{
-		"result.json": append(doc, '\n'), "segmentation.nii.gz": out.Segmentation, "preview.png": out.Preview, "report.html": out.ReportHTML,
+		"result.json": append(doc, '\n'), "segmentation.nii.gz": out.Segmentation, "preview.png": out.Preview, "report.html": html,
 	}
 	for _, f := range out.Files {
 		files[f.Name] = f.Bytes

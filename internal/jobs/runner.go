@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"golang.org/x/sync/errgroup"
 
 	"neuroscreen"
 	"neuroscreen/internal/blob"
@@ -450,19 +452,24 @@ func (r *Runner) heartbeat(ctx context.Context, cancel context.CancelCauseFunc, 
 	return &wg
 }
 
-// putFiles stores derived files; until Finish nothing refers to them, and a
-// sweep removes them if it never does.
+// putFiles stores derived files, all at once, since what they wait for is the
+// disk; until Finish nothing refers to them, and a sweep removes them if it
+// never does. With an error come those that are stored.
 func (r *Runner) putFiles(ctx context.Context, files []File) ([]store.DerivedFile, error) {
 	ctx = context.WithoutCancel(ctx)
-	stored := make([]store.DerivedFile, 0, len(files))
-	for _, f := range files {
-		info, err := r.cfg.Blobs.Put(ctx, bytes.NewReader(f.Bytes), nil)
-		if err != nil {
-			return stored, err
-		}
-		stored = append(stored, store.DerivedFile{Kind: f.Kind, MediaType: f.MediaType, BlobKey: info.Key, SHA256: info.Key, Size: info.Size})
+	stored := make([]store.DerivedFile, len(files))
+	var puts errgroup.Group
+	for i, f := range files {
+		puts.Go(func() error {
+			info, err := r.cfg.Blobs.Put(ctx, bytes.NewReader(f.Bytes), nil)
+			if err == nil {
+				stored[i] = store.DerivedFile{Kind: f.Kind, MediaType: f.MediaType, BlobKey: info.Key, SHA256: info.Key, Size: info.Size}
+			}
+			return err
+		})
 	}
-	return stored, nil
+	err := puts.Wait()
+	return slices.DeleteFunc(stored, func(f store.DerivedFile) bool { return f.BlobKey == "" }), err
 }
 
 // discard removes files that no row came to refer to.

@@ -112,7 +112,7 @@ func (e *Engine) analyzeRun(ctx context.Context, in Input, reached func(neuroscr
 		FMRI:            &measured.FMRI,
 		TimingsMS:       clock.ms,
 	}}
-	if err := e.runFiles(out, in, mean, seg.Labels, measured); err != nil {
+	if err := runFiles(out, mean, seg.Labels, measured); err != nil {
 		return nil, err
 	}
 	clock.lap("files")
@@ -156,18 +156,10 @@ func runQC(m *neuroscreen.FMRI, reasons []neuroscreen.Reason, seg *segment.Segme
 	return q
 }
 
-// runFiles makes label map, pictures, maps and report.
-func (e *Engine) runFiles(out *Output, in Input, mean *volume.Volume, l *volume.Labels, m *fmri.Measured) error {
-	geometry := nifti.Geometry{Shape: mean.Shape[:], Affine: nifti.Affine(mean.Affine), Code: 1}
-	var labels bytes.Buffer
-	if err := nifti.Write(&labels, geometry, l.Data); err != nil {
-		return fmt.Errorf("segmentation: %w", err)
-	}
-	out.Segmentation = labels.Bytes()
-	var err error
-	if out.Preview, err = report.Preview(mean, l); err != nil {
-		return fmt.Errorf("preview: %w", err)
-	}
+// runFiles makes label map, pictures and maps.
+func runFiles(out *Output, mean *volume.Volume, l *volume.Labels, m *fmri.Measured) error {
+	drawn := draw(mean, l)
+	defer drawn.wait()
 	out.Reading = report.Reading{Schema: report.ReadingSchema, Structures: report.Structures(), Curves: []report.Curve{}, Scores: []report.ScoreInWords{}, Norms: []string{}, Run: readRun(m)}
 
 	picture := func(name string, png []byte) {
@@ -188,9 +180,8 @@ func (e *Engine) runFiles(out *Output, in Input, mean *volume.Volume, l *volume.
 		data []float32
 	}
 	volumes := []grid{{MeanFile, inside}}
-	var maps []byte
 	if m.Maps != nil {
-		maps, err = report.Maps(mean, l, []report.Map{
+		maps, err := report.Maps(mean, l, []report.Map{
 			{Name: "ALFF", Says: "slow fluctuations (0.008 to 0.1 Hz), % of the mean", Data: m.Maps.ALFF},
 			{Name: "fALFF", Says: "their share of the fluctuations of all frequencies", Data: m.Maps.FALFF},
 			{Name: "ReHo", Says: "agreement with the neighbouring voxels (Kendall's W)", Data: m.Maps.ReHo},
@@ -201,6 +192,7 @@ func (e *Engine) runFiles(out *Output, in Input, mean *volume.Volume, l *volume.
 		picture(MapsFile, maps)
 		volumes = append(volumes, grid{ALFFFile, m.Maps.ALFF}, grid{FALFFFile, m.Maps.FALFF}, grid{ReHoFile, m.Maps.ReHo})
 	}
+	geometry := nifti.Geometry{Shape: mean.Shape[:], Affine: nifti.Affine(mean.Affine), Code: 1}
 	for _, v := range volumes {
 		var file bytes.Buffer
 		if err := nifti.Write(&file, geometry, v.data); err != nil {
@@ -209,12 +201,10 @@ func (e *Engine) runFiles(out *Output, in Input, mean *volume.Volume, l *volume.
 		out.Files = append(out.Files, File{v.name, "application/gzip", file.Bytes()})
 	}
 
-	page := report.Page{Result: out.Result, Metadata: in.Metadata, Created: e.now(), Preview: out.Preview, Maps: maps, Reading: out.Reading}
-	var html bytes.Buffer
-	if err := report.HTML(&html, page); err != nil {
-		return fmt.Errorf("report: %w", err)
+	if err := drawn.wait(); err != nil {
+		return err
 	}
-	out.ReportHTML = html.Bytes()
+	out.Segmentation, out.Preview = drawn.segmentation, drawn.preview
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"neuroscreen"
 	"neuroscreen/internal/fmri"
@@ -57,6 +58,16 @@ func wantFiles(t *testing.T, out *Output, names ...string) {
 	}
 }
 
+// page is the report of a result.
+func page(t *testing.T, out *Output) []byte {
+	t.Helper()
+	html, err := out.Report(neuroscreen.Metadata{Sex: neuroscreen.Female}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return html
+}
+
 // show writes what is drawn of a run into the folder NEUROSCREEN_SHOTS, if that
 // is set, for people to look at.
 func show(t *testing.T, name string, out *Output) {
@@ -65,12 +76,12 @@ func show(t *testing.T, name string, out *Output) {
 	if dir == "" {
 		return
 	}
-	page := report.Page{Result: out.Result, Metadata: neuroscreen.Metadata{Sex: neuroscreen.Female}, Preview: out.Preview, Maps: fileOf(out, MapsFile), Reading: out.Reading}
+	printed := report.Page{Result: out.Result, Metadata: neuroscreen.Metadata{Sex: neuroscreen.Female}, Preview: out.Preview, Maps: fileOf(out, MapsFile), Reading: out.Reading}
 	var pdf bytes.Buffer
-	if err := report.PDF(&pdf, page); err != nil {
+	if err := report.PDF(&pdf, printed); err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range append(out.Files, File{Name: "preview.png", Bytes: out.Preview}, File{Name: "report.html", Bytes: out.ReportHTML}, File{Name: "report.pdf", Bytes: pdf.Bytes()}) {
+	for _, f := range append(out.Files, File{Name: "preview.png", Bytes: out.Preview}, File{Name: "report.html", Bytes: page(t, out)}, File{Name: "report.pdf", Bytes: pdf.Bytes()}) {
 		if err := os.WriteFile(filepath.Join(dir, name+"-"+f.Name), f.Bytes, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -252,8 +263,9 @@ func TestAnalyzeRun(t *testing.T) {
 	if left := f.Frames - len(run.Carpet.LeftOut); left != f.Clean.KeptFrames {
 		t.Errorf("%d frames left in, %d in the result", left, f.Clean.KeptFrames)
 	}
+	html := page(t, out)
 	for _, want := range []string{"Functional MRI run", "198 frames of 2 s", "first 2 volumes, dropped", "default.weights", out.Result.Input.SHA256} {
-		if !bytes.Contains(out.ReportHTML, []byte(want)) {
+		if !bytes.Contains(html, []byte(want)) {
 			t.Errorf("the report does not say %q", want)
 		}
 	}

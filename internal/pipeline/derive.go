@@ -3,10 +3,10 @@ package pipeline
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -15,40 +15,51 @@ import (
 	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/norm"
 	"neuroscreen/internal/report"
-	"neuroscreen/internal/segment"
 	"neuroscreen/internal/volume"
 )
 
-// derive makes the files that go with a result: label map, picture, report.
-func (e *Engine) derive(out *Output, in Input, scan *volume.Volume, seg *segment.Segmentation, features model.Features) error {
-	var work errgroup.Group
-	work.Go(func() error {
+// drawing makes the files that show the labels: the label map and the picture.
+type drawing struct {
+	work                  errgroup.Group
+	segmentation, preview []byte
+}
+
+// draw begins to make them; they are there after wait.
+func draw(image *volume.Volume, l *volume.Labels) *drawing {
+	d := &drawing{}
+	d.work.Go(func() error {
 		var labels bytes.Buffer
-		geometry := nifti.Geometry{Shape: scan.Shape[:], Affine: nifti.Affine(scan.Affine), Code: 1}
-		if err := nifti.Write(&labels, geometry, seg.Labels.Data); err != nil {
+		geometry := nifti.Geometry{Shape: image.Shape[:], Affine: nifti.Affine(image.Affine), Code: 1}
+		if err := nifti.Write(&labels, geometry, l.Data); err != nil {
 			return fmt.Errorf("segmentation: %w", err)
 		}
-		out.Segmentation = labels.Bytes()
+		d.segmentation = labels.Bytes()
 		return nil
 	})
-	work.Go(func() (err error) {
-		if out.Preview, err = report.Preview(scan, seg.Labels); err != nil {
+	d.work.Go(func() (err error) {
+		if d.preview, err = report.Preview(image, l); err != nil {
 			return fmt.Errorf("preview: %w", err)
 		}
 		return nil
 	})
-	var err error
-	out.Reading, err = e.reading(out.Result, features)
-	if err = errors.Join(err, work.Wait()); err != nil {
-		return err
+	return d
+}
+
+func (d *drawing) wait() error { return d.work.Wait() }
+
+// Report is the page of a result, as of a date.
+func (o *Output) Report(m neuroscreen.Metadata, created time.Time) ([]byte, error) {
+	page := report.Page{Result: o.Result, Metadata: m, Created: created, Preview: o.Preview, Reading: o.Reading}
+	for _, f := range o.Files {
+		if f.Name == MapsFile {
+			page.Maps = f.Bytes
+		}
 	}
-	page := report.Page{Result: out.Result, Metadata: in.Metadata, Created: e.now(), Preview: out.Preview, Reading: out.Reading}
 	var html bytes.Buffer
 	if err := report.HTML(&html, page); err != nil {
-		return fmt.Errorf("report: %w", err)
+		return nil, fmt.Errorf("report: %w", err)
 	}
-	out.ReportHTML = html.Bytes()
-	return nil
+	return html.Bytes(), nil
 }
 
 // curveStep is the distance in years between the points of a curve.

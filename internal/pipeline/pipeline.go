@@ -31,7 +31,6 @@ type Engine struct {
 	network *segment.Network
 	version string
 	limits  nifti.Limits
-	now     func() time.Time // of the report's date
 }
 
 // New prepares the embedded network, norms and models. Limits bound what a
@@ -41,7 +40,7 @@ func New(version string, limits nifti.Limits) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Engine{scorer: scorer{norm.Default(), model.Default()}, network: network, version: version, limits: limits, now: time.Now}, nil
+	return &Engine{scorer: scorer{norm.Default(), model.Default()}, network: network, version: version, limits: limits}, nil
 }
 
 // Input of one analysis.
@@ -108,7 +107,6 @@ type Output struct {
 	Segmentation []byte         // NIfTI-1 .nii.gz of FreeSurfer labels on the input's grid
 	Preview      []byte         // PNG
 	Reading      report.Reading
-	ReportHTML   []byte
 	Files        []File // those that only a run has
 }
 
@@ -144,7 +142,9 @@ func (e *Engine) Analyze(ctx context.Context, in Input) (*Output, error) {
 	if err := qc.CheckVoxels(img); err != nil {
 		return nil, err
 	}
-	qc.ZeroNonFinite(img.Data)
+	if img.NonFinite > 0 {
+		qc.ZeroNonFinite(img.Data)
+	}
 	clock.lap("check")
 	if err := reached(neuroscreen.Checked); err != nil {
 		return nil, err
@@ -158,6 +158,8 @@ func (e *Engine) Analyze(ctx context.Context, in Input) (*Output, error) {
 		return nil, err
 	}
 	clock.lap("segment")
+	drawn := draw(scan, seg.Labels) // meanwhile
+	defer drawn.wait()
 	quality, err := qc.Assess(qc.Measured{Image: scan, Labels: seg.Labels, MM3: seg.MM3, Confidence: seg.Confidence, FlipDice: seg.FlipDice})
 	if err != nil {
 		return nil, err
@@ -212,9 +214,13 @@ func (e *Engine) Analyze(ctx context.Context, in Input) (*Output, error) {
 		TimingsMS:             clock.ms,
 	}}
 	clock.lap("score")
-	if err := e.derive(out, in, scan, seg, features); err != nil {
+	if out.Reading, err = e.reading(out.Result, features); err != nil {
 		return nil, err
 	}
+	if err := drawn.wait(); err != nil {
+		return nil, err
+	}
+	out.Segmentation, out.Preview = drawn.segmentation, drawn.preview
 	clock.lap("files")
 	return out, ctx.Err()
 }

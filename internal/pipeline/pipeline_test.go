@@ -90,7 +90,7 @@ func TestAnalyze(t *testing.T) {
 			t.Errorf("%s: %.0f ± %.0f mm3", v.Structure, v.MM3, v.StandardErrorMM)
 		}
 	}
-	if !bytes.HasPrefix(out.Preview, []byte("\x89PNG")) || !bytes.Contains(out.ReportHTML, []byte("</html>")) {
+	if !bytes.HasPrefix(out.Preview, []byte("\x89PNG")) || !bytes.Contains(page(t, out), []byte("</html>")) {
 		t.Error("preview or report is missing")
 	}
 }
