@@ -80,7 +80,7 @@ func separable(dst []float32, dn [3]int, src []float32, sn [3]int, m Affine, sig
 			t[a][i].first = max(0, t[a][i].first-from[a])
 		}
 	}
-	parallel(threads, dn[2], func(k0, k1 int) {
+	Parallel(threads, dn[2], func(k0, k1 int) {
 		// The third axis first: it reads memory in rows.
 		plane, row := make([]float32, nx*ny), make([]float32, nx)
 		for k := k0; k < k1; k++ {

@@ -157,7 +157,7 @@ func reorient[T any](dst, src []T, shape [3]int, r Reorientation) {
 			step[o] = -stride[in]
 		}
 	}
-	parallel(0, n[2], func(from, to int) {
+	Parallel(0, n[2], func(from, to int) {
 		for k := from; k < to; k++ {
 			for j := range n[1] {
 				at := start + j*step[1] + k*step[2]

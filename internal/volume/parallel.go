@@ -5,10 +5,10 @@ import (
 	"sync"
 )
 
-// parallel calls f on consecutive parts of 0..n-1 from up to threads
+// Parallel calls f on consecutive parts of 0..n-1 from up to threads
 // goroutines; 0 threads means GOMAXPROCS. The parts are a few per thread, so
 // that uneven ones balance.
-func parallel(threads, n int, f func(from, to int)) {
+func Parallel(threads, n int, f func(from, to int)) {
 	if threads <= 0 {
 		threads = runtime.GOMAXPROCS(0)
 	}

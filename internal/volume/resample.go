@@ -113,7 +113,7 @@ func trilinear(dst []float32, dn [3]int, src []float32, sn [3]int, m Affine, thr
 		}
 	}
 	sx, sy, sz := step[0], step[1], step[2]
-	parallel(threads, dn[2], func(from, to int) {
+	Parallel(threads, dn[2], func(from, to int) {
 		for k := from; k < to; k++ {
 			for j := range dn[1] {
 				row := dst[dn[0]*(j+dn[1]*k):][:dn[0]]
@@ -184,7 +184,7 @@ func ResampleLabels(src *Labels, grid Grid, threads int) *Labels {
 	out := NewLabels(grid)
 	m := src.Affine.Inverse().Mul(grid.Affine)
 	n := grid.Shape
-	parallel(threads, n[2], func(from, to int) {
+	Parallel(threads, n[2], func(from, to int) {
 		for k := from; k < to; k++ {
 			for j := range n[1] {
 				row := out.Data[n[0]*(j+n[1]*k):][:n[0]]
