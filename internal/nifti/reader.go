@@ -18,7 +18,7 @@ type Reader struct {
 	kind      kind
 	next      int
 	nonFinite int
-	buf       []byte
+	bufs      [2][]byte
 	err       error
 	files     []io.Closer
 
@@ -164,28 +164,71 @@ func (rd *Reader) Next(dst []float32) error {
 
 // read fills dst with the voxels from number first on.
 func (rd *Reader) read(dst []float32, first int64) error {
-	size := rd.kind.size
-	if rd.buf == nil {
-		// A multiple of every voxel size, small enough to stay in cache
-		// between reading and converting. Go aligns it to 8 bytes or more.
-		rd.buf = make([]byte, 1<<17)
-	}
-	for done := 0; done < len(dst); {
-		part := dst[done:min(len(dst), done+len(rd.buf)/size)]
-		b := rd.buf[:len(part)*size]
-		if err := rd.fill(b, (first+int64(done))*int64(size)); err != nil {
-			return err
-		}
+	size := int64(rd.kind.size)
+	return rd.pieces(first*size, (first+int64(len(dst)))*size, func(b []byte) error {
+		part := dst[:len(b)/rd.kind.size]
+		dst = dst[len(part):]
 		if rd.hdr.BigEndian != hostBigEndian {
-			swapBytes(b, size)
+			swapBytes(b, rd.kind.size)
 		}
 		rd.kind.convert(part, b, rd.hdr.Slope, rd.hdr.Inter)
 		if rd.kind.float || rd.hdr.Slope != 1 || rd.hdr.Inter != 0 {
 			rd.nonFinite += countNonFinite(part)
 		}
-		done += len(part)
+		return nil
+	})
+}
+
+// pieceLen is a multiple of every voxel size, and small enough to stay in cache
+// between reading and converting.
+const pieceLen = 1 << 17
+
+// piece that do has done with.
+type piece struct {
+	b   []byte
+	err error
+}
+
+// pieces reads the data from byte at to byte end, and calls do with one piece
+// after the other while the next is inflated. Go aligns them to 8 bytes or more.
+func (rd *Reader) pieces(at, end int64, do func([]byte) error) error {
+	full, done := make(chan []byte, len(rd.bufs)), make(chan piece, len(rd.bufs))
+	for n := range rd.bufs {
+		if rd.bufs[n] == nil {
+			rd.bufs[n] = make([]byte, pieceLen)
+		}
+		done <- piece{b: rd.bufs[n]}
 	}
-	return nil
+	go func() {
+		defer close(done)
+		var err error
+		for b := range full {
+			if err == nil {
+				err = do(b)
+			}
+			done <- piece{b, err}
+		}
+	}()
+	var err error
+	for at < end && err == nil {
+		p := <-done
+		if err = p.err; err != nil {
+			break
+		}
+		b := p.b[:cap(p.b)]
+		b = b[:min(int64(len(b)), end-at)]
+		if err = rd.fill(b, at); err == nil {
+			full <- b
+			at += int64(len(b))
+		}
+	}
+	close(full)
+	for p := range done {
+		if p.err != nil {
+			err = p.err
+		}
+	}
+	return err
 }
 
 // fill reads b whole: the data from byte at on.
@@ -216,7 +259,7 @@ func (rd *Reader) Close() error {
 
 // untilProven is how many voxels are allocated on the header's word alone;
 // the rest follows when the file has delivered these.
-const untilProven = 4 << 20
+const untilProven = 16 << 20
 
 // Image reads everything that follows the header at once. It must not be called
 // after Next.

@@ -50,17 +50,11 @@ func (rd *Reader) copyTo(dst io.Writer, head []byte) error {
 	if _, err := w.Write(head); err != nil {
 		return err
 	}
-	buf := make([]byte, 1<<17)
-	total := rd.hdr.dataLen()
-	for at := int64(0); at < total; {
-		b := buf[:min(int64(len(buf)), total-at)]
-		if err := rd.fill(b, at); err != nil {
-			return err
-		}
-		if _, err := w.Write(b); err != nil {
-			return err
-		}
-		at += int64(len(b))
+	if err := rd.pieces(0, rd.hdr.dataLen(), func(b []byte) error {
+		_, err := w.Write(b)
+		return err
+	}); err != nil {
+		return err
 	}
 	if err := rd.src.finish(); err != nil {
 		return err
