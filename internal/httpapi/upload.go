@@ -176,7 +176,7 @@ func (u *upload) readMultipart(r *http.Request, boundary, digest string) error {
 		whole = sha256.New()
 		body = io.TeeReader(body, whole)
 	}
-	mr := multipart.NewReader(body, boundary)
+	mr := multipart.NewReader(bufio.NewReaderSize(body, 64<<10), boundary) // which itself asks for 4 kB at a time
 	seen := map[string]bool{}
 	for {
 		part, err := mr.NextPart()

@@ -141,8 +141,6 @@ func (f frame) whole() (b region) {
 // span of a box along one axis, both ends included.
 type span struct{ lo, hi int }
 
-func (s span) len() int { return max(0, s.hi-s.lo+1) }
-
 // labelled is what one pass over the labels finds.
 type labelled struct {
 	voxels [256]int
@@ -242,9 +240,7 @@ func tissues(img *volume.Volume, labels *volume.Labels, f frame, l labelled, bas
 	}
 	i, voxels := img.Data, labels.Data
 	f.rows(within, func(_, _, at int) {
-		at -= f.stride[0]
-		for range within[0].len() {
-			at += f.stride[0]
+		for x := within[0].lo; x <= within[0].hi; x, at = x+1, at+f.stride[0] {
 			t := tissueOf[voxels[at]]
 			if t < csf {
 				continue
@@ -285,7 +281,7 @@ func bias(img *volume.Volume, labels *volume.Labels, f frame, box region, base f
 	const blockMM, minVoxels = 24.0, 100
 	var block [3][]int // of each place along an axis
 	for o := range 3 {
-		for n := range box[o].len() {
+		for n := range box[o].hi - box[o].lo + 1 {
 			block[o] = append(block[o], int(float64(n)*f.size[o]/blockMM))
 		}
 	}
@@ -357,27 +353,32 @@ func slope(img *volume.Volume, labels *volume.Labels, f frame, box region) float
 	n := 0
 	data, voxels := img.Data, labels.Data
 	f.rows(box, func(y, z, at int) {
-		at -= f.stride[0]
-		for x := box[0].lo; x <= box[0].hi; x++ {
-			at += f.stride[0]
+		inY, inZ := y < f.n[1]-1, z < f.n[2]-1
+		for x := box[0].lo; x <= box[0].hi; x, at = x+1, at+f.stride[0] {
 			t := tissueOf[voxels[at]]
 			if t != white && t != grey {
 				continue
 			}
-			for o, p := range [3]int{x, y, z} {
-				if p == f.n[o]-1 {
-					continue
-				}
+			to := func(o int) {
 				next := at + f.stride[o]
 				if tissueOf[voxels[next]] != white+grey-t {
-					continue
+					return
 				}
-				step := float64(data[next]-data[at]) / f.size[o]
+				change := float64(data[next]-data[at]) / f.size[o]
 				if t == white {
-					step = -step
+					change = -change
 				}
-				sum += step
+				sum += change
 				n++
+			}
+			if x < f.n[0]-1 {
+				to(0)
+			}
+			if inY {
+				to(1)
+			}
+			if inZ {
+				to(2)
 			}
 		}
 	})
