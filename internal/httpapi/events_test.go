@@ -103,6 +103,24 @@ func TestEvents(t *testing.T) {
 	e.stream(path, key, "").want(neuroscreen.Received, neuroscreen.Checked, neuroscreen.Segmented, neuroscreen.Measured, neuroscreen.Scored)
 }
 
+// TestEventsWithoutPolling: what this process changes wakes its streams.
+func TestEventsWithoutPolling(t *testing.T) {
+	e := setup(t, func(c *Config) { c.Poll = time.Hour })
+	scan := e.upload(&e.a, "S", 1)
+	path := "/v1/scans/" + scan.ID.String() + "/events"
+	one, other := e.stream(path, e.a.keys[uploader], ""), e.stream(path, e.a.keys[uploader], "")
+	w := e.take(scan.ID)
+	for _, s := range []*stream{one, other} {
+		s.want(neuroscreen.Received)
+	}
+	w.stage(neuroscreen.Checked)
+	one.want(neuroscreen.Checked)
+	one.res.Body.Close()
+	w.stage(neuroscreen.Segmented)
+	w.finish(scoredOutcome(neuroscreen.FlagNone))
+	other.want(neuroscreen.Checked, neuroscreen.Segmented, neuroscreen.Scored)
+}
+
 func TestEventsCarryTheReasons(t *testing.T) {
 	e := setup(t)
 	scan := e.upload(&e.a, "S", 1)

@@ -163,7 +163,10 @@ func NewRunner(cfg Config) (*Runner, error) {
 		Workers: workers,
 		// A newer server may already queue kinds that this one cannot do.
 		FetchOnlyKnownKinds: true,
-		JobTimeout:          cfg.JobTimeout,
+		// At the default of 100 ms, a scan that comes just after a look for
+		// jobs waits for the next.
+		FetchCooldown: 20 * time.Millisecond,
+		JobTimeout:    cfg.JobTimeout,
 		// Our leases see to killed workers much sooner. This only tidies up
 		// their jobs, which then find the scan finished; it must never take
 		// a job from a worker that is alive.

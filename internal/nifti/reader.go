@@ -259,7 +259,7 @@ func (rd *Reader) Close() error {
 
 // untilProven is how many voxels are allocated on the header's word alone;
 // the rest follows when the file has delivered these.
-const untilProven = 16 << 20
+const untilProven = 4 << 20
 
 // Image reads everything that follows the header at once. It must not be called
 // after Next.

@@ -22,6 +22,56 @@ func states(events []store.Event) []string {
 	return s
 }
 
+func TestChanges(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	scan, another := b.create(t, post("MRN-1", "bytes")), b.create(t, post("MRN-2", "more bytes"))
+	changed, forget := b.Changes(scan.ID)
+	told := func() bool {
+		select {
+		case <-changed:
+			return true
+		default:
+			return false
+		}
+	}
+	lease := b.lease(t, scan)
+	stage := func(to neuroscreen.State) {
+		t.Helper()
+		if err := b.Advance(t.Context(), b.site, lease, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, step := range []struct {
+		name string
+		do   func()
+		want bool
+	}{
+		{"nothing", func() {}, false},
+		{"a stage", func() { stage(neuroscreen.Checked) }, true},
+		{"once for that", func() {}, false},
+		{"two before it looks", func() { stage(neuroscreen.Segmented); stage(neuroscreen.Measured) }, true},
+		{"once for both", func() {}, false},
+		{"another scan's stage", func() { lease = b.lease(t, another); stage(neuroscreen.Checked) }, false},
+		{"what was rolled back", func() {
+			if err := b.Advance(t.Context(), b.site, lease, neuroscreen.Checked); err == nil {
+				t.Error("a stage was reached twice")
+			}
+		}, false},
+		{"forgotten", func() {
+			forget()
+			if _, err := b.Cancel(t.Context(), b.site, actor, scan.ID); err != nil {
+				t.Error(err)
+			}
+		}, false},
+	} {
+		step.do()
+		if got := told(); got != step.want {
+			t.Errorf("%s: told %v, want %v", step.name, got, step.want)
+		}
+	}
+}
+
 func TestRunThroughItsStages(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
