@@ -107,7 +107,7 @@ func Default(shape [3]int, voxelMM float64) Config {
 		CoarseKnots:  Range{35, 60},
 		FineKnots:    Range{16, 28},
 
-		Medial: .75, MedialOneSide: .4, MedialApart: .8,
+		Medial: .85, MedialOneSide: .4, MedialApart: .85,
 		MedialVolume: Range{.5, 1.2},
 		Ventricle:    .4, VentricleVolume: Range{.5, 2.2},
 		Sulci: .4, BrainVolume: Range{.93, 1.03},
@@ -143,7 +143,7 @@ func Evaluation(shape [3]int, voxelMM float64) Config {
 	c := Default(shape, voxelMM)
 	c.RotationDeg, c.Scale, c.Shear, c.ShiftMM = Range{-8, 8}, Range{.92, 1.08}, Range{-.015, .015}, Range{-4, 4}
 	c.CoarseBendMM, c.FineBendMM = Range{0, 2}, Range{0, .8}
-	c.MedialApart, c.Folia = .5, 0
+	c.Medial, c.MedialApart, c.Folia = .75, .5, 0
 	c.T1, c.T1Spread, c.LabelSpread = 1, Range{.3, .7}, Range{1, 3}
 	c.Ringing, c.Thick, c.Coarse, c.Ghost = 0, 0, 0, 0
 	c.BiasSD, c.NoiseSD, c.GammaSD = Range{.02, .15}, Range{0, 7}, .1
