@@ -136,8 +136,6 @@ func (e *Engine) winograd(w []float32, up *upsampled, in, out *Tensor, bias []fl
 	block := 24 * pos
 	tileRow := in.blocks() * block
 	slot := tileRows * tileRow
-	_, perTile := e.k.place(0, 0, 1) // even and odd input channels may be summed apart
-	perTile *= lanes
 	if st != nil {
 		st.reset(ny*nz, out.Channels)
 	}
@@ -174,12 +172,12 @@ func (e *Engine) winograd(w []float32, up *upsampled, in, out *Tensor, bias []fl
 					x := 0
 					for _, n := range split {
 						v := func(z int) []float32 { return ring[z%4*slot+(ty-y0)*tileRow+x*lanes:] }
-						m.v0, m.v1, m.v2, m.v3, m.n, m.mPos = v(z), v(z+1), v(z+2), v(z+3), n, 2*n*perTile
+						m.v0, m.v1, m.v2, m.v3, m.n, m.mPos = v(z), v(z+1), v(z+2), v(z+3), n, 2*n*lanes
 						e.k.winoMul(m)
 						for s := range slices {
 							dst := out.at(ob, z+s+1, 2*ty+1, 4*x+1)
 							o := &wk.winoOut
-							*o = winoOutArgs{m: wk.product[s*n*perTile:], init: initial(bias, ob), out: dst, outRow: out.row(), outSlice: 2 * out.slice(), slope: slope, n: n, mPos: m.mPos}
+							*o = winoOutArgs{m: wk.product[s*n*lanes:], init: initial(bias, ob), out: dst, outRow: out.row(), outSlice: 2 * out.slice(), slope: slope, n: n, mPos: m.mPos}
 							if up != nil {
 								o.init, o.initStep, o.initRow = dst, lanes, out.row()
 							}

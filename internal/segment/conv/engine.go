@@ -34,7 +34,7 @@ type worker struct {
 
 	ring    buffer // transformed slices
 	upRing  buffer // and of an upsampled tensor
-	product [24 * 6 * 2 * 2 * lanes]float32
+	product [24 * 6 * 2 * lanes]float32
 	p, bg   []float32 // posteriors of a row
 }
 

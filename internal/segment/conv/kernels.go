@@ -7,7 +7,7 @@ package conv
 type kernelSet struct {
 	name string
 
-	place   placer // the order of weights and of sums of products
+	place   placer // the order of weights and of their gradients
 	upPairs int    // most pairs of outputs of upMul
 
 	direct8, direct4, upGrad func(*rowArgs)

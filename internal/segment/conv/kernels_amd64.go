@@ -20,16 +20,10 @@ func direct4AVX2(a *rowArgs)
 func upGradAVX2(a *rowArgs)
 
 // upMulAVX2: m[kz][ky][2i] = c + p0, m[kz][ky][2i+1] = c + p2 for n pairs i,
-// p0, c, p2 = sum over blocks and ic of v<kz>[block][ky][2i+kx][ic] * w[kz][ky][block][ic][kx] for kx = 0, 1, 2; pos is the stride of rows;
-// AVX-512 leaves the even and odd ic of each output apart.
+// p0, c, p2 = sum over blocks and ic of v<kz>[block][ky][2i+kx][ic] * w[kz][ky][block][ic][kx] for kx = 0, 1, 2; pos is the stride of rows.
 //
 //go:noescape
 func upMulAVX2(a *mulArgs)
-
-// upOutAVX2: out[z][y][x] = bias + the sum of m[kz][ky][x] over kz = 1, 2z and ky = 1, 2y for x < 2n, z and y = 0, 1.
-//
-//go:noescape
-func upOutAVX2(a *upOutArgs)
 
 // weightGradAVX2: acc[ic][kw] += sum over q < n of in[q][ic] * dz[q+2-kw] for ic < channels, 4 or 8, kw < 3; n is a multiple of 3.
 // Rows may be chained: the zero borders of both tensors cancel what crosses a row's end.
@@ -42,17 +36,10 @@ func weightGradAVX2(a *gradArgs)
 //go:noescape
 func upWeightGradAVX2(a *upGradArgs)
 
-// winoMulAVX2: m[pos][z][j] = sum over kd < 3, blocks and ic of v<z+kd>[block][pos][j][ic] * w[pos][kd][block][ic] for z = 0, 1, n <= 6 tiles j, 24 positions;
-// AVX-512 leaves the even and odd ic of each output apart.
+// winoMulAVX2: m[pos][z][j] = sum over kd < 3, blocks and ic of v<z+kd>[block][pos][j][ic] * w[pos][kd][block][ic] for z = 0, 1, n <= 6 tiles j, 24 positions.
 //
 //go:noescape
 func winoMulAVX2(a *mulArgs)
-
-// winoOutAVX2: out = leaky(init + A2' m A4) of n tiles of 2x4 voxels;
-// A2': m0+m1+m2, m1-m2-m3; A4: m0+m1+m2+m3+m4, m1-m2+2m3-2m4, m1+m2+4m3+4m4, m1-m2+8m3-8m4+m5.
-//
-//go:noescape
-func winoOutAVX2(a *winoOutArgs)
 
 // winoOuterAVX2: acc[pos][ic][kd] += sum over n tiles j of v[pos][j][ic] * d<kd>[pos][j] for ic < 8, kd < 3, 24 positions.
 //
@@ -96,6 +83,11 @@ func peakAVX2(a *peakArgs)
 //go:noescape
 func upInAVX2(a *upInArgs)
 
+// upOutAVX2: out[z][y][x] = bias + the sum of m[kz][ky][x] over kz = 1, 2z and ky = 1, 2y for x < 2n, z and y = 0, 1.
+//
+//go:noescape
+func upOutAVX2(a *upOutArgs)
+
 // winoInAVX2: out[4 py + .. px] = B2' d B4 of n tiles of 4x6 voxels, 4 apart in x;
 // B2': d0-d2, d1+d2, d2-d1, d1-d3; B4: 4d0-5d2+d4, -4d1-4d2+d3+d4, 4d1-4d2-d3+d4, -2d1-d2+2d3+d4, 2d1-d2-2d3+d4, 4d1-5d3+d5.
 //
@@ -106,6 +98,12 @@ func winoInAVX2(a *tileArgs)
 //
 //go:noescape
 func winoGradInAVX2(a *tileArgs)
+
+// winoOutAVX2: out = leaky(init + A2' m A4) of n tiles of 2x4 voxels;
+// A2': m0+m1+m2, m1-m2-m3; A4: m0+m1+m2+m3+m4, m1-m2+2m3-2m4, m1+m2+4m3+4m4, m1-m2+8m3-8m4+m5.
+//
+//go:noescape
+func winoOutAVX2(a *winoOutArgs)
 
 // sumsAVX2: acc += sum z, sum z*z.
 //
@@ -163,16 +161,10 @@ func direct4AVX512(a *rowArgs)
 func upGradAVX512(a *rowArgs)
 
 // upMulAVX512: m[kz][ky][2i] = c + p0, m[kz][ky][2i+1] = c + p2 for n pairs i,
-// p0, c, p2 = sum over blocks and ic of v<kz>[block][ky][2i+kx][ic] * w[kz][ky][block][ic][kx] for kx = 0, 1, 2; pos is the stride of rows;
-// AVX-512 leaves the even and odd ic of each output apart.
+// p0, c, p2 = sum over blocks and ic of v<kz>[block][ky][2i+kx][ic] * w[kz][ky][block][ic][kx] for kx = 0, 1, 2; pos is the stride of rows.
 //
 //go:noescape
 func upMulAVX512(a *mulArgs)
-
-// upOutAVX512: out[z][y][x] = bias + the sum of m[kz][ky][x] over kz = 1, 2z and ky = 1, 2y for x < 2n, z and y = 0, 1.
-//
-//go:noescape
-func upOutAVX512(a *upOutArgs)
 
 // weightGradAVX512: acc[ic][kw] += sum over q < n of in[q][ic] * dz[q+2-kw] for ic < channels, 4 or 8, kw < 3; n is a multiple of 3.
 // Rows may be chained: the zero borders of both tensors cancel what crosses a row's end.
@@ -185,17 +177,10 @@ func weightGradAVX512(a *gradArgs)
 //go:noescape
 func upWeightGradAVX512(a *upGradArgs)
 
-// winoMulAVX512: m[pos][z][j] = sum over kd < 3, blocks and ic of v<z+kd>[block][pos][j][ic] * w[pos][kd][block][ic] for z = 0, 1, n <= 6 tiles j, 24 positions;
-// AVX-512 leaves the even and odd ic of each output apart.
+// winoMulAVX512: m[pos][z][j] = sum over kd < 3, blocks and ic of v<z+kd>[block][pos][j][ic] * w[pos][kd][block][ic] for z = 0, 1, n <= 6 tiles j, 24 positions.
 //
 //go:noescape
 func winoMulAVX512(a *mulArgs)
-
-// winoOutAVX512: out = leaky(init + A2' m A4) of n tiles of 2x4 voxels;
-// A2': m0+m1+m2, m1-m2-m3; A4: m0+m1+m2+m3+m4, m1-m2+2m3-2m4, m1+m2+4m3+4m4, m1-m2+8m3-8m4+m5.
-//
-//go:noescape
-func winoOutAVX512(a *winoOutArgs)
 
 // winoOuterAVX512: acc[pos][ic][kd] += sum over n tiles j of v[pos][j][ic] * d<kd>[pos][j] for ic < 8, kd < 3, 24 positions.
 //
@@ -232,11 +217,9 @@ var avx2Kernels = kernelSet{
 	direct4:         direct4AVX2,
 	upGrad:          upGradAVX2,
 	upMul:           upMulAVX2,
-	upOut:           upOutAVX2,
 	weightGrad:      weightGradAVX2,
 	upWeightGrad:    upWeightGradAVX2,
 	winoMul:         winoMulAVX2,
-	winoOut:         winoOutAVX2,
 	winoOuter:       winoOuterAVX2,
 	softmax:         softmaxAVX2,
 	lossGrad:        lossGradAVX2,
@@ -245,8 +228,10 @@ var avx2Kernels = kernelSet{
 	headGradBias:    headGradBiasAVX2,
 	peak:            peakAVX2,
 	upIn:            upInAVX2,
+	upOut:           upOutAVX2,
 	winoIn:          winoInAVX2,
 	winoGradIn:      winoGradInAVX2,
+	winoOut:         winoOutAVX2,
 	sums:            sumsAVX2,
 	affine:          affineAVX2,
 	affineSums:      affineSumsAVX2,
@@ -265,11 +250,9 @@ var avx512Kernels = func() kernelSet {
 	k.direct4 = direct4AVX512
 	k.upGrad = upGradAVX512
 	k.upMul = upMulAVX512
-	k.upOut = upOutAVX512
 	k.weightGrad = weightGradAVX512
 	k.upWeightGrad = upWeightGradAVX512
 	k.winoMul = winoMulAVX512
-	k.winoOut = winoOutAVX512
 	k.winoOuter = winoOuterAVX512
 	k.softmax = softmaxAVX512
 	k.lossGrad = lossGradAVX512

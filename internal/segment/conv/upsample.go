@@ -48,8 +48,6 @@ func (u *upsampled) begin(wk *worker, y0, y1, z0 int) {
 func (u *upsampled) slice(wk *worker, y0, y1, z int) {
 	u.differences(wk, y0, y1, 2*z+1)
 	u.differences(wk, y0, y1, 2*z+2)
-	_, perPair := u.k.place(0, 0, 1) // even and odd input channels may be summed apart
-	perPair *= 2 * lanes
 	m, o := &wk.mul, &wk.upOut
 	for ob := range u.out.blocks() {
 		*m = mulArgs{w: u.w.upForward[ob*u.w.Up*taps*lanes:], m: wk.product[:], blocks: u.low.blocks(), block: u.block, pos: u.row}
@@ -58,7 +56,7 @@ func (u *upsampled) slice(wk *worker, y0, y1, z int) {
 			row := func(z int) []float32 { return wk.upRing.data[z%3*u.slot+2*(y-y0)*u.row:] }
 			m.v0, m.v1, m.v2, o.out = row(2*z), row(2*z+1), row(2*z+2), u.out.at(ob, 2*z+1, 2*y+1, 1)
 			for _, n := range u.split {
-				m.n, m.mPos, o.n, o.mPos = n, n*perPair, n, n*perPair
+				m.n, m.mPos, o.n, o.mPos = n, 2*n*lanes, n, 2*n*lanes
 				u.k.upMul(m)
 				u.k.upOut(o)
 				done := 2 * n * lanes

@@ -31,8 +31,8 @@ func main() {
 		g.headKernels()
 		g.peakKernel()
 		if s == avx2 { // what waits for memory gains nothing from longer vectors
-			g.upInputKernel()
-			g.winogradInputKernels()
+			g.upTransformKernels()
+			g.winogradTransformKernels()
 			g.planeKernels()
 			g.poolKernels()
 			g.vectorKernels()
@@ -225,4 +225,16 @@ func (g *generator) addPairsOrder() {
 		even[i], odd[i] = uint32(2*i), uint32(2*i+1)
 	}
 	g.op("VMOVUPS %s, V30\nVMOVUPS %s, V31", g.constant("even", even), g.constant("odd", odd))
+}
+
+// storeSums stores n times 8 sums, n even, at r; AVX-512 adds up the halves in V0 and on first.
+func (g *generator) storeSums(n int, r string) {
+	if g.isa == avx2 {
+		g.storeAll(n, r)
+		return
+	}
+	for j := 0; j < n; j += 2 {
+		g.addPairs(j, j+1)
+		g.op("VMOVUPS V%d, %d(%s)", j, 32*j, r)
+	}
 }

@@ -6,15 +6,17 @@ import "fmt"
 // z: 24 positions stand for 2x4 outputs, 72 products instead of 216. The points are 0, 1, -1 for y
 // and 0, 1, -1, 2, -2 for x.
 
-// winogradKernels writes the products in the transformed space and the way back.
+// winogradKernels writes the products in the transformed space.
 func (g *generator) winogradKernels() {
 	// Two slices of outputs at once: an input serves up to three of them, a weight twice as many tiles.
 	const most = 6
-	g.kernel("winoMul", "mulArgs", "m[pos][z][j] = sum over kd < 3, blocks and ic of v<z+kd>[block][pos][j][ic] * w[pos][kd][block][ic] for z = 0, 1, n <= 6 tiles j, 24 positions;\n"+
-		"AVX-512 leaves the even and odd ic of each output apart.")
+	g.kernel("winoMul", "mulArgs", "m[pos][z][j] = sum over kd < 3, blocks and ic of v<z+kd>[block][pos][j][ic] * w[pos][kd][block][ic] for z = 0, 1, n <= 6 tiles j, 24 positions.")
 	g.load("v0 R8", "v1 R9", "v2 R13", "v3 SI", "w DI", "m R11", "blocks R14", "n DX")
 	g.stride("block R10", "pos R12", "mPos R15")
 	g.op("MOVQ $24, AX\nMOVQ R14, BX\nSHLQ $8, BX") // bytes of a kd of weights
+	if g.isa == avx512 {
+		g.addPairsOrder()
+	}
 	g.choose("DX", "n", 1, most)
 	for n := 1; n <= most; n++ {
 		weights, in := 2*most, 2*most+3
@@ -41,63 +43,10 @@ func (g *generator) winogradKernels() {
 			}
 		}
 		g.op("ADDQ $%d, DI\nADDQ R10, DX\nDECQ CX\nJNZ block%d", g.size*steps, n)
-		g.storeAll(2*n, "R11")
+		g.storeSums(2*n, "R11")
 		g.op("LEAQ (DI)(BX*2), DI\nADDQ R15, R11\nADDQ R12, R8\nADDQ R12, R9\nADDQ R12, R13\nADDQ R12, SI\nDECQ AX\nJNZ n%d", n)
 		g.ret()
 	}
-
-	g.kernel("winoOut", "winoOutArgs", "out = leaky(init + A2' m A4) of n tiles of 2x4 voxels;\n"+
-		"A2': m0+m1+m2, m1-m2-m3; A4: m0+m1+m2+m3+m4, m1-m2+2m3-2m4, m1+m2+4m3+4m4, m1-m2+8m3-8m4+m5.")
-	four, eight := g.vec("four", 4), g.vec("eight", 8)
-	g.load("m SI", "init R14", "out DI", "n CX")
-	g.stride("mPos R13", "initStep R12", "initRow R10", "outRow R11")
-	if g.isa == avx512 {
-		g.addPairsOrder()
-	}
-	g.op("LEAQ (R13)(R13*2), DX\nADDQ DX, DX\nLEAQ (DX)(DX*2), R15") // 6 and 18 positions
-	g.op("loop:\nMOVQ SI, BX")
-	for k := range 6 {
-		g.op("VMOVUPS (BX)(DX*1), V12\nVMOVUPS (BX)(DX*2), V13")
-		g.op("VADDPS V13, V12, V%d\nVADDPS (BX), V%[1]d, V%[1]d", k)
-		g.op("VSUBPS V13, V12, V%d\nVSUBPS (BX)(R15*1), V%[1]d, V%[1]d", 6+k)
-		if k < 5 {
-			g.op("ADDQ R13, BX")
-		}
-	}
-	for r := range 2 {
-		b := 6 * r
-		g.op("VADDPS V%d, V%d, V12\nVSUBPS V%[1]d, V%[2]d, V13", b+2, b+1) // m1+m2, m1-m2
-		g.op("VADDPS V%d, V%d, V14\nVSUBPS V%[1]d, V%[2]d, V15", b+4, b+3) // m3+m4, m3-m4
-		g.op("VADDPS V12, V%d, V%[1]d\nVADDPS V14, V%[1]d, V%[1]d", b)
-		g.op("VADDPS V15, V15, V%d\nVADDPS V13, V%[1]d, V%[1]d", b+1)
-		g.op("VMOVUPS %s, V%d\nVFMADD213PS V12, V14, V%[2]d", four, b+2)
-		g.op("VADDPS V%d, V13, V13\nVMOVUPS %s, V%d\nVFMADD213PS V13, V15, V%[3]d", b+5, eight, b+3)
-	}
-	g.scalar("slope", 15)
-	g.stride("outSlice BX")
-	g.op("ADDQ DI, BX")
-	for r := range 2 {
-		g.op("PREFETCHT1 (BX)\nPREFETCHT1 64(BX)\nADDQ R11, BX")
-		if r == 0 {
-			g.op("MOVQ R14, R8\nMOVQ DI, R9")
-		} else {
-			g.op("LEAQ (R14)(R10*1), R8\nLEAQ (DI)(R11*1), R9")
-		}
-		for k := range 4 {
-			v := 6*r + k
-			switch {
-			case g.isa == avx2:
-				g.op("VADDPS (R8), V%d, V%[1]d\nADDQ R12, R8", v)
-				g.leaky(v, 15, 14)
-				g.op("VMOVUPS V14, %d(R9)", 32*k)
-			case k%2 == 0:
-				g.addPairs(v, v+1)
-				g.finishPair(v, 32*k, true)
-			}
-		}
-	}
-	g.op("LEAQ (R14)(R12*4), R14\nADDQ $128, DI\nADDQ $%d, SI\nDECQ CX\nJNZ loop", g.size)
-	g.ret()
 
 	g.kernel("winoOuter", "outerArgs", "acc[pos][ic][kd] += sum over n tiles j of v[pos][j][ic] * d<kd>[pos][j] for ic < 8, kd < 3, 24 positions.")
 	g.load("v SI", "d0 R12", "d1 R13", "d2 R8", "acc DI", "n CX")
@@ -131,9 +80,9 @@ func (g *generator) winogradKernels() {
 	g.ret()
 }
 
-// winogradInputKernels writes the transforms of inputs and of output gradients.
-func (g *generator) winogradInputKernels() {
-	four, five := g.vec("four", 4), g.vec("five", 5)
+// winogradTransformKernels writes the transforms of inputs and of output gradients, and the way back.
+func (g *generator) winogradTransformKernels() {
+	four, five, eight := g.vec("four", 4), g.vec("five", 5), g.vec("eight", 8)
 	store := func(y int) { g.op("VMOVUPS Y%d, (R12)\nADDQ R10, R12", y) }
 
 	g.kernel("winoIn", "tileArgs", "out[4 py + .. px] = B2' d B4 of n tiles of 4x6 voxels, 4 apart in x;\n"+
@@ -218,5 +167,48 @@ func (g *generator) winogradInputKernels() {
 		store(t + 3)
 	}
 	g.op("ADDQ $128, SI\nADDQ $32, DI\nDECQ CX\nJNZ loop")
+	g.ret()
+
+	g.kernel("winoOut", "winoOutArgs", "out = leaky(init + A2' m A4) of n tiles of 2x4 voxels;\n"+
+		"A2': m0+m1+m2, m1-m2-m3; A4: m0+m1+m2+m3+m4, m1-m2+2m3-2m4, m1+m2+4m3+4m4, m1-m2+8m3-8m4+m5.")
+	g.load("m SI", "init R14", "out DI", "n CX")
+	g.stride("mPos R13", "initStep R12", "initRow R10", "outRow R11")
+	g.op("LEAQ (R13)(R13*2), DX\nADDQ DX, DX\nLEAQ (DX)(DX*2), R15") // 6 and 18 positions
+	g.op("loop:\nMOVQ SI, BX")
+	for k := range 6 {
+		g.op("VMOVUPS (BX)(DX*1), V12\nVMOVUPS (BX)(DX*2), V13")
+		g.op("VADDPS V13, V12, V%d\nVADDPS (BX), V%[1]d, V%[1]d", k)
+		g.op("VSUBPS V13, V12, V%d\nVSUBPS (BX)(R15*1), V%[1]d, V%[1]d", 6+k)
+		if k < 5 {
+			g.op("ADDQ R13, BX")
+		}
+	}
+	for r := range 2 {
+		b := 6 * r
+		g.op("VADDPS V%d, V%d, V12\nVSUBPS V%[1]d, V%[2]d, V13", b+2, b+1) // m1+m2, m1-m2
+		g.op("VADDPS V%d, V%d, V14\nVSUBPS V%[1]d, V%[2]d, V15", b+4, b+3) // m3+m4, m3-m4
+		g.op("VADDPS V12, V%d, V%[1]d\nVADDPS V14, V%[1]d, V%[1]d", b)
+		g.op("VADDPS V15, V15, V%d\nVADDPS V13, V%[1]d, V%[1]d", b+1)
+		g.op("VMOVUPS %s, V%d\nVFMADD213PS V12, V14, V%[2]d", four, b+2)
+		g.op("VADDPS V%d, V13, V13\nVMOVUPS %s, V%d\nVFMADD213PS V13, V15, V%[3]d", b+5, eight, b+3)
+	}
+	g.scalar("slope", 15)
+	g.stride("outSlice BX")
+	g.op("ADDQ DI, BX")
+	for r := range 2 {
+		g.op("PREFETCHT1 (BX)\nPREFETCHT1 64(BX)\nADDQ R11, BX")
+		if r == 0 {
+			g.op("MOVQ R14, R8\nMOVQ DI, R9")
+		} else {
+			g.op("LEAQ (R14)(R10*1), R8\nLEAQ (DI)(R11*1), R9")
+		}
+		for k := range 4 {
+			v := 6*r + k
+			g.op("VADDPS (R8), V%d, V%[1]d\nADDQ R12, R8", v)
+			g.leaky(v, 15, 14)
+			g.op("VMOVUPS V14, %d(R9)", 32*k)
+		}
+	}
+	g.op("LEAQ (R14)(R12*4), R14\nADDQ $128, DI\nADDQ $32, SI\nDECQ CX\nJNZ loop")
 	g.ret()
 }
