@@ -126,7 +126,8 @@ func (e *Engine) direct(w []float32, inLanes int, up *upsampled, in, out *Tensor
 // moves along z, two slices at a time, with a ring of four transformed slices, which stays in the
 // second-level cache.
 func (e *Engine) winograd(w []float32, up *upsampled, in, out *Tensor, bias []float32, slope float32, st *Stats) {
-	tiles := in.W / 4
+	tiles := (in.W + 3) / 4
+	over := 4*tiles - in.W // columns that the last tile shares with the one before
 	split := pieces(tiles, 6)
 	ny := (in.H/2 + tileRows - 1) / tileRows
 	depth := max(8, in.D/8*2) // even
@@ -146,8 +147,13 @@ func (e *Engine) winograd(w []float32, up *upsampled, in, out *Tensor, bias []fl
 		transform := func(z int) { // z counts the border
 			for ty := y0; ty < y1; ty++ {
 				for b := range in.blocks() {
-					wk.tile = tileArgs{in: in.at(b, z, 2*ty, 0), out: ring[z%4*slot+(ty-y0)*tileRow+b*block:], row: in.row(), pos: pos, n: tiles, slice: in.slice()}
-					e.k.winoIn(&wk.tile)
+					a := &wk.tile
+					*a = tileArgs{in: in.at(b, z, 2*ty, 0), out: ring[z%4*slot+(ty-y0)*tileRow+b*block:], row: in.row(), pos: pos, n: in.W / 4, slice: in.slice()}
+					e.k.winoIn(a)
+					if over > 0 {
+						a.in, a.out, a.n = in.at(b, z, 2*ty, in.W-4), a.out[a.n*lanes:], 1
+						e.k.winoIn(a)
+					}
 				}
 			}
 		}
@@ -175,13 +181,25 @@ func (e *Engine) winograd(w []float32, up *upsampled, in, out *Tensor, bias []fl
 						m.v0, m.v1, m.v2, m.v3, m.n, m.mPos = v(z), v(z+1), v(z+2), v(z+3), n, 2*n*lanes
 						e.k.winoMul(m)
 						for s := range slices {
-							dst := out.at(ob, z+s+1, 2*ty+1, 4*x+1)
 							o := &wk.winoOut
-							*o = winoOutArgs{m: wk.product[s*n*lanes:], init: initial(bias, ob), out: dst, outRow: out.row(), outSlice: 2 * out.slice(), slope: slope, n: n, mPos: m.mPos}
+							*o = winoOutArgs{m: wk.product[s*n*lanes:], init: initial(bias, ob), out: out.at(ob, z+s+1, 2*ty+1, 4*x+1), outRow: out.row(), outSlice: 2 * out.slice(), slope: slope, n: min(n, in.W/4-x), mPos: m.mPos}
 							if up != nil {
-								o.init, o.initStep, o.initRow = dst, lanes, out.row()
+								o.init, o.initStep, o.initRow = o.out, lanes, out.row()
 							}
-							e.k.winoOut(o)
+							if o.n > 0 {
+								e.k.winoOut(o)
+							}
+							if o.n < n {
+								dst := out.at(ob, z+s+1, 2*ty+1, in.W-3)
+								if up != nil {
+									o.init = dst
+								}
+								o.m, o.out, o.outRow, o.outSlice, o.n = o.m[o.n*lanes:], wk.last[:], 4*lanes, 0, 1
+								e.k.winoOut(o)
+								for r := range 2 {
+									copy(dst[r*out.row()+over*lanes:][:(4-over)*lanes], wk.last[(4*r+over)*lanes:])
+								}
+							}
 						}
 						x += n
 					}

@@ -27,6 +27,7 @@ var convCases = []convCase{
 	{8, 16, 8, 20, 4, 8},
 	{8, 8, 4, 2, 6, 4},
 	{16, 8, 8, 4, 2, 38},
+	{8, 0, 16, 3, 4, 11},
 }
 
 func TestConvAndGradientsMatchReference(t *testing.T) {

@@ -16,7 +16,7 @@ func (e *Engine) ConvGradWeights(w *Weights, low, in, dz *Tensor, grad []float32
 	if low != nil {
 		e.upGradWeights(low, dz, grad[:w.upLen()])
 	}
-	if w.winograd(dz.H, dz.W) {
+	if w.winograd(dz.H, dz.W) && dz.W%4 == 0 {
 		e.winoGradWeights(in, dz, grad[w.upLen():])
 	} else {
 		e.directGradWeights(in, dz, w.inLanes(), grad[w.upLen():])

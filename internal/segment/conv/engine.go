@@ -35,7 +35,8 @@ type worker struct {
 	ring    buffer // transformed slices
 	upRing  buffer // and of an upsampled tensor
 	product [24 * 6 * 2 * lanes]float32
-	p, bg   []float32 // posteriors of a row
+	last    [2 * 4 * lanes]float32 // a tile
+	p, bg   []float32              // posteriors of a row
 }
 
 // NewEngine returns an engine on threads goroutines, at least one.

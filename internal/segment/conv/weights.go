@@ -78,10 +78,11 @@ func (w *Weights) permute(torch, packed []float32, f func(torch, packed *float32
 	}
 }
 
-// winograd reports whether an image of h x width is a whole number of 2x4 tiles. Below two tiles a
-// row, and for half a block of channels, the transforms cost more than they save.
+// winograd reports whether to convolve an image of h x width in tiles of 2x4; the last of a row may
+// share columns with the one before. Below two tiles a row, and for half a block of channels, the
+// transforms cost more than they save.
 func (w *Weights) winograd(h, width int) bool {
-	return width%4 == 0 && h%2 == 0 && width >= 8 && w.In != 4
+	return h%2 == 0 && width >= 8 && w.In != 4
 }
 
 // Pack derives from Master what Conv needs for outputs of d x h x width, and with training what the
@@ -298,7 +299,7 @@ func (w *Weights) MACs(d, h, width int) (nominal, executed float64) {
 	nominal = outputs * float64((w.Up+w.In)*taps)
 	executed = outputs * float64(w.Up*taps) / 8
 	if w.winograd(h, width) {
-		executed += float64((d+1)/2*2*h*width*w.Out) * float64(w.In*taps) / 3
+		executed += float64((d+1)/2*2*h*((width+3)/4*4)*w.Out) * float64(w.In*taps) / 3
 	} else {
 		executed += outputs * float64(w.In*taps)
 	}

@@ -227,7 +227,8 @@ func (g *generator) addPairsOrder() {
 	g.op("VMOVUPS %s, V30\nVMOVUPS %s, V31", g.constant("even", even), g.constant("odd", odd))
 }
 
-// storeSums stores n times 8 sums, n even, at r; AVX-512 adds up the halves in V0 and on first.
+// storeSums stores at r the n vectors of 8 sums, n even, that are in registers from V0 on; AVX-512 adds
+// the halves of each first.
 func (g *generator) storeSums(n int, r string) {
 	if g.isa == avx2 {
 		g.storeAll(n, r)
