@@ -9,23 +9,25 @@ type winograd struct {
 	in, out *Tensor
 	bias    []float32
 	slope   float32
-	split   []int
 
-	pos, block, row, slot int // strides of what is transformed: [4 slices][tile row][block][24 positions][tile][8]
+	tiles            int // in a row
+	pos, block, slot int // strides of what is transformed: [4 slices][block][24 positions][tileRows][tile][8]
 }
 
 // winograd takes tasks of a few rows of tiles over part of the slices. One moves along z, two slices
 // at a time, with a ring of four transformed slices, which stays in the second-level cache.
 func (e *Engine) winograd(w []float32, up *upsampled, in, out *Tensor, bias []float32, slope float32, st *Stats) {
-	tiles := (in.W + 3) / 4
-	c := &winograd{k: e.k, w: w, up: up, in: in, out: out, bias: bias, slope: slope, split: pieces(tiles, 6)}
-	c.pos = tiles * lanes
+	c := &winograd{k: e.k, w: w, up: up, in: in, out: out, bias: bias, slope: slope, tiles: (in.W + 3) / 4}
+	c.pos = tileRows * c.tiles * lanes
 	c.block = 24 * c.pos
-	c.row = in.blocks() * c.block
-	c.slot = tileRows * c.row
+	c.slot = in.blocks() * c.block
 	ny := (in.H/2 + tileRows - 1) / tileRows
 	depth := max(8, in.D/8*2) // even
 	nz := (in.D + depth - 1) / depth
+	var splits [tileRows + 1][]int
+	for rows := range splits {
+		splits[rows] = pieces(rows*c.tiles, 6)
+	}
 	if st != nil {
 		st.reset(ny*nz, out.Channels)
 	}
@@ -47,15 +49,13 @@ func (e *Engine) winograd(w []float32, up *upsampled, in, out *Tensor, bias []fl
 				c.transform(wk, y0, y1, z+2+s)
 			}
 			for ob := range out.blocks() {
-				for y := y0; y < y1; y++ {
-					c.tiles(wk, ob, z, slices, y, y-y0)
-					if st == nil {
-						continue
-					}
-					for s := range slices {
-						wk.plane = planeArgs{z: out.at(ob, z+s+1, 2*y+1, 1), width: out.W, rows: 2, row: out.row(), acc: st.part(task, ob)}
-						e.k.sums(&wk.plane)
-					}
+				c.multiply(wk, ob, y0, z, slices, splits[y1-y0])
+				if st == nil {
+					continue
+				}
+				for s := range slices {
+					wk.plane = planeArgs{z: out.at(ob, z+s+1, 2*y0+1, 1), width: out.W, rows: 2 * (y1 - y0), row: out.row(), acc: st.part(task, ob)}
+					e.k.sums(&wk.plane)
 				}
 			}
 		}
@@ -65,15 +65,15 @@ func (e *Engine) winograd(w []float32, up *upsampled, in, out *Tensor, bias []fl
 // transform makes slice z, counted with the border, of the rows of tiles y0 to y1.
 func (c *winograd) transform(wk *worker, y0, y1, z int) {
 	a := &wk.tile
-	for y := y0; y < y1; y++ {
-		for b := range c.in.blocks() {
+	for b := range c.in.blocks() {
+		for y := y0; y < y1; y++ {
 			whole := c.in.W / 4
 			*a = tileArgs{
-				in: c.in.at(b, z, 2*y, 0), out: wk.ring.data[z%4*c.slot+(y-y0)*c.row+b*c.block:],
+				in: c.in.at(b, z, 2*y, 0), out: wk.ring.data[z%4*c.slot+b*c.block+(y-y0)*c.tiles*lanes:],
 				row: c.in.row(), pos: c.pos, n: whole, slice: c.in.slice(),
 			}
 			c.k.winoIn(a)
-			if c.in.W%4 > 0 {
+			if whole < c.tiles {
 				a.in, a.out, a.n = c.in.at(b, z, 2*y, c.in.W-4), a.out[whole*lanes:], 1
 				c.k.winoIn(a)
 			}
@@ -81,45 +81,52 @@ func (c *winograd) transform(wk *worker, y0, y1, z int) {
 	}
 }
 
-// tiles makes a row of tiles, y, at row i of the ring, in one slice or two. Of a single one the
-// products for a second, of what the ring still holds, are not used.
-func (c *winograd) tiles(wk *worker, ob, z, slices, y, i int) {
+// multiply makes the rows of tiles from y0 on, cut into pieces, in one slice or two. Of a single one the
+// products for a second, with what the ring still holds, are not used.
+func (c *winograd) multiply(wk *worker, ob, y0, z, slices int, split []int) {
 	m := &wk.mul
 	*m = mulArgs{w: c.w[ob*72*c.in.Channels*lanes:], m: wk.product[:], blocks: c.in.blocks(), block: c.block, pos: c.pos}
-	x := 0
-	for _, n := range c.split {
-		v := func(z int) []float32 { return wk.ring.data[z%4*c.slot+i*c.row+x*lanes:] }
+	first := 0
+	for _, n := range split {
+		v := func(z int) []float32 { return wk.ring.data[z%4*c.slot+first*lanes:] }
 		m.v0, m.v1, m.v2, m.v3, m.n, m.mPos = v(z), v(z+1), v(z+2), v(z+3), n, 2*n*lanes
 		c.k.winoMul(m)
-		whole := min(n, c.in.W/4-x)
 		for s := range slices {
-			product := wk.product[s*n*lanes:]
-			if whole > 0 {
-				c.k.winoOut(c.back(wk, product, m.mPos, whole, ob, z+s, y, 4*x))
-			}
-			if whole < n {
-				o := c.back(wk, product[whole*lanes:], m.mPos, 1, ob, z+s, y, c.in.W-4)
-				dst, shared := o.out, 4-c.in.W%4
-				o.out, o.outRow, o.outSlice = wk.last[:], 4*lanes, 0
-				c.k.winoOut(o)
-				for r := range 2 {
-					copy(dst[r*c.out.row()+shared*lanes:][:(4-shared)*lanes], wk.last[(4*r+shared)*lanes:])
-				}
+			for i := 0; i < n; {
+				y, x := (first+i)/c.tiles, (first+i)%c.tiles
+				run := min(n-i, c.tiles-x)
+				c.back(wk, wk.product[(s*n+i)*lanes:], m.mPos, run, ob, z+s, y0+y, x)
+				i += run
 			}
 		}
-		x += n
+		first += n
 	}
 }
 
-// back readies winoOut for n tiles from voxel x on.
-func (c *winograd) back(wk *worker, product []float32, mPos, n, ob, z, y, x int) *winoOutArgs {
+// back makes voxels of n tiles from tile x of row y on.
+func (c *winograd) back(wk *worker, product []float32, mPos, n, ob, z, y, x int) {
 	o := &wk.winoOut
-	*o = winoOutArgs{
-		m: product, mPos: mPos, n: n, init: initial(c.bias, ob), slope: c.slope,
-		out: c.out.at(ob, z+1, 2*y+1, x+1), outRow: c.out.row(), outSlice: 2 * c.out.slice(),
+	ready := func(product []float32, n, x int) {
+		*o = winoOutArgs{
+			m: product, mPos: mPos, n: n, init: initial(c.bias, ob), slope: c.slope,
+			out: c.out.at(ob, z+1, 2*y+1, x+1), outRow: c.out.row(), outSlice: 2 * c.out.slice(),
+		}
+		if c.up != nil { // its part is there already
+			o.init, o.initStep, o.initRow = o.out, lanes, c.out.row()
+		}
 	}
-	if c.up != nil { // its part is there already
-		o.init, o.initStep, o.initRow = o.out, lanes, c.out.row()
+	whole := min(n, c.in.W/4-x)
+	if whole > 0 {
+		ready(product, whole, 4*x)
+		c.k.winoOut(o)
 	}
-	return o
+	if whole < n {
+		ready(product[whole*lanes:], 1, c.in.W-4)
+		dst, shared := o.out, 4-c.in.W%4
+		o.out, o.outRow, o.outSlice = wk.last[:], 4*lanes, 0
+		c.k.winoOut(o)
+		for r := range 2 {
+			copy(dst[r*c.out.row()+shared*lanes:][:(4-shared)*lanes], wk.last[(4*r+shared)*lanes:])
+		}
+	}
 }
