@@ -56,8 +56,6 @@ type Config struct {
 	LabelSpread  Range   // SD between labels of one class, of 255
 	TissueSD     Range   // of the prior's SD within tissue
 	Texture      float64 // probability that part of it is correlated
-	Folia        float64 // probability that cerebellar cortex shows the white matter inside its folia
-	FoliaShare   Range   // of the way from cortex to white matter, where most
 	Dura         float64 // probability that the dura differs from the fluid
 	Patches      float64 // probability of fat, muscle and marrow in turns outside the skull
 	PatchSD      Range   // of 255
@@ -117,8 +115,7 @@ func Default(shape [3]int, voxelMM float64) Config {
 		LabelSpread: Range{1, 6},
 		TissueSD:    Range{.15, .8},
 		Texture:     .6,
-		Folia:       .7, FoliaShare: Range{.1, .8},
-		Dura: .5, Patches: .7, PatchSD: Range{0, 50},
+		Dura:        .5, Patches: .7, PatchSD: Range{0, 50},
 		BlackAir: .4,
 		Lesions:  .2, LesionCount: Range{1, 15}, LesionRadius: Range{1.5, 5},
 
@@ -143,7 +140,7 @@ func Evaluation(shape [3]int, voxelMM float64) Config {
 	c := Default(shape, voxelMM)
 	c.RotationDeg, c.Scale, c.Shear, c.ShiftMM = Range{-8, 8}, Range{.92, 1.08}, Range{-.015, .015}, Range{-4, 4}
 	c.CoarseBendMM, c.FineBendMM = Range{0, 2}, Range{0, .8}
-	c.Medial, c.MedialApart, c.Folia = .75, .5, 0
+	c.Medial, c.MedialApart = .75, .5
 	c.T1, c.T1Spread, c.LabelSpread = 1, Range{.3, .7}, Range{1, 3}
 	c.Ringing, c.Thick, c.Coarse, c.Ghost = 0, 0, 0, 0
 	c.BiasSD, c.NoiseSD, c.GammaSD = Range{.02, .15}, Range{0, 7}, .1

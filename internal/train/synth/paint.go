@@ -9,10 +9,6 @@ type look struct {
 	// voxels, and over a centimetre.
 	white, fine, coarse float32
 	lesion              float32
-	// folia is how much brighter than its mean cerebellar cortex is where the
-	// white matter inside its folia is thickest.
-	folia    [256]float32
-	hasFolia bool
 	// patch is the SD of fat, muscle and marrow taking turns over some
 	// millimetres outside the skull.
 	patch [256]float32
@@ -64,14 +60,6 @@ func (g *Generator) drawLook(r *random, d *Drawn) *look {
 			}
 		}
 	}
-	if c.Folia > 0 && r.chance(c.Folia) {
-		l.hasFolia, d.Folia = true, true
-		share := float32(r.in(c.FoliaShare))
-		for _, side := range [][2]int{{7, 8}, {46, 47}} {
-			white, cortex := tissueIndex[side[0]], tissueIndex[side[1]]
-			l.folia[cortex] = share * (l.mean[white] - l.mean[cortex])
-		}
-	}
 	l.white = 1
 	d.Texture = r.chance(c.Texture)
 	if d.Texture {
@@ -106,7 +94,7 @@ func (g *Generator) paint(p pose, l *look, r *random) {
 		g.coarse.data[i] *= restore
 	}
 	g.coarse.stretch(g.n)
-	textured := l.fine != 0 || l.coarse != 0 || l.hasFolia
+	textured := l.fine != 0 || l.coarse != 0
 	if textured {
 		g.fine.reshape(cells)
 		r.normals(g.fine.data)
@@ -140,10 +128,8 @@ func (g *Generator) paint(p pose, l *look, r *random) {
 			noise := g.noise[0][:len(image)]
 			r.normals(noise)
 			b := g.coarse.line(y, z)[:len(image)]
-			folds := noise // looked at only where there are folia
 			if textured {
 				a := g.fine.line(y, z)[:len(image)]
-				folds = a
 				for x := range noise {
 					noise[x] = white*noise[x] + fine*a[x] + coarse*b[x]
 				}
@@ -159,9 +145,6 @@ func (g *Generator) paint(p pose, l *look, r *random) {
 					s2 := data[((iz+off[2][2])>>16*ny+(iy+off[2][1])>>16)*nx+(ix+off[2][0])>>16]
 					s3 := data[((iz+off[3][2])>>16*ny+(iy+off[3][1])>>16)*nx+(ix+off[3][0])>>16]
 					image[x] = mean[s0] + mean[s1] + mean[s2] + mean[s3] + l.sd[t]*noise[x] + l.patch[t]*b[x]
-					if l.hasFolia {
-						image[x] += l.folia[t] * min(1, max(folds[x], -folds[x]))
-					}
 					continue
 				}
 				var t uint8 = air

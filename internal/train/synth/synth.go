@@ -37,7 +37,6 @@ type Drawn struct {
 	Strip                                Strip
 	Holes                                int
 	Defaced, LongNeck, BlackAir, Texture bool
-	Folia                                bool
 	Cut                                  bool
 	CutAxis, CutSide                     int // side 0 is low, 1 high
 	Gamma, BiasSD                        float64

@@ -404,38 +404,6 @@ func TestTexture(t *testing.T) {
 	}
 }
 
-// Folia brighten cerebellar cortex towards its white matter, and nothing else.
-func TestFolia(t *testing.T) {
-	t.Parallel()
-	plain, s := raw(t, 2, func(c *Config) {})
-	folia, d := raw(t, 2, func(c *Config) { c.Folia, c.FoliaShare = 1, Range{.5, .5} })
-	if !d.Drawn.Folia {
-		t.Fatal("no folia drawn")
-	}
-	var l look
-	g := New(artificial(), still(stillShape, stillMM), 1)
-	r := stream(1, 2, forTissue)
-	l = *g.drawLook(&r, &Drawn{})
-	way := l.mean[tissueIndex[7]] - l.mean[tissueIndex[8]]
-	cortex, brighter, elsewhere := 0, 0., 0
-	for i := range plain {
-		share := float64((folia[i] - plain[i]) / way)
-		switch k := s.Labels[i]; {
-		case k == 6 || k == 24:
-			cortex++
-			brighter += share
-			if share < 0 || share > .5+1e-4 {
-				t.Fatalf("a voxel lies %.2f of the way to white matter", share)
-			}
-		case share != 0:
-			elsewhere++
-		}
-	}
-	if brighter /= float64(cortex); brighter < .1 || brighter > .3 || elsewhere > 0 {
-		t.Errorf("%d voxels lie %.2f of the way to white matter on average, %d voxels elsewhere changed", cortex, brighter, elsewhere)
-	}
-}
-
 func TestBordersMix(t *testing.T) {
 	t.Parallel()
 	image, s := raw(t, 0, func(c *Config) {})
@@ -537,7 +505,7 @@ func TestFrequencies(t *testing.T) {
 		for name, yes := range map[string]bool{
 			"mirrored": d.Mirrored, "T1": d.T1, "medial": d.Changed[LeftHippocampus] != 0, "ventricle": d.Changed[LeftVentricle] != 0,
 			"sulci": d.Changed[Brain] != 0, "noise": d.NoiseSD > 0, "ghost": d.Ghosted, "strip": d.Strip != Whole, "cut": d.Cut,
-			"long neck": d.LongNeck, "black air": d.BlackAir, "texture": d.Texture, "dura": d.Dura, "folia": d.Folia,
+			"long neck": d.LongNeck, "black air": d.BlackAir, "texture": d.Texture, "dura": d.Dura,
 		} {
 			if yes {
 				count[name]++
@@ -548,7 +516,7 @@ func TestFrequencies(t *testing.T) {
 	for name, p := range map[string]float64{
 		"mirrored": cfg.Mirror, "T1": cfg.T1, "medial": cfg.Medial, "ventricle": cfg.Ventricle, "sulci": cfg.Sulci,
 		"noise": cfg.Noise, "ghost": cfg.Ghost, "strip": cfg.Strip, "cut": cfg.Cut, "long neck": cfg.LongNeck,
-		"black air": cfg.BlackAir, "texture": cfg.Texture, "dura": cfg.Dura, "folia": cfg.Folia,
+		"black air": cfg.BlackAir, "texture": cfg.Texture, "dura": cfg.Dura,
 	} {
 		if got := float64(count[name]) / draws; math.Abs(got-p) > 4*math.Sqrt(p*(1-p)/draws) {
 			t.Errorf("%s: %.3f of samples, want about %.2f", name, got, p)
