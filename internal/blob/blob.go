@@ -78,7 +78,7 @@ func (f *Files) Put(ctx context.Context, r io.Reader, accept func(Info) error) (
 
 	sum := sha256.New()
 	w := &writer{file: file, sum: sum}
-	info.Size, err = io.CopyBuffer(w, reader{ctx, r}, make([]byte, 256<<10))
+	info.Size, err = io.CopyBuffer(w, reader{ctx, r}, make([]byte, 64<<10))
 	if w.err != nil {
 		return Info{}, storageError("write", w.err)
 	}

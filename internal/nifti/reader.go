@@ -181,7 +181,7 @@ func (rd *Reader) read(dst []float32, first int64) error {
 
 // pieceLen is a multiple of every voxel size, and small enough to stay in cache
 // between reading and converting.
-const pieceLen = 1 << 17
+const pieceLen = 1 << 16
 
 // piece that do has done with.
 type piece struct {
