@@ -608,7 +608,7 @@ func TestTimeout(t *testing.T) {
 	b.start(t, func(ctx context.Context, in Input) (Output, error) {
 		<-ctx.Done()
 		return Output{}, ctx.Err()
-	}, func(c *Config) { c.JobTimeout, c.MaxAttempts = 50*time.Millisecond, 2 })
+	}, func(c *Config) { c.JobTimeout, c.MaxAttempts = 200*time.Millisecond, 2 })
 	rec := b.await(t, scan, neuroscreen.Failed)
 	if rec.Reasons[0].Code != "timeout" || rec.Attempt != 2 {
 		t.Errorf("%+v", rec)
