@@ -18,7 +18,7 @@ type Reader struct {
 	kind      kind
 	next      int
 	nonFinite int
-	bufs      [2][]byte
+	buf       []byte
 	err       error
 	files     []io.Closer
 
@@ -162,26 +162,33 @@ func (rd *Reader) Next(dst []float32) error {
 	return rd.err
 }
 
+// pieceLen is a multiple of every voxel size, and small enough to stay in cache
+// between reading and converting.
+const pieceLen = 1 << 16
+
 // read fills dst with the voxels from number first on.
 func (rd *Reader) read(dst []float32, first int64) error {
-	size := int64(rd.kind.size)
-	return rd.pieces(first*size, (first+int64(len(dst)))*size, func(b []byte) error {
-		part := dst[:len(b)/rd.kind.size]
-		dst = dst[len(part):]
+	size := rd.kind.size
+	if rd.buf == nil {
+		rd.buf = make([]byte, pieceLen) // Go aligns it to 8 bytes or more
+	}
+	for done := 0; done < len(dst); {
+		part := dst[done:min(len(dst), done+len(rd.buf)/size)]
+		b := rd.buf[:len(part)*size]
+		if err := rd.fill(b, (first+int64(done))*int64(size)); err != nil {
+			return err
+		}
 		if rd.hdr.BigEndian != hostBigEndian {
-			swapBytes(b, rd.kind.size)
+			swapBytes(b, size)
 		}
 		rd.kind.convert(part, b, rd.hdr.Slope, rd.hdr.Inter)
 		if rd.kind.float || rd.hdr.Slope != 1 || rd.hdr.Inter != 0 {
 			rd.nonFinite += countNonFinite(part)
 		}
-		return nil
-	})
+		done += len(part)
+	}
+	return nil
 }
-
-// pieceLen is a multiple of every voxel size, and small enough to stay in cache
-// between reading and converting.
-const pieceLen = 1 << 16
 
 // piece that do has done with.
 type piece struct {
@@ -189,15 +196,12 @@ type piece struct {
 	err error
 }
 
-// pieces reads the data from byte at to byte end, and calls do with one piece
-// after the other while the next is inflated. Go aligns them to 8 bytes or more.
-func (rd *Reader) pieces(at, end int64, do func([]byte) error) error {
-	full, done := make(chan []byte, len(rd.bufs)), make(chan piece, len(rd.bufs))
-	for n := range rd.bufs {
-		if rd.bufs[n] == nil {
-			rd.bufs[n] = make([]byte, pieceLen)
-		}
-		done <- piece{b: rd.bufs[n]}
+// pieces calls do with one piece of the data after the other, while the next is
+// inflated.
+func (rd *Reader) pieces(do func([]byte) error) error {
+	full, done := make(chan []byte, 2), make(chan piece, 2)
+	for range cap(done) {
+		done <- piece{b: make([]byte, pieceLen)}
 	}
 	go func() {
 		defer close(done)
@@ -210,7 +214,8 @@ func (rd *Reader) pieces(at, end int64, do func([]byte) error) error {
 		}
 	}()
 	var err error
-	for at < end && err == nil {
+	end := rd.hdr.dataLen()
+	for at := int64(0); at < end && err == nil; {
 		p := <-done
 		if err = p.err; err != nil {
 			break

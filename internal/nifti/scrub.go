@@ -50,7 +50,7 @@ func (rd *Reader) copyTo(dst io.Writer, head []byte) error {
 	if _, err := w.Write(head); err != nil {
 		return err
 	}
-	if err := rd.pieces(0, rd.hdr.dataLen(), func(b []byte) error {
+	if err := rd.pieces(func(b []byte) error {
 		_, err := w.Write(b)
 		return err
 	}); err != nil {
