@@ -1,9 +1,11 @@
 package report
 
 import (
+	"bytes"
 	"fmt"
 	"image"
 	"image/color"
+	"image/png"
 	"math"
 	"sync"
 
@@ -105,7 +107,11 @@ func Maps(mean *volume.Volume, labels *volume.Labels, maps []Map) ([]byte, error
 	for c, p := range cuts {
 		writeAt(canvas, sized(mapTextPx, false), lightInk, float64(gap+c*(pw+mapGap)+pw/2), float64(canvas.Rect.Dy()-13), middle, p.title())
 	}
-	return encodePNG(canvas)
+	var b bytes.Buffer
+	if err := (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(&b, canvas); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
 }
 
 // drawMap samples one panel: the mean image smoothly, the map voxel by voxel,
