@@ -6,7 +6,6 @@ import (
 	"maps"
 	"math"
 	"sync"
-	"unsafe"
 
 	"neuroscreen"
 	"neuroscreen/internal/nifti"
@@ -284,14 +283,13 @@ func countRow(row, nextJ, nextK []float32, background float32) (n, same int) {
 // half the time: without branches, which noise makes hard to foretell.
 func countRowOverZero(row, nextJ, nextK []float32, _ float32) (n, same int) {
 	const sign = 1 << 31 // -0 is 0
-	bits := func(x []float32) []uint32 {
-		return unsafe.Slice((*uint32)(unsafe.Pointer(unsafe.SliceData(x))), len(x))
-	}
-	x, y, z := bits(row[1:]), bits(nextJ)[:len(row)-1], bits(nextK)[:len(row)-1]
-	for i, v := range bits(row)[:len(x)] {
+	bits := math.Float32bits
+	x, y, z := row[1:], nextJ[:len(row)-1], nextK[:len(row)-1]
+	for i, f := range row[:len(x)] {
+		v := bits(f)
 		in := one(v&^sign != 0)
 		n += in
-		same += in & one((v^x[i])|(v^y[i])|(v^z[i]) == 0)
+		same += in & one((v^bits(x[i]))|(v^bits(y[i]))|(v^bits(z[i])) == 0)
 	}
 	return n, same
 }
