@@ -89,8 +89,9 @@ func TestLocate(t *testing.T) {
 		worst   float64
 	}{
 		{"a whole head", headGrid(3, -90), nil, 20, []string{}, 1.5, 4},
-		{"small structures missing", headGrid(3, -90), drop("Left-Accumbens-area", "Right-Accumbens-area", "Left-Amygdala"), 17, []string{}, 1.5, 4},
-		{"two mistaken", headGrid(3, -90), shift(25, "Left-Caudate", "Right-Hippocampus"), 18, []string{"Left-Caudate", "Right-Hippocampus"}, 1.5, 4},
+		{"small structures missing", headGrid(3, -90), drop("Left-Accumbens-area", "Right-Accumbens-area", "Left-Amygdala"), 17, []string{}, 2, 4},
+		// To the left: to the right the caudate would lie where the other one does.
+		{"two mistaken", headGrid(3, -90), shift(-25, "Left-Caudate", "Right-Hippocampus"), 18, []string{"Left-Caudate", "Right-Hippocampus"}, 1.5, 4},
 		{"the cerebellum cut", headGrid(3, -44), nil, 16, whiteMatter, 2.5, 6},
 		{"labels off by 1.5 mm in each direction", headGrid(3, -90), func(_ anatomy.Structure, p *[3]float64) bool {
 			for a := range p {

@@ -202,6 +202,6 @@ func finer(c *Config) {
 	c.NoiseSD.Hi *= 1.7
 	c.Cut /= 3
 	// What the whole head's voxels hide, these show: large scanner voxels.
-	c.Thick *= 1.75
+	c.Thick *= 2.5
 	c.Coarse *= 2
 }
