@@ -6,7 +6,6 @@ import (
 
 	"neuroscreen/internal/testdata"
 	"neuroscreen/internal/train"
-	"neuroscreen/internal/train/synth"
 )
 
 // BenchmarkStep is one training step of the whole head's network on two
@@ -14,9 +13,10 @@ import (
 func BenchmarkStep(b *testing.B) {
 	d := data{Maps: testdata.Shared(b, "labelmaps")}
 	for _, base := range []int{8, 16} {
-		arch := stages["whole"].Architecture
+		stage := stages["whole"]
+		arch := stage.Architecture
 		arch.Base = base
-		s, err := d.samplers(2, []string{"01", "02", "03", "05"}, arch, synth.Default, 1)
+		s, err := d.learning([]string{"01", "02", "03", "05"}, stage, arch, 1)
 		if err != nil {
 			b.Fatal(err)
 		}

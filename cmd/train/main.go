@@ -70,6 +70,12 @@ func (s sampler) At(i uint64) train.Sample {
 	return train.Sample{Image: x.Image, Labels: x.Labels, AtMM: x.Drawn.AtMM}
 }
 
+// mixed draws two samples in a row from each of its kinds of heads, so that each
+// of two that take turns sees every kind.
+type mixed []train.Sampler
+
+func (m mixed) At(i uint64) train.Sample { return m[i/2%uint64(len(m))].At(i) }
+
 type data struct {
 	loaded map[string]*synth.Maps // by their names
 	Maps   string                 `help:"Folder of the label maps (training_seg_01.nii.gz to 20)." default:"../shared/data/labelmaps" type:"existingdir" env:"NEUROSCREEN_LABELMAPS"`
@@ -92,16 +98,37 @@ func (d *data) load(names ...string) (*synth.Maps, error) {
 	return m, nil
 }
 
-func (d *data) samplers(n int, names []string, arch segment.Architecture, cfg config, seed uint64) ([]train.Sampler, error) {
+func (d *data) sampler(names []string, arch segment.Architecture, cfg config, seed uint64) (train.Sampler, error) {
 	maps, err := d.load(names...)
 	if err != nil {
 		return nil, err
 	}
-	var s []train.Sampler
-	for range n {
-		s = append(s, sampler{synth.New(maps, cfg(arch.Shape, arch.VoxelMM), seed)})
+	return sampler{synth.New(maps, cfg(arch.Shape, arch.VoxelMM), seed)}, nil
+}
+
+// learning returns what draws the even and the odd samples that a stage learns
+// from: half of the heads are as clinics send them, half anything.
+func (d *data) learning(maps []string, s stage, arch segment.Architecture, seed uint64) (learn [2]train.Sampler, err error) {
+	shown := arch
+	if s.crop != [3]int{} {
+		shown.Shape = s.crop
 	}
-	return s, nil
+	for i := range learn {
+		var m mixed
+		for _, of := range []config{synth.Default, synth.Ordinary} {
+			draws := s.draws(of)
+			if s.crop != [3]int{} {
+				draws = synth.Crop(draws, arch.Shape)
+			}
+			heads, err := d.sampler(maps, shown, draws, seed)
+			if err != nil {
+				return learn, err
+			}
+			m = append(m, heads)
+		}
+		learn[i] = m
+	}
+	return learn, nil
 }
 
 // heads of some maps, drawn by one config after the other.
@@ -109,11 +136,11 @@ func (d *data) heads(maps []string, seed uint64, configs ...config) (*train.Head
 	h := &train.Heads{Grid: train.HeadGrid}
 	arch := segment.Architecture{Shape: h.Grid.Shape, VoxelMM: 1}
 	for _, cfg := range configs {
-		s, err := d.samplers(1, maps, arch, cfg, seed)
+		s, err := d.sampler(maps, arch, cfg, seed)
 		if err != nil {
 			return nil, err
 		}
-		h.Samplers = append(h.Samplers, s...)
+		h.Samplers = append(h.Samplers, s)
 	}
 	return h, nil
 }
@@ -190,15 +217,11 @@ func (c *runCmd) Run(ctx context.Context) error {
 	if err := os.MkdirAll(c.State, 0o755); err != nil {
 		return err
 	}
-	learns, draws := arch, stage.draws(synth.Default)
-	if stage.crop != [3]int{} {
-		learns.Shape, draws = stage.crop, synth.Crop(draws, arch.Shape)
-	}
-	learn, err := c.samplers(2, trainingMaps(), learns, draws, c.Seed)
+	learn, err := c.learning(trainingMaps(), stage, arch, c.Seed)
 	if err != nil {
 		return err
 	}
-	held, err := c.samplers(1, heldOut, arch, stage.draws(synth.Evaluation), 1)
+	held, err := c.sampler(heldOut, arch, stage.draws(synth.Evaluation), 1)
 	if err != nil {
 		return err
 	}
@@ -249,7 +272,7 @@ func (c *runCmd) Run(ctx context.Context) error {
 			loss, soft, steps = 0, 0, 0
 		}
 		if s.Step%c.Every == 0 || s.Step == c.Steps {
-			if err := c.evaluate(ctx, t, threads, held[0], write); err != nil && ctx.Err() == nil {
+			if err := c.evaluate(ctx, t, threads, held, write); err != nil && ctx.Err() == nil {
 				return err
 			}
 			if err := t.Save(checkpoint); err != nil {

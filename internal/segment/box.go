@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"math"
 	"slices"
 
 	"neuroscreen/internal/anatomy"
@@ -63,6 +64,20 @@ func boxAround(centre [3]float64, arch Architecture) box {
 		b.from[a] = centre[a] - float64(arch.Shape[a]-1)/2*arch.VoxelMM
 	}
 	return b
+}
+
+// align moves the box by half a voxel of the scan at most, so that voxels of
+// some size, of which its own are made up, lie on the scan's where those are as
+// large: what is not interpolated stays sharp.
+func (b *box) align(mm float64, scan [3]float64) {
+	for a, size := range scan {
+		if math.Abs(size-mm) > mm/500 { // which adds up to a tenth of a voxel on the way to the faces
+			continue
+		}
+		// One of these voxels near the middle.
+		at := b.from[a] + float64(b.shape[a]/2)*b.mm - (b.mm-mm)/2
+		b.from[a] += math.Round(at/size)*size - at
+	}
 }
 
 // middle is the inverse of boxAround.

@@ -86,6 +86,41 @@ func TestInnerBoxes(t *testing.T) {
 	})
 }
 
+// TestBoxesAlign: in scans with voxels as large as theirs, the inner boxes'
+// voxels lie on the scan's.
+func TestBoxesAlign(t *testing.T) {
+	left, right := [3]float64{64.3, 98.2, 80.9}, [3]float64{101.8, 101.1, 78.2}
+	for _, c := range []struct {
+		name    string
+		size    [3]float64
+		aligned [3]bool
+	}{
+		{"1 mm", [3]float64{1, 1, 1}, [3]bool{true, true, true}},
+		{"1 mm, rounded", [3]float64{1.0005, .9995, 1}, [3]bool{true, true, true}},
+		{"thick slices", [3]float64{1, 1, 3}, [3]bool{true, true, false}},
+		{"0.9 mm", [3]float64{.9, .9, .9}, [3]bool{}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			whole := sided(left, right)
+			before := whole.from
+			whole.align(1, c.size)
+			for _, f := range inner.place(&whole, innerArch, whole.middleCell()) {
+				for a, size := range c.size {
+					if moved := math.Abs(whole.from[a] - before[a]); moved > size/2 || !c.aligned[a] && moved > 0 {
+						t.Errorf("axis %d: the head's box moved by %.2f mm", a, moved)
+					}
+					for _, i := range []int{0, innerArch.Shape[a] - 1} {
+						at := (f.from[a] + float64(i)) / size
+						if off := math.Abs(at - math.Round(at)); c.aligned[a] && off > .06 {
+							t.Errorf("axis %d: voxel %d lies %.2f of a voxel beside the scan's", a, i, off)
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
 // TestPartsJoin: a ball that lies across the border of an inner core is
 // measured and labelled once, whatever part sees which piece of it.
 func TestPartsJoin(t *testing.T) {

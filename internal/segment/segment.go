@@ -19,13 +19,14 @@ var defaultWeights []byte
 
 // Network segments scans, one at a time; further callers wait.
 type Network struct {
-	weights *Weights
-	locate  *UNet // nil when there is none
-	whole   *UNet
-	closer  []closer      // looks at either side, each finer than the one before
-	turn    chan struct{} // holds a token while the nets are free
-	p, q    []Likely      // classes of the whole head, and of its mirror image
-	image   []float32     // that a network looks at
+	weights  *Weights
+	locate   *UNet // nil when there is none
+	whole    *UNet
+	closer   []closer      // looks at either side, each finer than the one before
+	finestMM float64       // the smallest voxels that a net looks at
+	turn     chan struct{} // holds a token while the nets are free
+	p, q     []Likely      // classes of the whole head, and of its mirror image
+	image    []float32     // that a network looks at
 }
 
 // New prepares weights for use on a number of threads; 0 uses every core. There
@@ -49,8 +50,10 @@ func New(w *Weights, threads int) *Network {
 		}
 	}
 	largest := 0
+	n.finestMM = w.Whole.Architecture.VoxelMM
 	for _, m := range w.models() {
 		largest = max(largest, m.Architecture.Voxels())
+		n.finestMM = min(n.finestMM, m.Architecture.VoxelMM)
 	}
 	n.image = allocate[float32](n, largest)
 	n.turn <- struct{}{}
@@ -169,6 +172,7 @@ func (n *Network) settle(ctx context.Context, u *UNet, can *volume.Volume, centr
 	classes := n.p[:u.arch.Voxels()]
 	for look := 1; ; look++ {
 		b := boxAround(centre, u.arch)
+		b.align(n.finestMM, can.VoxelSize())
 		image := n.image[:b.voxels()]
 		b.sample(image, can)
 		if err := u.Classify(ctx, image, classes); err != nil {

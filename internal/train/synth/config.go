@@ -90,7 +90,7 @@ type Config struct {
 	CutMM    Range   // from the brain's edge outwards
 }
 
-// Default is what the network learns from.
+// Default draws any anatomy, contrast and damage, far beyond what clinics send.
 func Default(shape [3]int, voxelMM float64) Config {
 	return Config{
 		Shape: shape, VoxelMM: voxelMM,
@@ -134,16 +134,26 @@ func Default(shape [3]int, voxelMM float64) Config {
 	}
 }
 
-// Evaluation draws ordinary T1-weighted scans of whole heads, with every
-// anatomy but little damage: what choosing among weights is based on.
-func Evaluation(shape [3]int, voxelMM float64) Config {
+// Ordinary draws what most clinics send: heads that lie as in a scanner, in
+// T1-weighted scans of ordinary contrast and little damage, some of them with
+// thick slices or stripped.
+func Ordinary(shape [3]int, voxelMM float64) Config {
 	c := Default(shape, voxelMM)
 	c.RotationDeg, c.Scale, c.Shear, c.ShiftMM = Range{-8, 8}, Range{.92, 1.08}, Range{-.015, .015}, Range{-4, 4}
 	c.CoarseBendMM, c.FineBendMM = Range{0, 2}, Range{0, .8}
-	c.Medial, c.MedialApart = .75, .5
 	c.T1, c.T1Spread, c.LabelSpread = 1, Range{.3, .7}, Range{1, 3}
-	c.Ringing, c.Thick, c.Coarse, c.Ghost = 0, 0, 0, 0
+	c.Ringing, c.Ghost = 0, 0
 	c.BiasSD, c.NoiseSD, c.GammaSD = Range{.02, .15}, Range{0, 7}, .1
+	c.Strip, c.Deface, c.Cut = c.Strip/2, c.Deface/2, c.Cut/2
+	return c
+}
+
+// Evaluation draws ordinary scans of whole heads in small voxels, with every
+// anatomy: what choosing among weights is based on.
+func Evaluation(shape [3]int, voxelMM float64) Config {
+	c := Ordinary(shape, voxelMM)
+	c.Medial, c.MedialApart = .75, .5
+	c.Thick, c.Coarse = 0, 0
 	c.Strip, c.Deface, c.Cut = 0, 0, 0
 	return c
 }
