@@ -75,7 +75,7 @@ func network(scan string, l line) error {
 		a := net.Architecture
 		p := pass{Name: net.name, Box: a.Shape, Base: a.Base, Runs: l.Runs}
 		u := segment.NewUNet(net.Model, threads)
-		image, classes := make([]float32, a.Voxels()), make([]segment.Likely, a.Voxels())
+		image, classes := middle(v, a), make([]segment.Likely, a.Voxels())
 		seconds, err := timed(l.Runs, func() error { return u.Classify(context.Background(), image, classes) })
 		if err != nil {
 			return err
@@ -89,6 +89,19 @@ func network(scan string, l line) error {
 		}
 	}
 	return nil
+}
+
+// middle is the middle of a scan as a network sees it.
+func middle(v *volume.Volume, a segment.Architecture) []float32 {
+	can, _ := volume.Canonical(v)
+	grid := volume.Grid{Shape: a.Shape, Affine: volume.Scaling([3]float64{a.VoxelMM, a.VoxelMM, a.VoxelMM})}
+	at, own := can.Centre(), grid.Centre()
+	for k := range at {
+		grid.Affine[k][3] = at[k] - own[k]
+	}
+	image := volume.Resample(can, grid, volume.Options{Sigma: volume.AntiAlias(grid, can.Grid)}).Data
+	segment.Normalise(image, a.Shape)
+	return image
 }
 
 // timed runs f once to warm up and then a number of times; it returns the

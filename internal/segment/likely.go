@@ -1,6 +1,10 @@
 package segment
 
-import "neuroscreen/internal/anatomy"
+import (
+	"math/bits"
+
+	"neuroscreen/internal/anatomy"
+)
 
 // Likely holds the most likely classes of a voxel with their posteriors, the
 // likeliest first. What they leave of 1 is of classes that matter nowhere. At a
@@ -16,31 +20,14 @@ const (
 	negligible = 1e-3 // posteriors up to this decide nothing and are not kept
 )
 
-// likeliest of a voxel's posteriors: of the classes above background, in their
-// order, and of background. They add up to 1, so the search ends when what is
-// left is negligible; guess, the class of a voxel nearby, is looked at first.
-func likeliest(p []float32, background float32, guess uint8) (l Likely) {
-	l.P[0] = background
-	left := 1 - background
-	if left <= negligible {
-		return l
+// choose the likeliest of a voxel's posteriors: of background, and of the
+// classes k whose bit k-1 is set and whose posterior is p[k-1].
+func (l *Likely) choose(background float32, classes uint32, p []float32) {
+	*l = Likely{P: [likely]float32{background}}
+	for ; classes != 0; classes &= classes - 1 {
+		k := bits.TrailingZeros32(classes)
+		l.insert(uint8(k+1), p[k])
 	}
-	if guess > 0 {
-		if v := p[guess-1]; v > negligible {
-			l.insert(guess, v)
-			left -= v
-		}
-	}
-	for k, v := range p {
-		if left <= negligible {
-			break
-		}
-		if v > negligible && uint8(k+1) != guess {
-			l.insert(uint8(k+1), v)
-			left -= v
-		}
-	}
-	return l
 }
 
 // insert a class that is not among them, in the place of the least likely.

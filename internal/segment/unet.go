@@ -130,11 +130,9 @@ func (n *UNet) Classify(ctx context.Context, image []float32, dst []Likely) erro
 	if err != nil {
 		return err
 	}
-	n.engine.Posteriors(x, &n.head, func(first int, p, background []float32) {
-		guess := uint8(0)
-		for i, b := range background {
-			l := likeliest(p[i*Logits:][:Logits], b, guess)
-			dst[first+i], guess = l, l.Class[0]
+	n.engine.Posteriors(x, &n.head, negligible, func(r conv.Row) {
+		for i, b := range r.Background {
+			dst[r.First+i].choose(b, r.Likely[i], r.P[i*Logits:][:Logits])
 		}
 	})
 	return nil

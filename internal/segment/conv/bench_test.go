@@ -111,7 +111,7 @@ func BenchmarkFullResolution(b *testing.B) {
 		"AffineGrad":       func() { e.AffineGrad(dy, x, y, coef, coef, coef, coef, coef, slope) },
 		"MaxPool":          func() { e.MaxPool(x, small) },
 		"MaxPoolGrad":      func() { e.MaxPoolGrad(x, small, dsmall, dy) },
-		"Posteriors":       func() { e.Posteriors(x, head, func(int, []float32, []float32) {}) },
+		"Posteriors":       func() { e.Posteriors(x, head, 1e-3, func(Row) {}) },
 		"Loss":             func() { e.Loss(x, head, labels, cfg, y, dW, dB) },
 		"Adam of a million": func() {
 			e.Adam(params[0], params[1], params[2], params[3], 1, 1e-3, 0.9, 0.999, 1e-8, 0, 1)

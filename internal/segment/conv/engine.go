@@ -36,7 +36,9 @@ type worker struct {
 	upRing  buffer // and of an upsampled tensor
 	product [24 * 6 * 2 * lanes]float32
 	last    [2 * 4 * lanes]float32 // a tile
-	p, bg   []float32              // posteriors of a row
+	logits  [8*Logits + 80]float32
+	p, bg   []float32 // posteriors of a row
+	likely  []uint32
 }
 
 // NewEngine returns an engine on threads goroutines, at least one.

@@ -66,8 +66,8 @@ func runAll(e *Engine, floats func(n int) []float32) [][]float32 {
 		for i := range cfg.ClassWeight {
 			cfg.ClassWeight[i] = 1
 		}
-		dW, dB, p, background := floats(len(h.W)), floats(32), floats(n*32), floats(n)
-		e.Posteriors(y, h, whole(p, background))
+		dW, dB := floats(len(h.W)), floats(32)
+		p, background := posteriors(e, y, h)
 		loss := e.Loss(y, h, labels, cfg, dy, dW, dB)
 		keep(p, background, dW, dB, dy.data, []float32{float32(loss.Value)})
 
@@ -161,7 +161,7 @@ func TestPanicsOnShapesThatDoNotFit(t *testing.T) {
 		"gradient of the wrong length": func() { e.ConvGradWeights(w, low, full, full, eight) },
 		"pooling to the wrong size":    func() { e.MaxPool(full, full) },
 		"too few coefficients":         func() { e.Affine(full, full, eight[:4], eight, 1) },
-		"head for another tensor":      func() { e.Posteriors(NewTensor(16, 1, 1, 1), head, func(int, []float32, []float32) {}) },
+		"head for another tensor":      func() { e.Posteriors(NewTensor(16, 1, 1, 1), head, 0, func(Row) {}) },
 		"label beyond the classes": func() {
 			e.Loss(NewTensor(8, 1, 1, 1), head, []uint8{33}, LossConfig{}, NewTensor(8, 1, 1, 1), make([]float32, 256), make([]float32, 32))
 		},

@@ -29,6 +29,7 @@ var genericKernels = kernelSet{
 	poolMax:         poolMaxGeneric,
 	poolGrad:        poolGradGeneric,
 	softmax:         softmaxGeneric,
+	likely:          likelyGeneric,
 	lossGrad:        lossGradGeneric,
 	headGradIn:      headGradInGeneric,
 	headGradWeights: headGradWeightsGeneric,
@@ -327,29 +328,47 @@ func poolGradGeneric(a *poolArgs) {
 
 func softmaxGeneric(a *softmaxArgs) {
 	for i := range a.n {
-		p := a.p[i*Logits:][:Logits]
-		copy(p, a.bias)
-		for k := 0; k < Logits; k += lanes {
-			for b := range a.blocks {
-				dot8(vec(p[k:]), a.x[b*a.block+i*lanes:], 1, a.w[b*lanes*Logits+k:], Logits, lanes)
-			}
-		}
-		var top float32
-		for _, l := range p {
-			top = max(top, l)
-		}
-		background := float32(math.Exp(float64(-top)))
-		sum := background
-		for k, l := range p {
-			p[k] = float32(math.Exp(float64(l - top)))
-			sum += p[k]
-		}
-		a.background[i] = background / sum
-		for k := range p {
-			p[k] /= sum
-			a.sums[k] += p[k]
+		for k, p := range a.posteriors(i) {
+			a.sums[k] += p
 		}
 	}
+}
+
+func likelyGeneric(a *softmaxArgs) {
+	for i := range a.n {
+		a.likely[i] = 0
+		for k, p := range a.posteriors(i) {
+			if p > a.least {
+				a.likely[i] |= 1 << k
+			}
+		}
+	}
+}
+
+// posteriors of voxel i.
+func (a *softmaxArgs) posteriors(i int) []float32 {
+	p := a.p[i*Logits:][:Logits]
+	copy(p, a.bias)
+	for k := 0; k < Logits; k += lanes {
+		for b := range a.blocks {
+			dot8(vec(p[k:]), a.x[b*a.block+i*lanes:], 1, a.w[b*lanes*Logits+k:], Logits, lanes)
+		}
+	}
+	var top float32
+	for _, l := range p {
+		top = max(top, l)
+	}
+	background := float32(math.Exp(float64(-top)))
+	sum := background
+	for k, l := range p {
+		p[k] = float32(math.Exp(float64(l - top)))
+		sum += p[k]
+	}
+	a.background[i] = background / sum
+	for k := range p {
+		p[k] /= sum
+	}
+	return p
 }
 
 func lossGradGeneric(a *lossGradArgs) {

@@ -24,25 +24,40 @@ func (h *Head) check(x *Tensor, dst, want int) {
 	}
 }
 
-func (w *worker) softmaxRow(e *Engine, x *Tensor, h *Head, z, y int, p, background, sums []float32) {
+// headRow readies w.softmax for a row of voxels.
+func (w *worker) headRow(x *Tensor, h *Head, z, y int) {
 	w.softmax = softmaxArgs{
-		x: x.at(0, z+1, y+1, 1), w: h.W, bias: h.B, p: p, background: background, sums: sums,
-		blocks: x.blocks(), block: x.block(), n: x.W,
+		x: x.at(0, z+1, y+1, 1), w: h.W, bias: h.B, p: w.p, background: w.bg,
+		scratch: w.logits[:], blocks: x.blocks(), block: x.block(), n: x.W,
 	}
+}
+
+// softmaxRow makes posteriors of a row in w.p and w.bg and adds those above background up.
+func (w *worker) softmaxRow(e *Engine, x *Tensor, h *Head, z, y int, sums []float32) {
+	w.headRow(x, h, z, y)
+	w.softmax.sums = sums
 	e.k.softmax(&w.softmax)
 }
 
-// Posteriors calls row, on several threads, with each row of voxels along x: the first voxel's
-// place, the probability of class k of the i-th voxel after it at p[i*32 + k-1], and that of class 0 at
-// background[i]. They are gone when row returns.
-func (e *Engine) Posteriors(x *Tensor, h *Head, row func(first int, p, background []float32)) {
+// Row is posteriors of voxels along x.
+type Row struct {
+	First      int       // the first voxel's place in the tensor
+	Background []float32 // of class 0, by voxel
+	Likely     []uint32  // bit k-1 is set of a voxel's likely classes k,
+	P          []float32 // whose posterior P holds at 32*voxel + k-1; elsewhere P holds anything
+}
+
+// Posteriors calls f, on several threads, with each row of voxels. A class is likely when its
+// posterior is greater than least. What a Row holds is gone when f returns.
+func (e *Engine) Posteriors(x *Tensor, h *Head, least float32, f func(Row)) {
 	h.check(x, 0, 0)
 	e.each(x.D, func(w *worker, z int) {
-		var sums [Logits]float32
-		w.p, w.bg = sized(w.p, x.W*Logits), sized(w.bg, x.W)
+		w.p, w.bg, w.likely = sized(w.p, x.W*Logits), sized(w.bg, x.W), sized(w.likely, x.W)
 		for y := range x.H {
-			w.softmaxRow(e, x, h, z, y, w.p, w.bg, sums[:])
-			row((z*x.H+y)*x.W, w.p, w.bg)
+			w.headRow(x, h, z, y)
+			w.softmax.likely, w.softmax.least = w.likely, least
+			e.k.likely(&w.softmax)
+			f(Row{(z*x.H + y) * x.W, w.bg, w.likely, w.p})
 		}
 	})
 }
@@ -160,7 +175,7 @@ func (e *Engine) Loss(x *Tensor, h *Head, labels []uint8, cfg LossConfig, dx *Te
 		p.dw = make([]float32, len(h.W))
 		var sums [Logits]float32
 		for y := range x.H {
-			w.softmaxRow(e, x, h, z, y, w.p, w.bg, sums[:])
+			w.softmaxRow(e, x, h, z, y, sums[:])
 			w.loss = lossGradArgs{p: w.p, background: w.bg, c: c[:], e: hit[:], w: ce[:], labels: labels[(z*x.H+y)*x.W:], n: x.W}
 			e.k.lossGrad(&w.loss)
 			a := &w.head
@@ -195,7 +210,7 @@ func (e *Engine) Loss(x *Tensor, h *Head, labels []uint8, cfg LossConfig, dx *Te
 func (e *Engine) lossSums(w *worker, part *lossPart, x *Tensor, h *Head, labels []uint8, cfg LossConfig, z int) {
 	for y := range x.H {
 		var sums [Logits]float32
-		w.softmaxRow(e, x, h, z, y, w.p, w.bg, sums[:])
+		w.softmaxRow(e, x, h, z, y, sums[:])
 		for k, s := range sums {
 			part.p[k+1] += float64(s)
 		}

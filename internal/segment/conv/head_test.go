@@ -83,12 +83,47 @@ func lossRef(x *volume, w, b []float64, labels []uint8, cfg LossConfig) (value, 
 	return value, ce, dice, dx, dw, db
 }
 
-// whole keeps the rows of Posteriors.
-func whole(p, background []float32) func(int, []float32, []float32) {
-	return func(first int, rowP, rowBackground []float32) {
-		copy(p[first*Logits:], rowP)
-		copy(background[first:], rowBackground)
-	}
+// posteriors returns all of Posteriors, with every class likely.
+func posteriors(e *Engine, x *Tensor, h *Head) (p, background []float32) {
+	n := x.D * x.H * x.W
+	p, background = make([]float32, n*Logits), make([]float32, n)
+	e.Posteriors(x, h, -1, func(r Row) {
+		copy(p[r.First*Logits:], r.P)
+		copy(background[r.First:], r.Background)
+	})
+	return p, background
+}
+
+func TestLikelyAreAboveLeast(t *testing.T) {
+	eachKernel(t, func(t *testing.T, k *kernelSet) {
+		for i, s := range headSizes {
+			r := rng(uint64(i))
+			e := newEngine(2, k)
+			x := random(r, s[0], s[1], s[2], s[3]).tensor()
+			h := &Head{W: randomFloats(r, s[0]*32), B: randomFloats(r, 32)}
+			for k := range h.B {
+				h.B[k] -= 3
+			}
+			p, background := posteriors(e, x, h)
+			for _, least := range []float32{1e-3, .05, .3, 2} {
+				e.Posteriors(x, h, least, func(r Row) {
+					for v, likely := range r.Likely {
+						want := p[(r.First+v)*Logits:][:Logits]
+						if r.Background[v] != background[r.First+v] {
+							t.Errorf("%v, voxel %d: background %g, want %g", s, r.First+v, r.Background[v], background[r.First+v])
+						}
+						for k, q := range want {
+							if is := likely>>k&1 == 1; is != (q > least) {
+								t.Errorf("%v, voxel %d: class %d with %g is likely: %t, least %g", s, r.First+v, k+1, q, is, least)
+							} else if is && r.P[v*Logits+k] != q {
+								t.Errorf("%v, voxel %d: class %d has %g, want %g", s, r.First+v, k+1, r.P[v*Logits+k], q)
+							}
+						}
+					}
+				})
+			}
+		}
+	})
 }
 
 var headSizes = [][4]int{{8, 1, 1, 1}, {8, 2, 3, 4}, {16, 3, 2, 7}, {8, 2, 5, 33}}
@@ -106,9 +141,9 @@ func TestPosteriorsMatchReference(t *testing.T) {
 					x.v[c*n] *= 1000 // far beyond the range of exp
 				}
 				xT := x.tensor()
-				logits, p, background := make([]float32, n*32), make([]float32, n*32), make([]float32, n)
+				logits := make([]float32, n*32)
 				e.Logits(xT, h, logits)
-				e.Posteriors(xT, h, whole(p, background))
+				p, background := posteriors(e, xT, h)
 				for v := range n {
 					want := make([]float64, 32)
 					for k := range want {

@@ -26,7 +26,7 @@ type kernelSet struct {
 	sums, affine, affineSums, affineGrad func(*planeArgs)
 	poolMax, poolGrad                    func(*poolArgs)
 
-	softmax                                   func(*softmaxArgs)
+	softmax, likely                           func(*softmaxArgs)
 	lossGrad                                  func(*lossGradArgs)
 	headGradIn, headGradWeights, headGradBias func(*headGradArgs)
 
@@ -116,8 +116,12 @@ type poolArgs struct {
 	row, slice, n      int
 }
 
+// softmaxArgs: sums are softmax's, likely and least likely's; scratch is for 8 voxels.
 type softmaxArgs struct {
 	x, w, bias, p, background, sums []float32
+	scratch                         []float32
+	likely                          []uint32
+	least                           float32
 	blocks, block, n                int
 }
 

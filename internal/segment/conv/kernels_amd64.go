@@ -46,12 +46,6 @@ func winoMulAVX2(a *mulArgs)
 //go:noescape
 func winoOuterAVX2(a *outerArgs)
 
-// softmaxAVX2: p[i][k] = exp(l[k]) / (1 + sum exp(l)), l = bias + sum over blocks and ic of x[block][i][ic] * w[block][ic];
-// background[i] = 1 / (1 + sum exp(l)); sums[k] += sum over i of p[i][k]. Reads x up to a multiple of 2 voxels.
-//
-//go:noescape
-func softmaxAVX2(a *softmaxArgs)
-
 // lossGradAVX2: p becomes the gradient of the loss in the logits: with y the label and p0 the background,
 // dot = sum c*p - e[y]*p[y] - w[y], p[k] = p[k]*(c[k]-dot) - (k == y)*(e[y]*p[y] + w[y]).
 //
@@ -135,6 +129,20 @@ func poolMaxAVX2(a *poolArgs)
 //go:noescape
 func poolGradAVX2(a *poolArgs)
 
+// softmaxAVX2: p[i][k] = exp(l[k]) / (1 + sum exp(l)), l = bias + sum over blocks and ic of x[block][i][ic] * w[block][ic];
+// background[i] = 1 / (1 + sum exp(l)). Reads x up to a multiple of 8 voxels.
+// sums[k] += sum over i of p[i][k].
+//
+//go:noescape
+func softmaxAVX2(a *softmaxArgs)
+
+// likelyAVX2: p[i][k] = exp(l[k]) / (1 + sum exp(l)), l = bias + sum over blocks and ic of x[block][i][ic] * w[block][ic];
+// background[i] = 1 / (1 + sum exp(l)). Reads x up to a multiple of 8 voxels.
+// Bit k of likely[i] says that p[i][k] > least; p[i] is written where there is such a k.
+//
+//go:noescape
+func likelyAVX2(a *softmaxArgs)
+
 // adamAVX2: g *= scale; m = beta1*m + rest1*g; v = beta2*v + rest2*g*g; p = keep*p - step*m/(sqrt(v)+eps).
 //
 //go:noescape
@@ -187,12 +195,6 @@ func winoMulAVX512(a *mulArgs)
 //go:noescape
 func winoOuterAVX512(a *outerArgs)
 
-// softmaxAVX512: p[i][k] = exp(l[k]) / (1 + sum exp(l)), l = bias + sum over blocks and ic of x[block][i][ic] * w[block][ic];
-// background[i] = 1 / (1 + sum exp(l)); sums[k] += sum over i of p[i][k]. Reads x up to a multiple of 4 voxels.
-//
-//go:noescape
-func softmaxAVX512(a *softmaxArgs)
-
 // lossGradAVX512: p becomes the gradient of the loss in the logits: with y the label and p0 the background,
 // dot = sum c*p - e[y]*p[y] - w[y], p[k] = p[k]*(c[k]-dot) - (k == y)*(e[y]*p[y] + w[y]).
 //
@@ -221,7 +223,6 @@ var avx2Kernels = kernelSet{
 	upWeightGrad:    upWeightGradAVX2,
 	winoMul:         winoMulAVX2,
 	winoOuter:       winoOuterAVX2,
-	softmax:         softmaxAVX2,
 	lossGrad:        lossGradAVX2,
 	headGradWeights: headGradWeightsAVX2,
 	headGradIn:      headGradInAVX2,
@@ -238,6 +239,8 @@ var avx2Kernels = kernelSet{
 	affineGrad:      affineGradAVX2,
 	poolMax:         poolMaxAVX2,
 	poolGrad:        poolGradAVX2,
+	softmax:         softmaxAVX2,
+	likely:          likelyAVX2,
 	adam:            adamAVX2,
 	add:             addAVX2,
 }
@@ -254,7 +257,6 @@ var avx512Kernels = func() kernelSet {
 	k.upWeightGrad = upWeightGradAVX512
 	k.winoMul = winoMulAVX512
 	k.winoOuter = winoOuterAVX512
-	k.softmax = softmaxAVX512
 	k.lossGrad = lossGradAVX512
 	k.headGradWeights = headGradWeightsAVX512
 	k.peak = peakAVX512

@@ -172,8 +172,7 @@ func TestLossMatchesTorch(t *testing.T) {
 				for i, v := range torchValue(7, 33) {
 					cfg.ClassWeight[i] = float32(v + 1.5)
 				}
-				p, background := make([]float32, n*32), make([]float32, n)
-				e.Posteriors(x, h, whole(p, background))
+				p, background := posteriors(e, x, h)
 				var all []float64
 				for v := range n {
 					all = append(append(all, float64(background[v])), widen(p[v*32:][:32])...)

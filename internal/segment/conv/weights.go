@@ -120,9 +120,9 @@ func (e *Engine) Pack(w *Weights, d, h, width int, training bool) {
 	}
 }
 
-func sized(v []float32, n int) []float32 {
+func sized[T any](v []T, n int) []T {
 	if cap(v) < n {
-		return make([]float32, n)
+		return make([]T, n)
 	}
 	return v[:n]
 }

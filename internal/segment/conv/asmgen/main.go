@@ -30,11 +30,12 @@ func main() {
 		g.winogradKernels()
 		g.headKernels()
 		g.peakKernel()
-		if s == avx2 { // what waits for memory gains nothing from longer vectors
+		if s == avx2 { // what waits for memory, or for scalars, gains nothing from longer vectors
 			g.upTransformKernels()
 			g.winogradTransformKernels()
 			g.planeKernels()
 			g.poolKernels()
+			g.posteriorKernels()
 			g.vectorKernels()
 		}
 	}
