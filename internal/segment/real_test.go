@@ -69,10 +69,11 @@ func TestRealHeads(t *testing.T) {
 					t.Errorf("no %s", st.Name)
 				}
 			}
-			// Sheets a voxel thin and the smallest nuclei may differ by more.
+			// Sheets a voxel thin and the smallest nuclei may differ by more: voxels show a
+			// surface as steps.
 			for k, st := range anatomy.Structures[1:] {
 				voxels := count[k+1] * v.VoxelMM3()
-				if mm3 := s.MM3[k+1]; mm3 > 2000 && math.Abs(mm3/voxels-1) > 0.03 {
+				if mm3 := s.MM3[k+1]; mm3 > 2000 && math.Abs(mm3/voxels-1) > 0.04 {
 					t.Errorf("%s: %.0f mm3, its voxels %.0f", st.Name, mm3, voxels)
 				}
 			}
