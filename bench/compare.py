@@ -49,14 +49,15 @@ def read(path):
             continue
         a = head[name]["architecture"]
         base, depth, tensors, inputs = a["base"], a["depth"], [], a["inputs"]
-        for level in range(depth + 1):
-            out = base << level
+        wide = range(1, a.get("wide", 0) + 1)
+        channels = [(2 if level in wide else 1) * base << level for level in range(depth + 1)]
+        for out in channels:
             for cin in (inputs, out):
                 tensors.append((take(out, cin, 3, 3, 3), take(out)))
             inputs = out
         for level in reversed(range(depth)):
-            out = base << level
-            for cin in (3 * out, out):
+            out = channels[level]
+            for cin in (channels[level + 1] + out, out):
                 tensors.append((take(out, cin, 3, 3, 3), take(out)))
         tensors.append((take(LOGITS, base, 1, 1, 1), take(LOGITS)))
         yield name, a, tensors

@@ -13,11 +13,12 @@ import (
 // upsampling and concatenation with the skip goes up; a 1x1x1 convolution
 // gives the logits of the classes above background, whose logit is 0.
 type Architecture struct {
-	Inputs  int     `json:"inputs"`   // channels: the image, then the x, y and z coordinates
-	Base    int     `json:"base"`     // channels at full resolution, doubled at each level
-	Depth   int     `json:"depth"`    // number of poolings
-	Shape   [3]int  `json:"shape"`    // voxels along x (left to right), y, z of the box that the network sees
-	VoxelMM float64 `json:"voxel_mm"` // edge of a voxel
+	Inputs  int     `json:"inputs"`         // channels: the image, then the x, y and z coordinates
+	Base    int     `json:"base"`           // channels at full resolution, doubled at each level
+	Depth   int     `json:"depth"`          // number of poolings
+	Wide    int     `json:"wide,omitempty"` // levels below full resolution, from the first on, with twice as many channels
+	Shape   [3]int  `json:"shape"`          // voxels along x (left to right), y, z of the box that the network sees
+	VoxelMM float64 `json:"voxel_mm"`       // edge of a voxel
 }
 
 // Logits is the number of channels of the last layer.
@@ -37,18 +38,26 @@ type Block struct {
 	Out, Up, In int
 }
 
+// Channels at a level, 0 being full resolution.
+func (a Architecture) Channels(level int) int {
+	if 1 <= level && level <= a.Wide {
+		return 2 * a.Base << level
+	}
+	return a.Base << level
+}
+
 // Blocks lists the convolutions in the order in which they run and are stored.
 func (a Architecture) Blocks() []Block {
 	var b []Block
 	in := a.Inputs
 	for l := 0; l <= a.Depth; l++ {
-		ch := a.Base << l
+		ch := a.Channels(l)
 		b = append(b, Block{fmt.Sprintf("encoder%d.0", l), l, ch, 0, in}, Block{fmt.Sprintf("encoder%d.1", l), l, ch, 0, ch})
 		in = ch
 	}
 	for l := a.Depth - 1; l >= 0; l-- {
-		ch := a.Base << l
-		b = append(b, Block{fmt.Sprintf("decoder%d.0", l), l, ch, 2 * ch, ch}, Block{fmt.Sprintf("decoder%d.1", l), l, ch, 0, ch})
+		ch := a.Channels(l)
+		b = append(b, Block{fmt.Sprintf("decoder%d.0", l), l, ch, a.Channels(l + 1), ch}, Block{fmt.Sprintf("decoder%d.1", l), l, ch, 0, ch})
 	}
 	return b
 }
@@ -81,7 +90,7 @@ func (a Architecture) coordinate(axis, i int, middle float64) float32 {
 
 // check says whether the engine can run the architecture.
 func (a Architecture) check() error {
-	if a.Inputs != 4 || a.Base < 8 || a.Base > 64 || a.Base%8 != 0 || a.Depth < 1 || a.Depth > 5 || !(a.VoxelMM > 0) {
+	if a.Inputs != 4 || a.Base < 8 || a.Base > 64 || a.Base%8 != 0 || a.Depth < 1 || a.Depth > 5 || a.Wide < 0 || a.Wide > a.Depth || !(a.VoxelMM > 0) {
 		return fmt.Errorf("segment: architecture %+v is not supported", a)
 	}
 	for _, n := range a.Shape {
@@ -106,6 +115,7 @@ type Provenance struct {
 type Start struct {
 	Stage  string `json:"stage,omitempty"` // of the network, when it is another's
 	Base   int    `json:"base"`
+	Wide   int    `json:"wide,omitempty"`
 	Steps  int    `json:"steps"`
 	Before *Start `json:"start,omitempty"`
 }

@@ -61,11 +61,11 @@ func newUNet(m *Model, shared *memory) *UNet {
 	}
 	n.input = sized(8, 0)
 	for l := range arch.Depth + 1 {
-		n.a, n.b = append(n.a, sized(arch.Base<<l, l)), append(n.b, sized(arch.Base<<l, l))
+		n.a, n.b = append(n.a, sized(arch.Channels(l), l)), append(n.b, sized(arch.Channels(l), l))
 		if l == 0 {
 			n.pooled = append(n.pooled, nil)
 		} else {
-			n.pooled = append(n.pooled, sized(arch.Base<<(l-1), l))
+			n.pooled = append(n.pooled, sized(arch.Channels(l-1), l))
 		}
 	}
 	return n

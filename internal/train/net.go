@@ -96,13 +96,14 @@ func newNet(arch segment.Architecture, threads int) *net {
 		b.low, b.in = low, in
 		return b
 	}
-	in := n.input
+	in, widest := n.input, 0
 	for l := range arch.Depth + 1 {
 		z, y, x := size(arch, l)
-		ch := arch.Base << l
+		ch := arch.Channels(l)
+		widest = max(widest, ch)
 		var p, dp *conv.Tensor
 		if l > 0 {
-			p, dp = conv.NewTensor(ch/2, z, y, x), conv.NewTensor(ch/2, z, y, x)
+			p, dp = conv.NewTensor(arch.Channels(l-1), z, y, x), conv.NewTensor(arch.Channels(l-1), z, y, x)
 			in = p
 		}
 		n.pooled, n.dPooled = append(n.pooled, p), append(n.dPooled, dp)
@@ -118,7 +119,6 @@ func newNet(arch segment.Architecture, threads int) *net {
 		n.decB[l] = pop(nil, n.decA[l].y)
 		low = n.decB[l].y
 	}
-	widest := arch.Base << arch.Depth
 	for i := range n.abc {
 		n.abc[i] = make([]float32, widest)
 	}

@@ -109,15 +109,15 @@ func New(cfg Config, threads int, a, b Sampler) *Trainer {
 // network may be wider than the model, and its box another.
 func (t *Trainer) From(m *segment.Model, stage string) error {
 	alike := m.Architecture
-	alike.Base, alike.Shape = t.cfg.Arch.Base, t.cfg.Arch.Shape
-	if alike != t.cfg.Arch || m.Architecture.Base > alike.Base {
+	alike.Base, alike.Wide, alike.Shape = t.cfg.Arch.Base, t.cfg.Arch.Wide, t.cfg.Arch.Shape
+	if alike != t.cfg.Arch || m.Architecture.Base > alike.Base || m.Architecture.Wide > alike.Wide {
 		return fmt.Errorf("train: weights of architecture %+v can't start a run of %+v", m.Architecture, t.cfg.Arch)
 	}
 	if t.step > 0 {
 		return errors.New("train: the run has begun already")
 	}
-	t.cfg.Start = &segment.Start{Stage: stage, Base: m.Architecture.Base, Steps: m.Provenance.Steps, Before: m.Provenance.Start}
-	m = widen(m, alike.Base, t.cfg.Seed)
+	t.cfg.Start = &segment.Start{Stage: stage, Base: m.Architecture.Base, Wide: m.Architecture.Wide, Steps: m.Provenance.Steps, Before: m.Provenance.Start}
+	m = widen(m, t.cfg.Arch, t.cfg.Seed)
 	const seen = 24 // samples that the statistics are taken from
 	t.net.unfold(m, t.samples[0], seen)
 	copy(t.average, t.net.params)

@@ -10,9 +10,7 @@ import (
 // widen returns the same function in a wider network: the channels that m has
 // keep their weights and hear nothing of the new ones, which begin as random
 // features of everything before them.
-func widen(m *segment.Model, base int, seed uint64) *segment.Model {
-	arch := m.Architecture
-	arch.Base = base
+func widen(m *segment.Model, arch segment.Architecture, seed uint64) *segment.Model {
 	wide := segment.NewModel(arch)
 	r := rand.New(rand.NewPCG(seed, 0x776964656e))
 	old := m.Architecture.Blocks()
@@ -44,7 +42,7 @@ func widen(m *segment.Model, base int, seed uint64) *segment.Model {
 		copy(wide.Bias[i], m.Bias[i])
 	}
 	for k := range segment.Logits {
-		copy(wide.HeadW[k*base:], m.HeadW[k*m.Architecture.Base:][:m.Architecture.Base])
+		copy(wide.HeadW[k*arch.Base:], m.HeadW[k*m.Architecture.Base:][:m.Architecture.Base])
 	}
 	copy(wide.HeadB, m.HeadB)
 	return wide
