@@ -1,6 +1,7 @@
 package conv
 
 import (
+	"math"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -52,6 +53,34 @@ func TestKernelsStayInsideBuffers(t *testing.T) {
 				}
 			}
 			allocate = mapMemory
+		}
+	})
+}
+
+// TestPosteriorsStayInsideBuffers does so with what holds a row of posteriors, of any length.
+func TestPosteriorsStayInsideBuffers(t *testing.T) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	eachKernel(t, func(t *testing.T, k *kernelSet) {
+		for n := 1; n <= 17; n++ {
+			for _, atEnd := range []bool{true, false} {
+				floats := func(n int) []float32 { return guarded(t, n, atEnd) }
+				likely := floats(n)
+				a := softmaxArgs{
+					x: floats((n + 7) / 8 * 8 * lanes), w: floats(lanes * Logits), bias: floats(Logits),
+					p: floats(n * Logits), background: floats(n), sums: floats(Logits), scratch: floats(len(worker{}.logits)),
+					likely: unsafe.Slice((*uint32)(unsafe.Pointer(&likely[0])), n), blocks: 1, n: n,
+				}
+				k.softmax(&a)
+				k.likely(&a)
+				for i := range n {
+					if a.likely[i] != math.MaxUint32 || a.background[i] < .03 || a.background[i] > .031 || a.p[i*Logits+31] != a.background[i] {
+						t.Fatalf("voxel %d of %d: likely %x, background %g, last class %g", i, n, a.likely[i], a.background[i], a.p[i*Logits+31])
+					}
+				}
+				if want := float32(n) / Classes; math.Abs(float64(a.sums[0]/want-1)) > 1e-5 {
+					t.Fatalf("%d voxels: a class adds up to %g, want %g", n, a.sums[0], want)
+				}
+			}
 		}
 	})
 }
