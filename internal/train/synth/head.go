@@ -99,7 +99,8 @@ func (m *Maps) Head(o HeadOptions) (*volume.Volume, *volume.Labels, error) {
 	}
 	var d Drawn
 	r := stream(o.Seed, 0, forTissue)
-	look := g.drawLook(&r, &d)
+	deep := stream(o.Seed, 0, forDeepGrey)
+	look := g.drawLook(&r, &deep, &d)
 	r = stream(o.Seed, 0, forTexture)
 	g.paint(p, look, &r)
 	r = stream(o.Seed, 0, forScanner)

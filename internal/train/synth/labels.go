@@ -79,6 +79,12 @@ var tissues = [...]tissue{
 	{duraLabel, 24, 1, duraLabel},
 }
 
+// deepGrey are caudate, hippocampus, amygdala and accumbens. SynthSeg's prior is
+// one for them and cortex, but their T1 is shorter.
+var deepGrey = map[int]bool{11: true, 17: true, 18: true, 26: true, 50: true, 53: true, 54: true, 58: true}
+
+const whitePrior = 2 // row of t1Priors: white matter
+
 // prior is a tissue class's intensity in T1-weighted heads, 0 to 255: the mean
 // and SD over scans of its mean and of its SD within a scan.
 type prior struct{ mean, meanSD, sd, sdSD float64 }

@@ -15,7 +15,7 @@ type look struct {
 }
 
 // drawLook draws intensities.
-func (g *Generator) drawLook(r *random, d *Drawn) *look {
+func (g *Generator) drawLook(r, deep *random, d *Drawn) *look {
 	c := &g.cfg
 	l := &g.look
 	*l = look{}
@@ -26,6 +26,7 @@ func (g *Generator) drawLook(r *random, d *Drawn) *look {
 		mean[i] = p.mean + spread*p.meanSD*r.normal()
 		sd[i] = min(max(math.Abs(p.sd+.5*p.sdSD*r.normal()), 2), 60)
 	}
+	head := deep.in(c.DeepGrey)
 	for i, t := range tissues {
 		if tissueIndex[t.mirror] < uint8(i) {
 			// The other side has been drawn.
@@ -33,7 +34,11 @@ func (g *Generator) drawLook(r *random, d *Drawn) *look {
 			continue
 		}
 		if d.T1 {
-			l.mean[i] = float32(max(0, mean[t.prior]+label*r.normal()))
+			m := mean[t.prior]
+			if deepGrey[t.label] {
+				m += (head + deep.in(c.DeepGrey)) / 2 * (mean[whitePrior] - m)
+			}
+			l.mean[i] = float32(max(0, m+label*r.normal()))
 			l.sd[i] = float32(sd[t.prior] * within)
 		} else {
 			l.mean[i] = float32(255 * r.float())

@@ -97,6 +97,7 @@ const (
 	forNoise
 	forCut
 	forFinish
+	forDeepGrey
 )
 
 // Sample draws sample i. The result is valid until the next call.
@@ -106,7 +107,8 @@ func (g *Generator) Sample(i uint64) *Sample {
 	r := stream(g.seed, i, forShape)
 	p := g.drawPose(&r, d)
 	r = stream(g.seed, i, forTissue)
-	look := g.drawLook(&r, d)
+	deep := stream(g.seed, i, forDeepGrey)
+	look := g.drawLook(&r, &deep, d)
 	texture := stream(g.seed, i, forTexture)
 	g.paint(p, look, &texture)
 	g.addLesions(&r, look, d)

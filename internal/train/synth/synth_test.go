@@ -361,8 +361,8 @@ func TestSidesShareIntensities(t *testing.T) {
 	t.Parallel()
 	for _, t1 := range []float64{0, 1} {
 		g := New(artificial(), Config{Shape: [3]int{8, 8, 8}, VoxelMM: 20, T1: t1, T1Spread: Range{1, 1}, LabelSpread: Range{5, 5}, TissueSD: Range{1, 1}}, 1)
-		r := random(4)
-		l := g.drawLook(&r, &Drawn{})
+		r, deep := random(4), random(5)
+		l := g.drawLook(&r, &deep, &Drawn{})
 		for i, x := range tissues {
 			if j := tissueIndex[x.mirror]; l.mean[i] != l.mean[j] || l.sd[i] != l.sd[j] {
 				t.Errorf("labels %d and %d differ", x.label, x.mirror)
@@ -370,6 +370,28 @@ func TestSidesShareIntensities(t *testing.T) {
 		}
 		if l.mean[tissueIndex[17]] == l.mean[tissueIndex[3]] {
 			t.Error("hippocampus and cortex always share an intensity")
+		}
+	}
+}
+
+func TestDeepGrey(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		deep Range
+		want float64 // share of the way from cortex to white matter
+	}{{Range{}, 0}, {Range{.5, .5}, .5}, {Range{1, 1}, 1}} {
+		g := New(artificial(), Config{Shape: [3]int{8, 8, 8}, VoxelMM: 20, T1: 1, DeepGrey: c.deep}, 1)
+		r, deep := random(4), random(5)
+		l := g.drawLook(&r, &deep, &Drawn{})
+		at := func(label int) float64 { return float64(l.mean[tissueIndex[label]]) }
+		share := func(label int) float64 { return (at(label) - at(3)) / (at(2) - at(3)) }
+		for label := range deepGrey {
+			if got := share(label); math.Abs(got-c.want) > 1e-5 {
+				t.Errorf("%v: label %d lies at %.3f between cortex and white matter, want %g", c.deep, label, got, c.want)
+			}
+		}
+		if got := share(12); math.Abs(got-.434) > .001 {
+			t.Errorf("%v: putamen, which has a prior of its own, moved to %.3f", c.deep, got)
 		}
 	}
 }
@@ -409,8 +431,8 @@ func TestBordersMix(t *testing.T) {
 	image, s := raw(t, 0, func(c *Config) {})
 	var l look
 	g := New(artificial(), still(stillShape, stillMM), 1)
-	r := stream(1, 0, forTissue)
-	l = *g.drawLook(&r, &Drawn{})
+	r, deep := stream(1, 0, forTissue), stream(1, 0, forDeepGrey)
+	l = *g.drawLook(&r, &deep, &Drawn{})
 	white, grey := l.mean[tissueIndex[2]], l.mean[tissueIndex[3]]
 	mixed, pure := 0, 0
 	for i, k := range s.Labels {
