@@ -30,6 +30,7 @@ type pass struct {
 	Name          string  `json:"name"`
 	Box           [3]int  `json:"box"`
 	Base          int     `json:"base"`
+	Wide          int     `json:"wide,omitempty"`
 	Runs          int     `json:"runs"`
 	Seconds       float64 `json:"seconds"`
 	Best          float64 `json:"best_seconds"`
@@ -73,9 +74,9 @@ func network(scan string, l line) error {
 			continue
 		}
 		a := net.Architecture
-		p := pass{Name: net.name, Box: a.Shape, Base: a.Base, Runs: l.Runs}
+		p := pass{Name: net.name, Box: a.Shape, Base: a.Base, Wide: a.Wide, Runs: l.Runs}
 		u := segment.NewUNet(net.Model, threads)
-		image, classes := middle(v, a), make([]segment.Likely, a.Voxels())
+		image, classes := sight(v, a), make([]segment.Likely, a.Voxels())
 		seconds, err := timed(l.Runs, func() error { return u.Classify(context.Background(), image, classes) })
 		if err != nil {
 			return err
@@ -91,8 +92,8 @@ func network(scan string, l line) error {
 	return nil
 }
 
-// middle is the middle of a scan as a network sees it.
-func middle(v *volume.Volume, a segment.Architecture) []float32 {
+// sight is the middle of a scan as a network sees it.
+func sight(v *volume.Volume, a segment.Architecture) []float32 {
 	can, _ := volume.Canonical(v)
 	grid := volume.Grid{Shape: a.Shape, Affine: volume.Scaling([3]float64{a.VoxelMM, a.VoxelMM, a.VoxelMM})}
 	at, own := can.Centre(), grid.Centre()

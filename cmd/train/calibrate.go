@@ -12,10 +12,11 @@ import (
 )
 
 // calibrate fits the predicted errors of weights on heads of the held-out maps,
-// every other one ordinary and the rest degraded, and prints how they do on
-// heads drawn after those.
+// every other one ordinary and the rest degraded, half of either in voxels as
+// large as the networks' and half in others, and prints how they do on heads
+// drawn after those.
 func (d *data) calibrate(ctx context.Context, n *segment.Network, count int, w *tabwriter.Writer) error {
-	heads, err := d.heads(heldOut, 3, synth.Evaluation, train.Degraded)
+	heads, err := d.heads(heldOut, 3, kind{synth.Evaluation, 1}, kind{train.Degraded, 1}, kind{synth.Evaluation, .9}, kind{train.Degraded, .9})
 	if err != nil {
 		return err
 	}

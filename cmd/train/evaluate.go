@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,7 +42,7 @@ func (c *evaluateCmd) Run(ctx context.Context) error {
 	if c.Seen {
 		names = trainingMaps()
 	}
-	heads, err := c.heads(names, 2, synth.Evaluation)
+	heads, err := c.heads(names, 2, kind{synth.Evaluation, 1})
 	if err != nil {
 		return err
 	}
@@ -91,7 +92,7 @@ func (c *evaluateCmd) degraded(ctx context.Context, n *segment.Network, w *tabwr
 	l, _ := anatomy.ByName("Left-Hippocampus")
 	fmt.Fprintf(w, "\ndegradation, %d heads each\tmean of 31\thippocampus\thippocampal volume RMS error\n", c.Degraded)
 	for _, d := range train.Degradations {
-		heads, err := c.heads(heldOut, 4, d.Config)
+		heads, err := c.heads(heldOut, 4, kind{d.Config, cmp.Or(d.VoxelMM, 1)})
 		if err != nil {
 			return err
 		}

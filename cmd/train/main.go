@@ -131,16 +131,22 @@ func (d *data) learning(maps []string, s stage, arch segment.Architecture, seed 
 	return learn, nil
 }
 
-// heads of some maps, drawn by one config after the other.
-func (d *data) heads(maps []string, seed uint64, configs ...config) (*train.Heads, error) {
-	h := &train.Heads{Grid: train.HeadGrid}
-	arch := segment.Architecture{Shape: h.Grid.Shape, VoxelMM: 1}
-	for _, cfg := range configs {
-		s, err := d.sampler(maps, arch, cfg, seed)
+// kind of whole heads.
+type kind struct {
+	draws   config
+	voxelMM float64
+}
+
+// heads of some maps, drawn as one kind after the other.
+func (d *data) heads(maps []string, seed uint64, kinds ...kind) (train.Heads, error) {
+	var h train.Heads
+	for i, k := range kinds {
+		grid := train.HeadGrid(k.voxelMM)
+		s, err := d.sampler(maps, segment.Architecture{Shape: grid.Shape, VoxelMM: k.voxelMM}, k.draws, seed+uint64(i)<<32)
 		if err != nil {
 			return nil, err
 		}
-		h.Samplers = append(h.Samplers, s)
+		h = append(h, train.HeadKind{Sampler: s, Grid: grid})
 	}
 	return h, nil
 }
@@ -155,6 +161,7 @@ type runCmd struct {
 	Like     string        `help:"Network in --from to start with, when it is another stage's: ${enum}." enum:",locate,whole,half,inner" default:""`
 	Seed     uint64        `default:"1"`
 	Base     int           `help:"Channels at full resolution; 0 is the product's width."`
+	Wide     int           `help:"Levels below full resolution with twice as many channels; -1 is the product's number." default:"-1"`
 	Threads  int           `help:"Threads; 0 uses every core." default:"0"`
 	Every    int           `help:"Steps between evaluations on the held-out maps." default:"1000"`
 	Validate int           `help:"Held-out heads per evaluation." default:"16"`
@@ -214,6 +221,9 @@ func (c *runCmd) Run(ctx context.Context) error {
 	arch := stage.Architecture
 	if c.Base > 0 {
 		arch.Base = c.Base
+	}
+	if c.Wide >= 0 {
+		arch.Wide = c.Wide
 	}
 	c.State = filepath.Join(c.State, c.Stage)
 	if err := os.MkdirAll(c.State, 0o755); err != nil {

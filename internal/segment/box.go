@@ -66,12 +66,12 @@ func boxAround(centre [3]float64, arch Architecture) box {
 	return b
 }
 
-// align moves the box by half a voxel of the scan at most, so that voxels of
-// some size, of which its own are made up, lie on the scan's where those are as
-// large: what is not interpolated stays sharp.
+// align moves the box by half a voxel of the scan at most, so that finer voxels,
+// into which its own are cut, lie on the scan's where those are as large: what is
+// not interpolated stays sharp.
 func (b *box) align(mm float64, scan [3]float64) {
 	for a, size := range scan {
-		if math.Abs(size-mm) > mm/500 { // which adds up to a tenth of a voxel on the way to the faces
+		if math.Abs(size-mm) > mm/1000 { // less than a tenth of a voxel on the way to the faces
 			continue
 		}
 		// One of these voxels near the middle.
@@ -164,7 +164,7 @@ func (n *Network) average() mirrorCounts {
 				if a == b {
 					c.both[a]++
 				}
-				*p = p.mean(q)
+				*p = p.mean(q, .5, &otherSide)
 			}
 		}
 	})

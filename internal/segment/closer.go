@@ -42,11 +42,12 @@ type closer struct {
 }
 
 // lookCloser labels the finer boxes of both sides, given the labels of the whole
-// head. A later look replaces the core of its box in an earlier one. A side of
-// which next to nothing was found is left out.
+// head. In the core of its box a later look weighs more than an earlier one. A
+// side of which next to nothing was found is left out.
 func (n *Network) lookCloser(ctx context.Context, can *volume.Volume, whole *part) ([]part, error) {
 	middle := whole.middleCell()
 	var sides [2]*part
+	var apart [2]bool
 	for i := range n.closer {
 		c := &n.closer[i]
 		placed := c.place(whole, c.net.arch, middle)
@@ -73,14 +74,18 @@ func (n *Network) lookCloser(ctx context.Context, can *volume.Volume, whole *par
 			if side == 1 {
 				mirrorBack(f.classes, f.shape)
 			}
-			f.label(c.apart)
 			if sides[side] == nil {
-				sides[side] = f
+				sides[side], apart[side] = f, c.apart
 			} else {
-				sides[side].replace(f)
+				sides[side].correct(f)
 			}
 		})
 	}
+	parallel(2, func(side int) {
+		if f := sides[side]; f != nil {
+			f.label(apart[side])
+		}
+	})
 	var parts []part
 	for _, f := range sides {
 		if f != nil {
@@ -95,9 +100,13 @@ func (f *part) empty() bool {
 	return f.hi[0] <= f.lo[0] || f.hi[1] <= f.lo[1] || f.hi[2] <= f.lo[2]
 }
 
-// replace the voxels where the core of another part lies, whose voxels are the
+// earlierWeight is that of an earlier look where a later one knows better: two
+// networks make different errors.
+const earlierWeight = .25
+
+// correct the voxels where the core of a later look lies, whose voxels are the
 // same.
-func (f *part) replace(by *part) {
+func (f *part) correct(by *part) {
 	var shift, lo, hi [3]int // by's first voxel, and the range of its own voxels
 	for a := range 3 {
 		shift[a] = int(math.Round((by.from[a] - f.from[a]) / f.mm))
@@ -111,8 +120,9 @@ func (f *part) replace(by *part) {
 			from := (z*by.shape[1]+y)*by.shape[0] + lo[0]
 			to := ((z+shift[2])*f.shape[1]+y+shift[1])*f.shape[0] + lo[0] + shift[0]
 			n := hi[0] - lo[0]
-			copy(f.classes[to:to+n], by.classes[from:])
-			copy(f.labels[to:to+n], by.labels[from:])
+			for i := range n {
+				f.classes[to+i] = by.classes[from+i].mean(&f.classes[to+i], earlierWeight, &sameSide)
+			}
 		}
 	}
 }

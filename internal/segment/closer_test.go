@@ -159,6 +159,41 @@ func TestPartsJoin(t *testing.T) {
 	}
 }
 
+// TestCorrect: within the core of a later look, wherever its box lies, both
+// looks are weighed; elsewhere the earlier one stays.
+func TestCorrect(t *testing.T) {
+	const shape = 8
+	look := func(from float64, class uint8) part {
+		b := box{from: [3]float64{from, from, from}, shape: [3]int{shape, shape, shape}, mm: 1}
+		f := part{box: b, classes: make([]Likely, b.voxels()), hi: b.shape}
+		for i := range f.classes {
+			f.classes[i] = of(map[int]float32{int(class): .8})
+		}
+		return f
+	}
+	for _, from := range []float64{0, 2, -3, 5} {
+		f, by := look(0, 14), look(from, 15)
+		by.lo, by.hi = [3]int{1, 2, 1}, [3]int{7, 6, 7}
+		f.correct(&by)
+		for o, l := range f.classes {
+			inside := true
+			for a, i := range [3]int{o % shape, o / shape % shape, o / shape / shape} {
+				at := i - int(from)
+				inside = inside && at >= by.lo[a] && at < by.hi[a]
+			}
+			want := of(map[int]float32{14: .8})
+			if inside {
+				want = of(map[int]float32{15: .8 * (1 - earlierWeight), 14: .8 * earlierWeight})
+			}
+			for c := range l.Class {
+				if l.Class[c] != want.Class[c] || math.Abs(float64(l.P[c]-want.P[c])) > 1e-6 {
+					t.Fatalf("box at %g, voxel %d: %v, want %v", from, o, l, want)
+				}
+			}
+		}
+	}
+}
+
 func TestMirrorBack(t *testing.T) {
 	for _, nx := range []int{4, 5} {
 		shape := [3]int{nx, 2, 3}

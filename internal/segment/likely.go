@@ -65,16 +65,17 @@ func (l *Likely) without() (m Likely) {
 	return m
 }
 
-// mean of the posteriors of a voxel and of its mirror image.
-func (l *Likely) mean(mirror *Likely) (m Likely) {
+// mean of two opinions on a voxel, of which the other has this weight. names[c]
+// is the other's name for class c, and the reverse.
+func (l *Likely) mean(other *Likely, weight float32, names *[anatomy.NumClasses]uint8) (m Likely) {
 	for i, c := range l.Class {
 		if p := l.P[i]; p > 0 {
-			m.insert(c, (p+mirror.of(otherSide[c]))/2)
+			m.insert(c, p+weight*(other.of(names[c])-p))
 		}
 	}
-	for i, c := range mirror.Class {
-		if p := mirror.P[i]; p > 0 && l.of(otherSide[c]) == 0 {
-			m.insert(otherSide[c], p/2)
+	for i, c := range other.Class {
+		if p := other.P[i]; p > 0 && l.of(names[c]) == 0 {
+			m.insert(names[c], weight*p)
 		}
 	}
 	return m
@@ -87,6 +88,14 @@ func (l Likely) mirrored() Likely {
 	}
 	return l
 }
+
+// sameSide leaves classes as they are.
+var sameSide = func() (m [anatomy.NumClasses]uint8) {
+	for k := range m {
+		m[k] = uint8(k)
+	}
+	return m
+}()
 
 // otherSide is the class of the same structure on the other side.
 var otherSide = func() (m [anatomy.NumClasses]uint8) {

@@ -77,7 +77,7 @@ func TestLikelyMean(t *testing.T) {
 			}
 			l[s] = of(classes)
 		}
-		m := l[0].mean(&l[1])
+		m := l[0].mean(&l[1], .5, &otherSide)
 		for i, c := range m.Class {
 			want := (dense[0][c] + dense[1][otherSide[c]]) / 2
 			if m.P[i] > 0 && math.Abs(float64(m.P[i])-want) > negligible {

@@ -3,6 +3,7 @@ package segment
 import (
 	"context"
 	"math"
+	"strings"
 	"testing"
 
 	"neuroscreen/internal/anatomy"
@@ -69,11 +70,15 @@ func TestRealHeads(t *testing.T) {
 					t.Errorf("no %s", st.Name)
 				}
 			}
-			// Sheets a voxel thin and the smallest nuclei may differ by more: voxels show a
-			// surface as steps.
+			// Sheets a voxel thin and the smallest nuclei may differ by more, as the
+			// cerebellum's white matter: voxels show a surface as steps.
 			for k, st := range anatomy.Structures[1:] {
 				voxels := count[k+1] * v.VoxelMM3()
-				if mm3 := s.MM3[k+1]; mm3 > 2000 && math.Abs(mm3/voxels-1) > 0.04 {
+				tolerance := .03
+				if strings.HasSuffix(st.Name, "Cerebellum-White-Matter") {
+					tolerance = .04
+				}
+				if mm3 := s.MM3[k+1]; mm3 > 2000 && math.Abs(mm3/voxels-1) > tolerance {
 					t.Errorf("%s: %.0f mm3, its voxels %.0f", st.Name, mm3, voxels)
 				}
 			}

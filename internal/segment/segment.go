@@ -189,6 +189,7 @@ func (n *Network) settle(ctx context.Context, u *UNet, can *volume.Volume, centr
 		if shift < recentreWithin || look == maxRecentre {
 			return part{box: b, classes: classes, hi: b.shape}, nil
 		}
+		centre = b.middle()
 		for a := range centre {
 			centre[a] += c[a]
 		}

@@ -52,9 +52,13 @@ No scan: heads drawn from anatomical label maps of 20 people, bent, scaled and t
 	}{{"place of the head", w.Locate}, {"whole head", w.Whole}, {"half of the brain", w.Half}, {"inner structures of either side", w.Inner}} {
 		if n.m != nil {
 			p, a := n.m.Provenance, n.m.Architecture
-			fmt.Fprintf(&b, "- %s: %g mm, %d x %d x %d voxels, %s, %d steps", n.name, a.VoxelMM, a.Shape[0], a.Shape[1], a.Shape[2], width(a.Base, a.Wide), p.Steps)
+			fmt.Fprintf(&b, "- %s: %g mm, %d x %d x %d voxels, %d channels", n.name, a.VoxelMM, a.Shape[0], a.Shape[1], a.Shape[2], a.Base)
+			for l := range a.Depth {
+				fmt.Fprintf(&b, ", %d", a.Channels(l+1))
+			}
+			fmt.Fprintf(&b, " by level, %d steps", p.Steps)
 			for s := p.Start; s != nil; s = s.Before {
-				fmt.Fprintf(&b, " after %d with %s", s.Steps, width(s.Base, s.Wide))
+				fmt.Fprintf(&b, " after %d with %d at the first", s.Steps, s.Base)
 			}
 			fmt.Fprintf(&b, ", maps %s; held out %s.\n", strings.Join(p.Maps, " "), strings.Join(p.HeldOut, " "))
 		}
@@ -82,12 +86,4 @@ No scan: heads drawn from anatomical label maps of 20 people, bent, scaled and t
 - deciding whether a person has a disease, or ruling it out
 `)
 	return b.String()
-}
-
-// width of a network in words.
-func width(base, wide int) string {
-	if wide == 0 {
-		return fmt.Sprintf("%d channels", base)
-	}
-	return fmt.Sprintf("%d channels, %d after the first pooling", base, segment.Architecture{Base: base, Wide: wide}.Channels(1))
 }

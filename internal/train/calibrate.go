@@ -23,11 +23,11 @@ type Observed [anatomy.NumClasses][]segment.Observed
 
 // Observe measures scans from to from+count-1 as the product does and compares
 // with their labels. A structure of fewer than minVoxels in a scan is left out.
-func Observe(ctx context.Context, n *segment.Network, h *Heads, from, count int) (*Observed, error) {
-	voxel := h.Grid.VoxelMM3()
+func Observe(ctx context.Context, n *segment.Network, h Heads, from, count int) (*Observed, error) {
 	var seen Observed
 	for i := range count {
 		scan, labels := h.At(from + i)
+		voxel := scan.VoxelMM3()
 		var truth [anatomy.NumClasses]float64
 		for _, l := range labels {
 			truth[l]++

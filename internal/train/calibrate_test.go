@@ -59,9 +59,12 @@ func TestPredictedErrorsHoldOnFreshHeads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	heads := &Heads{Grid: HeadGrid}
-	for _, cfg := range []synth.Config{synth.Evaluation(HeadGrid.Shape, 1), Degraded(HeadGrid.Shape, 1)} {
-		heads.Samplers = append(heads.Samplers, generated{synth.New(maps, cfg, 91)})
+	var heads Heads
+	for i, mm := range []float64{1, .9} {
+		grid := HeadGrid(mm)
+		for j, cfg := range []synth.Config{synth.Evaluation(grid.Shape, mm), Degraded(grid.Shape, mm)} {
+			heads = append(heads, HeadKind{generated{synth.New(maps, cfg, uint64(91+2*i+j))}, grid})
+		}
 	}
 	seen, err := Observe(context.Background(), n, heads, 0, 30)
 	if err != nil {

@@ -90,25 +90,36 @@ func EvaluateBoxes(ctx context.Context, m *segment.Model, threads int, from Samp
 	return t.scores(judged), nil
 }
 
-// Heads are whole synthetic scans.
-type Heads struct {
-	Samplers []Sampler // sample i of Heads is sample i/n of sampler i%n
-	Grid     volume.Grid
+// Heads are whole synthetic scans of some kinds: number i is number i/n of kind
+// i%n.
+type Heads []HeadKind
+
+// HeadKind draws scans on one grid.
+type HeadKind struct {
+	Sampler
+	Grid volume.Grid
 }
 
-// HeadGrid holds a whole head in voxels of 1 mm.
-var HeadGrid = volume.Grid{Shape: [3]int{176, 208, 176}, Affine: volume.Affine{{1, 0, 0, -87.5}, {0, 1, 0, -103.5}, {0, 0, 1, -87.5}, {3: 1}}}
+// HeadGrid holds a whole head in cubic voxels.
+func HeadGrid(mm float64) volume.Grid {
+	g := volume.Grid{Affine: volume.Scaling([3]float64{mm, mm, mm})}
+	for a, size := range [3]float64{176, 208, 176} {
+		g.Shape[a] = int(math.Round(size / mm))
+		g.Affine[a][3] = -float64(g.Shape[a]-1) / 2 * mm
+	}
+	return g
+}
 
 // At returns scan i and the class of each of its voxels.
-func (h *Heads) At(i int) (*volume.Volume, []uint8) {
-	n := len(h.Samplers)
-	s := h.Samplers[i%n].At(uint64(i / n))
-	return &volume.Volume{Grid: h.Grid, Data: s.Image}, s.Labels
+func (h Heads) At(i int) (*volume.Volume, []uint8) {
+	kind := h[i%len(h)]
+	s := kind.Sampler.At(uint64(i / len(h)))
+	return &volume.Volume{Grid: kind.Grid, Data: s.Image}, s.Labels
 }
 
 // EvaluateHeads scores the networks together, on scans 0 to count-1, segmented
 // as the product does.
-func EvaluateHeads(ctx context.Context, n *segment.Network, h *Heads, count int) (Scores, error) {
+func EvaluateHeads(ctx context.Context, n *segment.Network, h Heads, count int) (Scores, error) {
 	var t tally
 	for i := range count {
 		scan, labels := h.At(i)
@@ -118,7 +129,7 @@ func EvaluateHeads(ctx context.Context, n *segment.Network, h *Heads, count int)
 		}
 		measured := s.MM3
 		for k := range measured {
-			measured[k] /= h.Grid.VoxelMM3()
+			measured[k] /= scan.VoxelMM3()
 		}
 		t.add(classes(s.Labels.Data), labels, &measured)
 	}

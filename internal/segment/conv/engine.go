@@ -36,8 +36,8 @@ type worker struct {
 	upRing  buffer // and of an upsampled tensor
 	product [24 * 6 * 2 * lanes]float32
 	last    [2 * 4 * lanes]float32 // a tile
-	logits  [8*Logits + 80]float32
-	p, bg   []float32 // posteriors of a row
+	logits  [8*Logits + 80]float32 // of 8 voxels, and what asmgen/posterior.go has beside them
+	p, bg   []float32              // posteriors of a row
 	likely  []uint32
 }
 

@@ -8,17 +8,15 @@ import "github.com/klauspost/cpuid/v2"
 // fastest first.
 func available() []*kernelSet {
 	c := &cpuid.CPU
-	k := []*kernelSet{&genericKernels}
-	if !c.Supports(cpuid.AVX2, cpuid.FMA3) {
-		return k
+	switch {
+	case !c.Supports(cpuid.AVX2, cpuid.FMA3):
+		return []*kernelSet{&genericKernels}
+	case !c.Supports(cpuid.AVX512F, cpuid.AVX512DQ, cpuid.AVX512VL):
+		return []*kernelSet{&avx2Kernels, &genericKernels}
+	case c.VendorID == cpuid.AMD && c.Family == 0x19:
+		// Zen 4 executes an instruction on 512 bits in two halves, and AVX-512's sums of pairs cost
+		// extra: docs/performance.md has both.
+		return []*kernelSet{&avx2Kernels, &avx512Kernels, &genericKernels}
 	}
-	k = append([]*kernelSet{&avx2Kernels}, k...)
-	if !c.Supports(cpuid.AVX512F, cpuid.AVX512DQ, cpuid.AVX512VL) {
-		return k
-	}
-	// Zen 4 executes an instruction on 512 bits in two halves, and sums of pairs cost extra.
-	if c.VendorID == cpuid.AMD && c.Family == 0x19 {
-		return append(k[:1], &avx512Kernels, &genericKernels)
-	}
-	return append([]*kernelSet{&avx512Kernels}, k...)
+	return []*kernelSet{&avx512Kernels, &avx2Kernels, &genericKernels}
 }
