@@ -54,7 +54,7 @@ type Config struct {
 	T1           float64
 	T1Spread     Range   // of a class's mean, in SDs of its prior
 	LabelSpread  Range   // SD between labels of one class, of 255
-	DeepGrey     Range   // how far the nuclei and the hippocampus lie from cortex, whose prior they share, towards white matter
+	DeepGrey     Range   // how far the nuclei and the hippocampus lie from cortex, whose prior they share, towards white matter; for evaluations
 	TissueSD     Range   // of the prior's SD within tissue
 	Texture      float64 // probability that part of it is correlated
 	Dura         float64 // probability that the dura differs from the fluid
@@ -114,7 +114,6 @@ func Default(shape [3]int, voxelMM float64) Config {
 		T1:          .9,
 		T1Spread:    Range{.5, 1.5},
 		LabelSpread: Range{1, 6},
-		DeepGrey:    Range{0, .8},
 		TissueSD:    Range{.15, .8},
 		Texture:     .6,
 		Dura:        .5, Patches: .7, PatchSD: Range{0, 50},
@@ -155,7 +154,6 @@ func Ordinary(shape [3]int, voxelMM float64) Config {
 func Evaluation(shape [3]int, voxelMM float64) Config {
 	c := Ordinary(shape, voxelMM)
 	c.Medial, c.MedialApart = .75, .5
-	c.DeepGrey = Range{}
 	c.Thick, c.Coarse = 0, 0
 	c.Strip, c.Deface, c.Cut = 0, 0, 0
 	return c
