@@ -37,7 +37,7 @@ var limits = []limit{
 	// The networks see voxels of 1 mm; over 3 mm intake refuses (rounding apart).
 	{VoxelMM, true, 2.05, 3.05, "coarse-voxels", "Voxels are %.3g mm long (limit %.3g mm): small structures are measured less exactly.", 1},
 	// These two depend on the weights: look at them again with new ones. Real
-	// heads .84 to .86 and .88 to .89; FLAIR .80 and .83, T2 .78 and .78.
+	// heads .85 to .87 and .88 to .89; FLAIR .78 and .83, T2 .76 and .78.
 	{Confidence, false, 0.80, 0.62, "unsure-labels", "The network is sure of its labels to %.0f %% only (limit %.0f %%).", 100},
 	{FlipDice, false, 0.85, 0.70, "unstable-labels", "Labels of the head and of its mirror image agree to %.0f %% only (limit %.0f %%).", 100},
 }
