@@ -19,6 +19,7 @@ import (
 // fault is one way to break things.
 type fault struct {
 	name, what string
+	felt       bool // goes on until it broke some request
 	head       bool // needs a scan that takes seconds
 	oneByOne   bool // scans are handed over one after the other
 	post       func(r *rig, n int) *post
@@ -33,7 +34,7 @@ type fault struct {
 var faults = []fault{
 	{name: "undisturbed", what: "no fault; every fourth scan is posted twice at once, every fifth is first cut in the middle", post: small},
 	{name: "same-at-once", what: "each scan is posted six times at once", post: sixTimes},
-	{name: "server-killed", what: "kill -9 of the server", post: small, hurt: every(800*time.Millisecond, func(ctx context.Context, r *rig, n int) error {
+	{name: "server-killed", felt: true, what: "kill -9 of the server", post: small, hurt: every(800*time.Millisecond, func(ctx context.Context, r *rig, n int) error {
 		r.kill("server")
 		return nil
 	})},
@@ -44,26 +45,26 @@ var faults = []fault{
 	{name: "postgres-killed", what: "kill -9 of Postgres; up again at once", post: small, hurt: every(4*time.Second, func(ctx context.Context, r *rig, n int) error {
 		return r.bouncePostgres(syscall.SIGKILL, 0)
 	})},
-	{name: "postgres-restarted", what: "Postgres stopped in order and away for 3 s", post: small, hurt: every(6*time.Second, func(ctx context.Context, r *rig, n int) error {
+	{name: "postgres-restarted", felt: true, what: "Postgres stopped in order and away for 3 s", post: small, hurt: every(6*time.Second, func(ctx context.Context, r *rig, n int) error {
 		return r.bouncePostgres(syscall.SIGINT, 3*time.Second)
 	})},
 	{name: "database-slow", what: "50 to 150 ms more for each answer of Postgres", post: small, share: 4,
 		hurt: throughout(database, `{"name":"slow","type":"latency","stream":"downstream","attributes":{"latency":100,"jitter":50}}`)},
-	{name: "database-reset", what: "connections to Postgres reset", post: small,
+	{name: "database-reset", felt: true, what: "connections to Postgres reset", post: small,
 		hurt: bursts(1500*time.Millisecond, 300*time.Millisecond, database, `{"name":"reset","type":"reset_peer","stream":"downstream","attributes":{"timeout":0}}`)},
 	{name: "database-half-open", what: "connections to Postgres stay open and carry nothing for 4 s", post: small,
 		hurt: bursts(3*time.Second, 4*time.Second, database, `{"name":"dead","type":"timeout","stream":"upstream","attributes":{"timeout":0}}`)},
 	{name: "uploads-slow", what: "uploads at 100 kB/s", post: small, share: 4,
 		hurt: throughout(web, `{"name":"slow","type":"bandwidth","stream":"upstream","attributes":{"rate":100}}`)},
-	{name: "uploads-cut", what: "half of the connections end after 60 kB of an upload", post: small,
+	{name: "uploads-cut", felt: true, what: "half of the connections end after 60 kB of an upload", post: small,
 		hurt: throughout(web, `{"name":"cut","type":"limit_data","stream":"upstream","toxicity":0.5,"attributes":{"bytes":60000}}`)},
-	{name: "uploads-resumed", what: "uploads in pieces, of which half end after 60 kB, while the server is killed; clients go on where it stands", post: inPieces, hurt: resumed},
-	{name: "answers-lost", what: "half of the connections are reset when the answer comes", post: small,
+	{name: "uploads-resumed", felt: true, what: "uploads in pieces, of which half end after 60 kB, while the server is killed; clients go on where it stands", post: inPieces, hurt: resumed},
+	{name: "answers-lost", felt: true, what: "half of the connections are reset when the answer comes", post: small,
 		hurt: throughout(web, `{"name":"lost","type":"reset_peer","stream":"downstream","toxicity":0.5,"attributes":{"timeout":0}}`)},
-	{name: "disk-full", what: "no room for scans, for 2 s at a time", post: small, hurt: every(2*time.Second, func(ctx context.Context, r *rig, n int) error {
+	{name: "disk-full", felt: true, what: "no room for scans, for 2 s at a time", post: small, hurt: every(2*time.Second, func(ctx context.Context, r *rig, n int) error {
 		return r.full(ctx, "blobs", 2*time.Second)
 	})},
-	{name: "database-disk-full", what: "no room for Postgres' tables and log, for 2 s at a time", post: small, hurt: every(4*time.Second, func(ctx context.Context, r *rig, n int) error {
+	{name: "database-disk-full", felt: true, what: "no room for Postgres' tables and log, for 2 s at a time", post: small, hurt: every(4*time.Second, func(ctx context.Context, r *rig, n int) error {
 		return r.full(ctx, "database", 2*time.Second)
 	})},
 	{name: "result-disk-full", what: "no room when the result of a real analysis is to be stored", head: true, oneByOne: true,

@@ -29,10 +29,6 @@ func dir(t *testing.T) string {
 	return dir
 }
 
-// felt are the faults that must break some request.
-var felt = map[string]bool{"server-killed": true, "postgres-restarted": true, "database-reset": true, "uploads-cut": true, "uploads-resumed": true,
-	"answers-lost": true, "disk-full": true, "database-disk-full": true}
-
 // TestNothingIsLost is the short run; make soak is the long one.
 func TestNothingIsLost(t *testing.T) {
 	if testing.Short() {
@@ -52,9 +48,6 @@ func TestNothingIsLost(t *testing.T) {
 		}
 		if row.Injected == 0 && row.Skipped == "" && row.Fault != "undisturbed" && row.Fault != "same-at-once" {
 			t.Errorf("%s: ended before anything was broken", row.Fault)
-		}
-		if felt[row.Fault] && row.Again == 0 && row.Skipped == "" {
-			t.Errorf("%s: no client felt it", row.Fault)
 		}
 	}
 	if report.Orphans != 0 || report.Missing != 0 {

@@ -109,12 +109,13 @@ func (r *rig) suffer(ctx context.Context, f fault) (Row, error) {
 	var hurt sync.WaitGroup
 	var hurtErr error
 	enough := make(chan struct{}, 1)
+	var once sync.Once
 	if f.hurt != nil {
 		hurt.Go(func() {
 			defer close(enough)
 			hurtErr = f.hurt(hurting, r, func() {
-				if times.Add(1) == int32(r.opts.Times) {
-					enough <- struct{}{}
+				if times.Add(1) >= int32(r.opts.Times) && !(f.felt && r.disturbed.Load() == 0) {
+					once.Do(func() { enough <- struct{}{} })
 				}
 			})
 		})
