@@ -227,7 +227,12 @@ func openWindow(t *testing.T, parent context.Context, url string, opts ...chrome
 
 func (b *browser) do(actions ...chromedp.Action[chromedp.Void]) {
 	b.Helper()
-	if err := chromedp.Do(b.ctx, actions...); err != nil {
+	b.check(chromedp.Do(b.ctx, actions...))
+}
+
+func (b *browser) check(err error) {
+	b.Helper()
+	if err != nil {
 		b.shot("failed")
 		b.Fatalf("%v\n%s", err, b.text("body"))
 	}
@@ -284,9 +289,18 @@ func (b *browser) keys(keys ...string) {
 	}
 }
 
+// click an element; when the page is drawn anew between finding and clicking it,
+// the new one.
 func (b *browser) click(selector string) {
 	b.Helper()
-	b.do(chromedp.Click(chromedp.CSS(selector)))
+	var err error
+	for range 5 {
+		err = chromedp.Do(b.ctx, chromedp.Click(chromedp.CSS(selector)))
+		if err == nil || !strings.Contains(err.Error(), "Could not find node") {
+			break
+		}
+	}
+	b.check(err)
 }
 
 // shot keeps a picture of the window in the folder NEUROSCREEN_SHOTS, if that
