@@ -45,26 +45,30 @@ func noiseModel(a Architecture) *Model {
 var testArchitecture = Architecture{Inputs: 4, Base: 8, Depth: 4, Shape: [3]int{32, 48, 32}, VoxelMM: 2}
 
 func TestUNetEqualsTorch(t *testing.T) {
-	want := make([]float32, len(oracle)/4)
-	if err := binary.Read(bytes.NewReader(oracle), binary.LittleEndian, want); err != nil {
+	both := make([]float32, len(oracle)/4)
+	if err := binary.Read(bytes.NewReader(oracle), binary.LittleEndian, both); err != nil {
 		t.Fatal(err)
 	}
-	for _, threads := range []int{1, 2} {
-		u := NewUNet(noiseModel(testArchitecture), threads)
-		x, err := u.features(context.Background(), noise(1000, testArchitecture.Voxels(), 0.5, 0.5))
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := make([]float32, testArchitecture.Voxels()*Logits)
-		u.engine.Logits(x, &u.head, got)
-		largest, worst := 0.0, 0.0
-		for i, w := range want {
-			row, k := i/Logits*97, i%Logits
-			largest = max(largest, math.Abs(float64(w)))
-			worst = max(worst, math.Abs(float64(w-got[row*Logits+k])))
-		}
-		if worst > 1e-4*largest {
-			t.Errorf("%d threads, kernel %s: logits differ from torch's by %.2g of the largest, %.3g", threads, conv.Kernel(), worst/largest, largest)
+	for i, wide := range []int{0, 2} {
+		arch, want := testArchitecture, both[i*len(both)/2:][:len(both)/2]
+		arch.Wide = wide
+		for _, threads := range []int{1, 2} {
+			u := NewUNet(noiseModel(arch), threads)
+			x, err := u.features(context.Background(), noise(1000, arch.Voxels(), 0.5, 0.5))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := make([]float32, arch.Voxels()*Logits)
+			u.engine.Logits(x, &u.head, got)
+			largest, worst := 0.0, 0.0
+			for i, w := range want {
+				row, k := i/Logits*97, i%Logits
+				largest = max(largest, math.Abs(float64(w)))
+				worst = max(worst, math.Abs(float64(w-got[row*Logits+k])))
+			}
+			if worst > 1e-4*largest {
+				t.Errorf("%d wide levels, %d threads, kernel %s: logits differ from torch's by %.2g of the largest, %.3g", wide, threads, conv.Kernel(), worst/largest, largest)
+			}
 		}
 	}
 }

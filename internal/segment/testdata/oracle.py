@@ -1,5 +1,6 @@
-"""Writes oracle.bin: logits that torch computes for a U-Net whose weights and
-input both come from noise(), as TestUNetEqualsTorch makes them too.
+"""Writes oracle.bin: logits that torch computes for two U-Nets, of one width and
+wider at the first two levels below full resolution, whose weights and input
+come from noise(), as TestUNetEqualsTorch makes them too.
 
 Usage: python3 oracle.py   (needs torch and numpy)
 """
@@ -32,22 +33,30 @@ def conv(x, stream, out):
 nx, ny, nz = SHAPE
 coords = np.meshgrid(*[(np.arange(n) - (n - 1) / 2) * VOXEL_MM / 80 for n in (nz, ny, nx)], indexing="ij")
 image = noise(1000, nx * ny * nz).reshape(nz, ny, nx) * 0.5 + 0.5
-x = torch.stack([image] + [torch.from_numpy(coords[a].astype(np.float32)) for a in (2, 1, 0)])[None]
-skips, s = [], 0
-for level in range(DEPTH + 1):
-    if level:
-        x = F.max_pool3d(x, 2)
-    for _ in range(2):
-        x = conv(x, s, BASE << level)
-        s += 2
-    skips.append(x)
-for level in reversed(range(DEPTH)):
-    x = torch.cat([F.interpolate(x, scale_factor=2, mode="nearest"), skips[level]], 1)
-    for _ in range(2):
-        x = conv(x, s, BASE << level)
-        s += 2
-w = noise(s, LOGITS * BASE).reshape(LOGITS, BASE, 1, 1, 1)
-y = F.conv3d(x, w, noise(s + 1, LOGITS))[0]
-y = y.permute(1, 2, 3, 0).reshape(-1, LOGITS)
-y[::97].contiguous().numpy().astype("<f4").tofile("oracle.bin")
-print("largest logit", y.abs().max().item(), "rows", len(y[::97]))
+image_and_coordinates = torch.stack([image] + [torch.from_numpy(coords[a].astype(np.float32)) for a in (2, 1, 0)])[None]
+
+def logits(wide):
+    channels = [(2 if 1 <= level <= wide else 1) * BASE << level for level in range(DEPTH + 1)]
+    x, skips, s = image_and_coordinates, [], 0
+    for level in range(DEPTH + 1):
+        if level:
+            x = F.max_pool3d(x, 2)
+        for _ in range(2):
+            x = conv(x, s, channels[level])
+            s += 2
+        skips.append(x)
+    for level in reversed(range(DEPTH)):
+        x = torch.cat([F.interpolate(x, scale_factor=2, mode="nearest"), skips[level]], 1)
+        for _ in range(2):
+            x = conv(x, s, channels[level])
+            s += 2
+    w = noise(s, LOGITS * BASE).reshape(LOGITS, BASE, 1, 1, 1)
+    y = F.conv3d(x, w, noise(s + 1, LOGITS))[0]
+    y = y.permute(1, 2, 3, 0).reshape(-1, LOGITS)
+    print("wide", wide, "largest logit", y.abs().max().item(), "rows", len(y[::97]))
+    return y[::97].contiguous().numpy().astype("<f4").tobytes()
+
+
+with open("oracle.bin", "wb") as f:
+    for wide in (0, 2):
+        f.write(logits(wide))
