@@ -13,6 +13,7 @@ type access struct {
 	roles  []neuroscreen.Role // admins may always
 	stream bool               // reads a large body by itself
 	upload bool               // works on a scan's bytes, under one of Limits.Uploads
+	extra  bool               // ignores query parameters that the contract does not name
 	audit  string             // action written to the audit trail when patient data were read; changes write their own
 }
 
@@ -81,7 +82,7 @@ var operations = map[string]access{
 	"getSession":          {roles: everyone},
 	"signOut":             {roles: everyone},
 	"startProviderSignIn": {public: true},
-	"endProviderSignIn":   {public: true},
+	"endProviderSignIn":   {public: true, extra: true}, // as RFC 6749, 4.1.2, asks: providers add their own
 
 	"listKeys":      {roles: roles(admin)},
 	"createKey":     {roles: roles(admin)},

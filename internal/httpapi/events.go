@@ -137,7 +137,7 @@ func (e *events) breathe() error {
 // writeEvent writes one server-sent event. JSON has no line breaks, so one
 // data line is enough.
 func writeEvent(w io.Writer, ev store.Event) error {
-	data, err := json.Marshal(ScanEvent{State: ev.State, At: ev.At.UTC(), Reasons: ev.Reasons})
+	data, err := json.Marshal(ScanEvent{Run: ev.Run, State: ev.State, At: ev.At.UTC(), Reasons: ev.Reasons})
 	if err != nil {
 		return err
 	}

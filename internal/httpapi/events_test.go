@@ -101,6 +101,15 @@ func TestEvents(t *testing.T) {
 
 	// Its whole life again, to the end, for who comes late.
 	e.stream(path, key, "").want(neuroscreen.Received, neuroscreen.Checked, neuroscreen.Segmented, neuroscreen.Measured, neuroscreen.Scored)
+
+	// Of another run these are the past, and say so.
+	e.do("POST", "/v1/scans/"+scan.ID.String()+"/retry", key).want(202, "")
+	late := e.stream(path, key, "")
+	for n := range 6 {
+		if _, ev, ok := late.next(); !ok || ev.Run != n/5+1 {
+			t.Errorf("event %d: %+v", n, ev)
+		}
+	}
 }
 
 // TestEventsWithoutPolling: what this process changes wakes its streams.

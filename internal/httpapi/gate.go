@@ -227,6 +227,9 @@ func (s *Server) checkParameters(r *http.Request, route *routers.Route, pathPara
 	}
 	for name, values := range query {
 		p := known(name)
+		if p == nil && operations[route.Operation.OperationID].extra {
+			continue
+		}
 		if p == nil {
 			return neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "unknown-parameter", clip(name), "this call has no such parameter")
 		}

@@ -1007,7 +1007,10 @@ type Scan struct {
 type ScanEvent struct {
 	At      time.Time `json:"at"`
 	Reasons []Reason  `json:"reasons,omitempty"`
-	State   State     `json:"state"`
+
+	// Run Of which this is a stage: the stream begins with earlier runs, whose end is not the scan's
+	Run   int   `json:"run"`
+	State State `json:"state"`
 }
 
 // ScanList defines model for ScanList.

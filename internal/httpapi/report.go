@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"neuroscreen"
 	"neuroscreen/internal/report"
 	"neuroscreen/internal/store"
 )
@@ -125,9 +124,12 @@ func (s *Server) reportPage(ctx context.Context, scanID uuid.UUID, version *int)
 	if err != nil {
 		return p, 0, err
 	}
-	if rec.State == neuroscreen.Scored && rec.ResultVersion != v.Version {
-		p.Stands = rec.ResultVersion
-	} else if rec.State == neuroscreen.Scored {
+	switch stands := rec.CurrentVersion(); stands {
+	case 0:
+		p.State = rec.State
+	default:
+		p.Stands = stands
+	case v.Version:
 		if p.Timeline, err = s.timelineUntil(ctx, rec); err != nil {
 			return p, 0, err
 		}

@@ -41,7 +41,7 @@ func (s *Server) ReviewCase(ctx context.Context, req ReviewCaseRequestObject) (R
 	if n.Decision != store.Accept && n.Comment == "" {
 		return nil, missing("comment", "say why, for whoever reads the decision later")
 	}
-	if n.Decision != store.Amend && len(n.Excluded) > 0 {
+	if n.Decision != store.Amend && n.Excluded != nil {
 		return nil, neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "invalid-value", "excluded", "structures are left out by amending a result")
 	}
 	for i, name := range n.Excluded {

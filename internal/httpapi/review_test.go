@@ -47,6 +47,7 @@ func TestReview(t *testing.T) {
 		"reject without a word":       {`{"decision":"reject","run":1,"seen":0}`, "missing-field", "comment", 400},
 		"amend with blanks":           {`{"decision":"amend","comment":"  ","run":1,"seen":0}`, "missing-field", "comment", 400},
 		"accept and leave out":        {`{"decision":"accept","excluded":["Left-Hippocampus"],"run":1,"seen":0}`, "invalid-value", "excluded", 400},
+		"accept and take back in":     {`{"decision":"accept","excluded":[],"run":1,"seen":0}`, "invalid-value", "excluded", 400},
 		"leave out what is not there": {`{"decision":"amend","comment":"x","excluded":["Left-Liver"],"run":1,"seen":0}`, "invalid-value", "excluded", 400},
 		"an unknown decision":         {`{"decision":"maybe","run":1,"seen":0}`, "invalid-value", "decision", 400},
 		"another run":                 {`{"decision":"accept","run":2,"seen":0}`, "result-changed", "", 409},
@@ -98,7 +99,24 @@ func TestReview(t *testing.T) {
 	if len(history.Reviews) != 2 {
 		t.Errorf("%d decisions left", len(history.Reviews))
 	}
+
 	e.json("POST", at+"/review", key, `{"decision":"accept","run":2,"seen":0}`).want(201, "")
+
+	// Refused now, it has no result: to note that accepts none.
+	e.json("PATCH", "/v1/scans/"+scan.ID.String(), key, `{"age_years":71}`).want(200, "")
+	e.finish(scan.ID, store.Outcome{State: neuroscreen.Refused, Reasons: []neuroscreen.Reason{{Code: "not-a-brain", Text: "this is not a brain"}}})
+	e.json("POST", at+"/review", key, `{"decision":"accept","run":3,"seen":0}`).want(201, "")
+	e.do("GET", at+"/review", key).json(&history)
+	if r := history.Reviews; len(r) != 4 || r[3].ResultVersion != 0 {
+		t.Errorf("%+v", r)
+	}
+	if c := e.list("", key); len(c) != 1 || c[0].ResultVersion != 0 {
+		t.Errorf("%+v", c)
+	}
+	page := string(e.do("GET", "/v1/scans/"+scan.ID.String()+"/report.html?version=2", key).body)
+	if !strings.Contains(page, "This result does not stand any more: the scan was analysed again and refused.") || !strings.Contains(page, "Accepted by clinician") {
+		t.Error("the report of what was withdrawn looks current")
+	}
 
 	trail := string(e.do("GET", "/v1/audit?scan_id="+scan.ID.String(), e.a.keys[admin]).body)
 	for _, action := range []string{"case.amend", "case.reject", "case.accept"} {

@@ -133,7 +133,7 @@ func (s *Server) scans(ctx context.Context, recs []store.ScanRecord) ([]Scan, er
 		out = append(out, Scan{
 			ID: rec.ID, SubjectID: m.SubjectID, State: rec.State, Stages: until(rec.Updated, stages), Reasons: orEmpty(rec.Reasons),
 			Metadata: m, Sha256: rec.SHA256, Bytes: rec.Size, Run: rec.Run, Attempt: rec.Attempt,
-			ResultVersion: rec.ResultVersion, ReceivedAt: rec.Created.UTC(), UpdatedAt: rec.Updated.UTC(), BytesRemovedAt: utcPtr(rec.BytesRemoved),
+			ResultVersion: rec.CurrentVersion(), ReceivedAt: rec.Created.UTC(), UpdatedAt: rec.Updated.UTC(), BytesRemovedAt: utcPtr(rec.BytesRemoved),
 		})
 	}
 	return out, nil

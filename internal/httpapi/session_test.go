@@ -180,7 +180,7 @@ func TestProviderSignIn(t *testing.T) {
 
 	var first Session
 	for range 2 {
-		a = e.do("GET", back+"&code=C", "", with)
+		a = e.do("GET", back+"&code=C&scope=openid+profile&authuser=0", "", with) // providers add their own
 		a.want(200, "")
 		session, err := http.ParseSetCookie(a.header.Get("Set-Cookie"))
 		if err != nil {

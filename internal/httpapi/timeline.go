@@ -51,13 +51,16 @@ func (s *Server) timeline(ctx context.Context, pseudonym, subject string) (timel
 		if result.Modality == neuroscreen.BOLD {
 			continue // it has no volumes
 		}
-		visits = append(visits, timeline.NewVisit(result, v.Metadata, v.Version, v.Received))
+		visit := timeline.NewVisit(result, v.Metadata, v.Version, v.Received)
+		visit.Rejected = v.Rejected
+		visits = append(visits, visit)
+		// By scan: the subject's pseudonym would outlive an erasure.
+		if err := s.audit(ctx, scanObject(v.ScanID), fmt.Sprintf("version %d", v.Version)); err != nil {
+			return none, err
+		}
 	}
 	cal, _, err := s.calibration(ctx, nil)
 	if err != nil {
-		return none, err
-	}
-	if err := s.audit(ctx, "subject:"+pseudonym, fmt.Sprintf("%d visits", len(visits))); err != nil {
 		return none, err
 	}
 	return timeline.Make(subject, visits, norm.Default(), cal), nil

@@ -32,6 +32,7 @@ type Page struct {
 	LeftOut  []LeftOut
 	Timeline *timeline.Timeline // of the visits up to this one; nil for none before it
 	Stands   int                // version that is the scan's result now, if that is another
+	State    neuroscreen.State  // of the scan, if no result of it stands any more
 	Paper    Paper              // A4 if not said
 }
 
@@ -179,7 +180,7 @@ func key(all []pairView) []pairView {
 // decisionOf words the last decision. A result that nobody looked at says so,
 // and one that another has replaced.
 func decisionOf(p Page) decisionView {
-	replaced := ""
+	replaced := withdrawn(p.State)
 	if p.Stands > 0 {
 		replaced = fmt.Sprintf("Version %d has taken its place. ", p.Stands)
 	}
@@ -204,6 +205,22 @@ func decisionOf(p Page) decisionView {
 	}
 	v.Text = strings.TrimSpace(v.Text)
 	return v
+}
+
+// withdrawn says why no result stands of a scan that came to this state since.
+func withdrawn(s neuroscreen.State) string {
+	const gone = "This result does not stand any more: the scan "
+	switch s {
+	case "":
+		return ""
+	case neuroscreen.Refused:
+		return gone + "was analysed again and refused. "
+	case neuroscreen.Failed:
+		return gone + "was to be analysed again, and that failed. "
+	case neuroscreen.Cancelled:
+		return gone + "was to be analysed again, and that was cancelled. "
+	}
+	return gone + "is being analysed again. "
 }
 
 // amendedOf words what a result was scored without.

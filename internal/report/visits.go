@@ -43,16 +43,20 @@ const visitWords = "Detectable: the smallest change that can be told from the er
 // spansOf compares the timeline's last visit, this one, with the one before and
 // with the first.
 func spansOf(t *timeline.Timeline) (spans []spanView, notes string) {
-	if t == nil || len(t.Visits) < 2 {
+	if t == nil || t.Visits[len(t.Visits)-1].Rejected {
 		return nil, ""
 	}
-	last := len(t.Visits) - 1
+	visits := t.Used()
+	last := len(visits) - 1
+	if last < 1 {
+		return nil, ""
+	}
 	from := []int{last - 1}
 	if last > 1 {
 		from = append(from, 0)
 	}
 	for _, i := range from {
-		spans = append(spans, spanOf(t, t.Visits[i], t.Visits[last]))
+		spans = append(spans, spanOf(t, visits[i], visits[last]))
 	}
 	for _, n := range t.Notes {
 		notes += prose(n.Text) + " "

@@ -3,6 +3,7 @@ package report
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -43,15 +44,24 @@ func withVisits(p Page, change func(*neuroscreen.Result, *neuroscreen.Metadata),
 func TestVisits(t *testing.T) {
 	other := func(r *neuroscreen.Result, _ *neuroscreen.Metadata) { r.Software.Network.SHA256 = "other" }
 	shrunk := map[string]float64{"Left-Hippocampus": 1.3, "Left-Lateral-Ventricle": .6, "Right-Amygdala": 1.5, "Left-Thalamus": 1.6}
+	rejected := func(p Page, visit int) Page {
+		visits := slices.Clone(p.Timeline.Visits)
+		visits[visit].Rejected = true
+		t := timeline.Make("S", visits, norm.Default(), norm.Calibration{Segmenter: norm.Network})
+		p.Timeline = &t
+		return p
+	}
 	for name, tt := range map[string]struct {
 		page     Page
 		yes, not []string
 	}{
-		"none":              {samplePage(), nil, []string{"earlier visits"}},
-		"one scan":          {withVisits(samplePage(), nil), nil, []string{"earlier visits"}},
-		"the visit before":  {withVisits(samplePage(), nil, shrunk), []string{"Since 2024-03-14 at 72 years, 2.0 years", "−801", "−23.1", "−401", "smaller", "Hippocampus, right", "no measurable change", "4 of 13 volumes changed measurably.", "Thalamus, left", "Lateral ventricle, left", "Detectable: the smallest change"}, []string{"Amygdala, right −"}},
-		"the first one too": {withVisits(samplePage(), nil, shrunk, nil), []string{"Since 2024-03-14 at 72 years, 2.0 years", "Since 2022-03-14 at 70 years, 4.0 years", "0 of 13 volumes changed measurably.", "4 of 13 volumes changed measurably."}, nil},
-		"other weights":     {withVisits(samplePage(), other, shrunk), []string{"Measured with different weights of the network: analyse the earlier scan again to compare."}, []string{"−801"}},
+		"none":                   {samplePage(), nil, []string{"earlier visits"}},
+		"one scan":               {withVisits(samplePage(), nil), nil, []string{"earlier visits"}},
+		"the visit before":       {withVisits(samplePage(), nil, shrunk), []string{"Since 2024-03-14 at 72 years, 2.0 years", "−801", "−23.1", "−401", "smaller", "Hippocampus, right", "no measurable change", "4 of 13 volumes changed measurably.", "Thalamus, left", "Lateral ventricle, left", "Detectable: the smallest change"}, []string{"Amygdala, right −"}},
+		"the first one too":      {withVisits(samplePage(), nil, shrunk, nil), []string{"Since 2024-03-14 at 72 years, 2.0 years", "Since 2022-03-14 at 70 years, 4.0 years", "0 of 13 volumes changed measurably.", "4 of 13 volumes changed measurably."}, nil},
+		"a rejected one between": {rejected(withVisits(samplePage(), nil, nil, shrunk), 1), []string{"Since 2022-03-14 at 70 years, 4.0 years", "0 of 13 volumes changed measurably.", "A reviewer rejected the result of at least one scan: it is compared with none."}, []string{"Since 2024-03-14", "4 of 13"}},
+		"this one rejected":      {rejected(withVisits(samplePage(), nil, shrunk), 1), nil, []string{"earlier visits", "Since 2024-03-14"}},
+		"other weights":          {withVisits(samplePage(), other, shrunk), []string{"Measured with different weights of the network: analyse the earlier scan again to compare."}, []string{"−801"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := withPicture(t, tt.page)

@@ -240,7 +240,8 @@ func (s *Store) caseQuery(siteID uuid.UUID, f CaseFilter) (caseQuery, error) {
 	args["now"] = s.now()
 	return caseQuery{args: args, sort: f.Sort, condition: condition, page: n, sql: `
 		SELECT c.scan_id, c.pseudonym, c.state, s.reasons, s.metadata, c.received_at AS received, s.updated_at AS updated,
-		       c.flag, c.worst_condition AS condition, c.likelihood_ratio, s.run, s.result_version, c.severity, c.why, c.quality,
+		       c.flag, c.worst_condition AS condition, c.likelihood_ratio, s.run,
+		       CASE s.state WHEN 'scored' THEN s.result_version ELSE 0 END AS result_version, c.severity, c.why, c.quality,
 		       h.key_id AS held_by, coalesce(hk.label, '') AS holder, h.since AS held_since, h.until AS held_until,
 		       r.decision, coalesce(rk.label, '') AS decided_by, r.at AS decided_at
 		FROM (SELECT * FROM cases WHERE ` + where + ` ORDER BY ` + order.by + ` LIMIT @limit) c

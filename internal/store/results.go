@@ -75,12 +75,13 @@ const maxVisits = 200
 // the order of arrival. Errors: CodeNotFound "subject-not-found" when the site
 // has no scan of this pseudonym.
 func (s *Store) Visits(ctx context.Context, siteID uuid.UUID, pseudonym string) ([]Visit, error) {
-	args := pgx.NamedArgs{"site": siteID, "pseudonym": pseudonym, "limit": maxVisits}
+	args := pgx.NamedArgs{"site": siteID, "pseudonym": pseudonym, "limit": maxVisits, "reject": Reject}
 	found, err := rows[Visit](ctx, s, `
 		SELECT r.scan_id, r.version, r.run, encode(r.sha256, 'hex') AS sha256, r.document, r.metadata, r.created_at AS created,
-		       s.created_at AS received
+		       s.created_at AS received, coalesce(c.decision = @reject, false) AS rejected
 		FROM scans s
 		JOIN results r ON r.site_id = s.site_id AND r.scan_id = s.id AND r.version = s.result_version
+		JOIN cases c ON c.site_id = s.site_id AND c.scan_id = s.id AND c.condition = ''
 		WHERE s.site_id = @site AND s.pseudonym = @pseudonym AND s.state = 'scored'
 		ORDER BY s.created_at DESC, s.id DESC
 		LIMIT @limit`, args)

@@ -74,7 +74,7 @@ func (s *Store) Review(ctx context.Context, siteID uuid.UUID, keyID uuid.UUID, s
 			made = after.ResultVersion
 		}
 		excluded := orNone(n.Excluded)
-		for k, v := range (pgx.NamedArgs{"seq": seq, "version": c.ResultVersion, "made": made, "decision": n.Decision, "excluded": excluded,
+		for k, v := range (pgx.NamedArgs{"seq": seq, "version": c.CurrentVersion(), "made": made, "decision": n.Decision, "excluded": excluded,
 			"sealed": s.cfg.Keys.Seal(siteID, reviewContext(scanID, seq), []byte(n.Comment))}) {
 			args[k] = v
 		}
@@ -89,7 +89,7 @@ func (s *Store) Review(ctx context.Context, siteID uuid.UUID, keyID uuid.UUID, s
 		if err := t.SendBatch(ctx, batch).Close(); err != nil {
 			return err
 		}
-		rec = ReviewRecord{Seq: seq, Run: c.Run, ResultVersion: c.ResultVersion, MadeVersion: made, Decision: n.Decision, Comment: n.Comment, Excluded: excluded, KeyID: keyID, At: t.now}
+		rec = ReviewRecord{Seq: seq, Run: c.Run, ResultVersion: c.CurrentVersion(), MadeVersion: made, Decision: n.Decision, Comment: n.Comment, Excluded: excluded, KeyID: keyID, At: t.now}
 		if err := t.QueryRow(ctx, "SELECT label FROM keys WHERE site_id = @site AND id = @key", args).Scan(&rec.By); err != nil {
 			return err
 		}
@@ -99,7 +99,7 @@ func (s *Store) Review(ctx context.Context, siteID uuid.UUID, keyID uuid.UUID, s
 				return err
 			}
 		}
-		details := fmt.Sprintf("run %d version %d", c.Run, c.ResultVersion)
+		details := fmt.Sprintf("run %d version %d", c.Run, c.CurrentVersion())
 		if made > 0 {
 			details += fmt.Sprintf(", version %d leaves out: %s", made, strings.Join(excluded, " "))
 		}

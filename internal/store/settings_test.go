@@ -128,6 +128,16 @@ func TestVisits(t *testing.T) {
 	if len(visits) != 2 || visits[0].ScanID != first.ID || visits[0].Version != 2 || *visits[0].Metadata.AgeYears != 72 || visits[1].ScanID != second.ID || visits[0].Received.IsZero() {
 		t.Errorf("%+v", visits)
 	}
+	_, key, err := b.CreateKey(t.Context(), b.site, actor, neuroscreen.Clinician, "reader")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Review(t.Context(), b.site, key.ID, first.ID, store.NewReview{Decision: store.Reject, Comment: "moved", Run: 2}); err != nil {
+		t.Fatal(err)
+	}
+	if visits, err = b.Visits(t.Context(), b.site, b.Pseudonym(b.site, "MRN-1")); err != nil || len(visits) != 2 || !visits[0].Rejected || visits[1].Rejected {
+		t.Errorf("%+v, %v", visits, err)
+	}
 	_, err = b.Visits(t.Context(), b.other, b.Pseudonym(b.site, "MRN-1"))
 	wantCode(t, err, neuroscreen.CodeNotFound, "subject-not-found")
 	_, err = b.Visits(t.Context(), b.site, b.Pseudonym(b.site, "MRN-3"))

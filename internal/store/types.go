@@ -90,11 +90,20 @@ type ScanRecord struct {
 	HeaderSize    int64
 	Run           int // 1, and one more for each retry, correction, or amendment that scores anew
 	Attempt       int // workers that have taken up this run
-	ResultVersion int // version that CurrentResult returns; 0 while there is none
+	ResultVersion int // newest, whether it stands or not; 0 before the first
 	Created       time.Time
 	Updated       time.Time
 	Finished      *time.Time // when State became final
 	BytesRemoved  *time.Time // when retention took the blobs; BlobKey is empty then
+}
+
+// CurrentVersion is the version that CurrentResult returns; 0 while no result
+// stands.
+func (r ScanRecord) CurrentVersion() int {
+	if r.State != neuroscreen.Scored {
+		return 0
+	}
+	return r.ResultVersion
 }
 
 // ScanFilter selects scans of a site; nil fields do not filter. SubjectID and
@@ -163,6 +172,7 @@ const (
 type Visit struct {
 	ResultVersion
 	Received time.Time // the scan
+	Rejected bool      // by the last decision on the result
 }
 
 // T1Segmentation is the label map of an analysed T1-weighted scan.
@@ -243,7 +253,7 @@ type CaseRow struct {
 	Why             string               // that score in one line
 	Quality         *neuroscreen.Verdict // nil while the scan is not scored
 	Run             int
-	ResultVersion   int
+	ResultVersion   int // current; 0 while no result stands
 
 	// Who has it open now; nil for nobody.
 	HeldBy    *uuid.UUID

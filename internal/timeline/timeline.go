@@ -27,7 +27,7 @@ const z95 = 1.959963984540054
 type Timeline struct {
 	SubjectID string               `json:"subject_id"`
 	Visits    []Visit              `json:"visits"`  // oldest first
-	Changes   []Change             `json:"changes"` // from each visit to the next; of three or more, the first to the last too
+	Changes   []Change             `json:"changes"` // from each visit that was not rejected to the next; of three or more, the first to the last too
 	Notes     []neuroscreen.Reason `json:"notes"`
 }
 
@@ -39,6 +39,7 @@ type Visit struct {
 	AgeYears      *float64             `json:"age_years,omitempty"`
 	Scanner       string               `json:"scanner,omitempty"`
 	QC            neuroscreen.Verdict  `json:"qc"`
+	Rejected      bool                 `json:"rejected"` // its result, by a reviewer
 	ICVMM3        *float64             `json:"intracranial_volume_mm3"`
 	Volumes       []neuroscreen.Volume `json:"volumes"`
 
@@ -105,15 +106,25 @@ func Make(subjectID string, visits []Visit, n *norm.Norms, cal norm.Calibration)
 		return a.at.Compare(b.at)
 	})
 	c := comparer{norms: n, cal: cal}
-	for i := 1; i < len(t.Visits); i++ {
-		t.Changes = append(t.Changes, c.compare(t.Visits[i-1], t.Visits[i])...)
+	used := t.Used()
+	for i := 1; i < len(used); i++ {
+		t.Changes = append(t.Changes, c.compare(used[i-1], used[i])...)
 	}
-	if last := len(t.Visits) - 1; last > 1 {
-		t.Changes = append(t.Changes, c.compare(t.Visits[0], t.Visits[last])...)
+	if last := len(used) - 1; last > 1 {
+		t.Changes = append(t.Changes, c.compare(used[0], used[last])...)
 	}
-	t.Notes = append(t.Notes, notes(t.Visits)...)
+	if len(used) < len(t.Visits) {
+		t.Notes = append(t.Notes, neuroscreen.Reason{Code: "visit-rejected", Text: "a reviewer rejected the result of at least one scan: it is compared with none"})
+	}
+	t.Notes = append(t.Notes, notes(used)...)
 	t.Notes = append(t.Notes, byChance(t.Changes)...)
 	return t
+}
+
+// Used are the visits that are compared, oldest first: without those whose
+// result a reviewer rejected.
+func (t Timeline) Used() []Visit {
+	return slices.DeleteFunc(slices.Clone(t.Visits), func(v Visit) bool { return v.Rejected })
 }
 
 type comparer struct {

@@ -93,6 +93,19 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
+// A rejected result is compared with none; those round it are compared.
+func TestRejectedVisit(t *testing.T) {
+	rejected := func(v Visit) Visit { v.Rejected = true; return v }
+	first, bad, last := visit("2020-01-01", 70, 3600), rejected(visit("2021-01-01", 71, 1200)), visit("2022-01-01", 72, 3590)
+	tl := build(first, bad, last)
+	if len(tl.Visits) != 3 || len(tl.Changes) != 1 || tl.Changes[0].From != first.ScanID || tl.Changes[0].To != last.ScanID || tl.Changes[0].Verdict != NoMeasurableChange || codes(tl) != "visit-rejected" {
+		t.Errorf("%+v, notes %q", tl.Changes, codes(tl))
+	}
+	if tl := build(first, bad); len(tl.Changes) != 0 {
+		t.Errorf("%+v", tl.Changes)
+	}
+}
+
 // Of two scans of an unchanged hippocampus, 5 % lie outside: errors drawn as
 // they are said to be, with one bias for both visits.
 func TestUnchangedIsRarelyAChange(t *testing.T) {

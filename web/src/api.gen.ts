@@ -1328,6 +1328,8 @@ export interface components {
             scans: components["schemas"]["Scan"][];
         };
         ScanEvent: {
+            /** @description Of which this is a stage: the stream begins with earlier runs, whose end is not the scan's */
+            run: number;
             state: components["schemas"]["State"];
             /** Format: date-time */
             at: string;
@@ -2338,7 +2340,7 @@ export interface components {
         Timeline: {
             subject_id: string;
             visits: components["schemas"]["Visit"][];
-            /** @description From each visit to the next; with three or more also from the first to the last */
+            /** @description From each visit that was not rejected to the next; with three or more also from the first to the last */
             changes: components["schemas"]["VolumeChange"][];
             /** @description What a reader must know of the comparison */
             notes: components["schemas"]["Reason"][];
@@ -2353,6 +2355,8 @@ export interface components {
             scanner?: string;
             /** @enum {string} */
             qc: "pass" | "review" | "refuse";
+            /** @description By the last decision on the result: it enters no change */
+            rejected: boolean;
             /** Format: double */
             intracranial_volume_mm3: number | null;
             volumes: components["schemas"]["Volume"][];

@@ -96,7 +96,7 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
     events = new EventSource(`/v1/scans/${id}/events`)
     events.addEventListener('state', (e) => {
       const ev = JSON.parse((e as MessageEvent<string>).data) as ScanEvent
-      if (!loaded || left) return
+      if (!loaded || left || ev.run < loaded.scan.run) return
       if (final.has(ev.state)) {
         events?.close()
         void load()
@@ -278,6 +278,9 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
 
   const evidence: Record<string, string> = { 'external-cohort': 'fitted on a cohort', 'published-effects': 'from published effects', experimental: 'experimental' }
 
+  /** The first of some facts, which are all in the details. */
+  const foremost = (facts: string): string => prose(facts.split('; ')[0]!)
+
   function verdict(s: Score, words: ScoreInWords | undefined, beside: { s: Score; words: ScoreInWords | undefined }[], excluded: ReadonlySet<string>): HTMLElement {
     const kind: Mark['kind'] = s.abstained !== null ? 'abstained' : s.flag === 'flagged' ? 'flagged' : s.flag === 'review' ? 'review' : 'none'
     const restsOn = [...excluded].filter((e) => (s.contributions ?? []).some((c) => c.feature === e || (c.feature === 'hippocampal_asymmetry_percent' && e.endsWith('-Hippocampus'))))
@@ -297,11 +300,12 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
               'p',
               { class: 'numbers' },
               h('span', {}, h('small', {}, kind === 'none' ? h('abbr', { title: 'Likelihood ratio' }, 'LR') : 'Likelihood ratio'), h('b', {}, ratio(s.likelihood_ratio)), s.ci95 && h('small', {}, `95 %: ${bound(s.ci95[0]!)} to ${bound(s.ci95[1]!)}`)),
-              s.prior !== null && s.posterior !== null
-                ? h('span', {}, h('small', {}, 'Prior → posterior'), h('b', {}, `${percent(s.prior)} → ${percent(s.posterior)}`), h('small', { class: 'of' }, 'of people scanned like this'))
-                : h('span', {}, h('small', {}, 'Probability'), h('b', { class: 'dim' }, '–'), h('small', {}, 'no prior is known')),
+              s.prior !== null && s.posterior !== null && words
+                ? h('span', {}, h('small', {}, 'Prior → posterior'), h('b', {}, `${percent(s.prior)} → ${percent(s.posterior)}`), h('small', { class: 'of' }, `of people with measurements like these, if ${percent(s.prior)} of those scanned have it`))
+                : h('span', {}, h('small', {}, 'Probability'), h('b', { class: 'dim' }, '–'), h('small', {}, s.posterior === null ? 'no prior is known' : 'made before its cohort and limits were kept with it: analyse the scan again')),
             ),
             kind !== 'none' && says && h('p', { class: 'says' }, says),
+            words && h('p', { class: 'dim basis' }, `${foremost(words.cohort)} ${foremost(words.limits)}`),
           ],
       restsOn.length > 0 && h('p', { class: 'note' }, `Rests on what was left out: ${restsOn.map(nameOf).join(', ')}.`),
       kind !== 'none' && s.abstained === null && h('ul', { class: 'rests' }, strongest.map((t) => h('li', {}, typeset(t)))),
@@ -462,7 +466,7 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
   function others(l: Loaded, structure: string): { age: number; mm3: number }[] {
     return (l.timeline?.visits ?? []).flatMap((v) => {
       const found = v.volumes.find((x) => x.structure === structure)
-      return v.scan_id !== id && found && !found.left_out && v.age_years !== undefined ? [{ age: v.age_years, mm3: found.mm3 }] : []
+      return v.scan_id !== id && !v.rejected && found && !found.left_out && v.age_years !== undefined ? [{ age: v.age_years, mm3: found.mm3 }] : []
     })
   }
 
@@ -508,7 +512,7 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
       'section',
       { class: 'visits' },
       h('h2', {}, 'Over time'),
-      h('ol', {}, t.visits.map((v) => h('li', {}, v.scan_id === id ? h('b', { 'aria-current': 'page' }, `${label(v.scan_id)}, this scan`) : h('a', { href: `#/case/${v.scan_id}` }, label(v.scan_id)), h('small', {}, [v.age_years !== undefined && `${Number(v.age_years.toFixed(1))} years`, v.scanner, v.qc === 'review' && 'image quality: look twice'].filter(Boolean).join(', '))))),
+      h('ol', {}, t.visits.map((v) => h('li', {}, v.scan_id === id ? h('b', { 'aria-current': 'page' }, `${label(v.scan_id)}, this scan`) : h('a', { href: `#/case/${v.scan_id}` }, label(v.scan_id)), h('small', {}, [v.age_years !== undefined && `${Number(v.age_years.toFixed(1))} years`, v.scanner, v.qc === 'review' && 'image quality: look twice', v.rejected && 'rejected'].filter(Boolean).join(', '))))),
       t.notes.map((n) => h('p', { class: 'dim' }, prose(n.text))),
       h('p', { class: 'dim' }, 'Detectable: the smallest change that can be told from the error of both measurements (95 %). Hippocampi and lateral ventricles are shown in any case, others when they changed by more than that.'),
       spans.map((span) => {

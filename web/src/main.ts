@@ -107,10 +107,15 @@ document.addEventListener('keydown', (e) => {
 for (const what of ['dragover', 'drop']) window.addEventListener(what, (e) => e.preventDefault())
 window.addEventListener('hashchange', route)
 window.addEventListener('pagehide', () => page?.leave())
+// Back to a page that the browser kept: it was left, and may be out of date.
+window.addEventListener('pageshow', (e) => e.persisted && void start())
 
 // Signs out whoever went away. The server does the same by itself; this also
-// clears the screen.
+// clears the screen. Tabs share a session: use of one is use of all.
 let seen = Date.now()
+let told = seen
+const tabs = new BroadcastChannel('attention')
+tabs.onmessage = (e: MessageEvent<number>) => (seen = told = Math.max(seen, e.data))
 for (const what of ['pointerdown', 'pointermove', 'keydown', 'wheel']) {
   window.addEventListener(what, () => (seen = Date.now()), { passive: true, capture: true })
 }
@@ -121,6 +126,7 @@ function attend(s: Session): void {
   clearInterval(watch)
   watch = setInterval(() => {
     if (!session) return clearInterval(watch)
+    if (seen > told) tabs.postMessage((told = seen))
     const idle = (Date.now() - seen) / 1000
     if (idle >= s.idle_seconds) {
       void signOut('You were signed out because nothing happened for a while.')

@@ -123,6 +123,7 @@ export function uploadForm(dropped?: File): { el: HTMLElement; busy(): boolean; 
     events = new EventSource(`/v1/scans/${scan.id}/events`)
     events.addEventListener('state', (e) => {
       const ev = JSON.parse((e as MessageEvent<string>).data) as ScanEvent
+      if (ev.run < scan.run) return
       const words: Record<string, string> = {
         received: 'Stored; waiting for its analysis.',
         checked: 'Checked; the structures are being outlined.',
