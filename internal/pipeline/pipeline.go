@@ -142,9 +142,7 @@ func (e *Engine) Analyze(ctx context.Context, in Input) (*Output, error) {
 	if err := qc.CheckVoxels(img); err != nil {
 		return nil, err
 	}
-	if img.NonFinite > 0 {
-		qc.ZeroNonFinite(img.Data)
-	}
+	qc.FromZero(img)
 	clock.lap("check")
 	if err := reached(neuroscreen.Checked); err != nil {
 		return nil, err

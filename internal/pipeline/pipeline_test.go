@@ -190,6 +190,72 @@ func TestAnalyzeIsDeterministic(t *testing.T) {
 	}
 }
 
+// TestAnalyzeMeanZero: a scan that was scaled to mean 0, whole or stripped, is
+// measured as it was before.
+func TestAnalyzeMeanZero(t *testing.T) {
+	e := engine(t)
+	head, err := nifti.ReadFile(healthy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	analyze := func(data []float32) *Output {
+		var file bytes.Buffer
+		if err := nifti.Write(&file, nifti.Geometry{Shape: head.Shape, Affine: head.Affine, Code: 1}, data); err != nil {
+			t.Fatal(err)
+		}
+		age := 45.0
+		out, err := e.Analyze(context.Background(), Input{ScanID: "scan", Image: &file, Metadata: neuroscreen.Metadata{
+			SubjectID: "subject", AgeYears: &age, Sex: neuroscreen.Male, Modality: neuroscreen.T1w}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	whole := analyze(head.Data)
+	labels, err := nifti.Decode(bytes.NewReader(whole.Segmentation), nifti.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stripped := slices.Clone(head.Data)
+	for i, l := range labels.Data {
+		if l == 0 {
+			stripped[i] = 0
+		}
+	}
+	scaled := func(data []float32, all bool) []float32 {
+		sum, squares, n := 0.0, 0.0, 0.0
+		for _, v := range data {
+			if all || v != 0 {
+				sum, squares, n = sum+float64(v), squares+float64(v)*float64(v), n+1
+			}
+		}
+		mean := sum / n
+		sd := math.Sqrt(squares/n - mean*mean)
+		out := make([]float32, len(data))
+		for i, v := range data {
+			if all || v != 0 {
+				out[i] = float32((float64(v) - mean) / sd)
+			}
+		}
+		return out
+	}
+	for name, pair := range map[string][2]*Output{
+		"whole":    {whole, analyze(scaled(head.Data, true))},
+		"stripped": {analyze(stripped), analyze(scaled(stripped, false))},
+	} {
+		before, after := pair[0].Result, pair[1].Result
+		if before.QC.Verdict != after.QC.Verdict {
+			t.Errorf("%s: %s %v, before %s %v", name, after.QC.Verdict, after.QC.Reasons, before.QC.Verdict, before.QC.Reasons)
+		}
+		for i, v := range after.Volumes {
+			was := before.Volumes[i]
+			if d := v.MM3/was.MM3 - 1; math.Abs(d) > 2*was.StandardErrorMM/was.MM3 {
+				t.Errorf("%s: %s %.0f mm3, before %.0f +- %.0f", name, v.Structure, v.MM3, was.MM3, was.StandardErrorMM)
+			}
+		}
+	}
+}
+
 func TestAnalyzeStops(t *testing.T) {
 	gone := errors.New("another worker holds the scan")
 	for _, at := range []neuroscreen.State{neuroscreen.Checked, neuroscreen.Segmented, neuroscreen.Measured} {

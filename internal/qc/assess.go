@@ -11,7 +11,7 @@ import (
 
 // Measured is what segmentation leaves to judge.
 type Measured struct {
-	Image  *volume.Volume              // as received
+	Image  *volume.Volume              // as received, and then FromZero
 	Labels *volume.Labels              // FreeSurfer label values on the image's grid
 	MM3    [anatomy.NumClasses]float64 // volume of each class
 	// Confidence is the mean greatest posterior over the labelled voxels, and
@@ -33,8 +33,8 @@ func (m Measured) icvMM3() (sum float64) {
 // It refuses with an error what must not be shown as measured: no brain, a cut
 // one, another contrast, impossible volumes. Otherwise it returns the metrics
 // and the verdict: pass; review, when a reader must look twice; or refuse,
-// when the image is too poor for any score to be given although it may be
-// shown.
+// when the image is too poor for any score to be given. The gravest reasons
+// come first.
 func Assess(m Measured) (neuroscreen.QC, error) {
 	if m.Image.Shape != m.Labels.Shape {
 		panic("qc: image and labels have different shapes")
@@ -65,34 +65,38 @@ func Assess(m Measured) (neuroscreen.QC, error) {
 		return neuroscreen.QC{}, Refuse(grave)
 	}
 	for _, limit := range limits {
-		if r, verdict := limit.judge(metrics); verdict != neuroscreen.VerdictPass {
+		switch r, verdict := limit.judge(metrics); verdict {
+		case neuroscreen.VerdictRefuse:
+			grave = append(grave, r)
+			q.Verdict = verdict
+		case neuroscreen.VerdictReview:
 			q.Reasons = append(q.Reasons, r)
-			if q.Verdict != neuroscreen.VerdictRefuse {
+			if q.Verdict == neuroscreen.VerdictPass {
 				q.Verdict = verdict
 			}
 		}
 	}
+	q.Reasons = append(grave, q.Reasons...)
 	return q, nil
 }
 
 // measure computes every metric that the image offers, and the signals of the
 // tissues.
 func measure(m Measured, f frame, l labelled) (map[string]float64, [white + 1]signal) {
-	base := baseOf(m.Image.Data)
 	var inside [white + 1]signal
 	var noise, variation, edge, focus, energy, round, cut float64
 	var a air
 	var hasAir bool
 	var passes sync.WaitGroup
 	passes.Go(func() {
-		inside, noise = tissues(m.Image, m.Labels, f, l, base)
-		round = extracranial(m.Image, m.Labels, f, l, base, inside[grey].median/2)
+		inside, noise = tissues(m.Image, m.Labels, f, l)
+		round = extracranial(m.Image, m.Labels, f, l, inside[grey].median/2)
 	})
 	passes.Go(func() { edge = slope(m.Image, m.Labels, f, l.box) })
-	passes.Go(func() { variation = bias(m.Image, m.Labels, f, l.box, base) })
-	passes.Go(func() { focus = energyFocus(m.Image, base) })
-	passes.Go(func() { energy = labelledEnergy(m.Image, m.Labels, base) })
-	passes.Go(func() { a, hasAir = airOf(m.Image, f, l.box, base) })
+	passes.Go(func() { variation = bias(m.Image, m.Labels, f, l.box) })
+	passes.Go(func() { focus = energyFocus(m.Image) })
+	passes.Go(func() { energy = labelledEnergy(m.Image, m.Labels) })
+	passes.Go(func() { a, hasAir = airOf(m.Image, f, l.box) })
 	passes.Go(func() { cut = edgeArea(m.Labels, f) })
 	passes.Wait()
 
@@ -134,17 +138,6 @@ func measure(m Measured, f frame, l labelled) (map[string]float64, [white + 1]si
 		}
 	}
 	return metrics, inside
-}
-
-// baseOf is where signals count from: ratios of them mean something only from 0
-// on, and an image that was scaled to mean 0 is shifted up by its lowest values.
-func baseOf(data []float32) float32 {
-	for _, v := range data {
-		if v < 0 {
-			return min(0, volume.Percentiles(data, 0.1)[0])
-		}
-	}
-	return 0
 }
 
 // fluidMM3 is the volume of the ventricles and other CSF.

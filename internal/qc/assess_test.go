@@ -51,11 +51,7 @@ func TestAssess(t *testing.T) {
 	}{
 		{"a good head", nil, neuroscreen.VerdictPass, nil},
 		{"stripped", func(p phantom, m *Measured) { p.stripped(m.Image) }, neuroscreen.VerdictReview, []string{SkullStripped}},
-		{"scaled to mean 0", func(_ phantom, m *Measured) {
-			for i := range m.Image.Data {
-				m.Image.Data[i] -= 40
-			}
-		}, neuroscreen.VerdictPass, nil},
+		{"stripped, and the network is lost", func(p phantom, m *Measured) { p.stripped(m.Image); m.Confidence = 0.4 }, neuroscreen.VerdictRefuse, []string{"unsure-labels", SkullStripped}},
 
 		{"T2", signals([kinds]float64{0, 60, 10, 200, 100, 70}), "", []string{NotT1}},
 		{"proton density", signals([kinds]float64{0, 60, 10, 140, 120, 100}), "", []string{NotT1}},
@@ -71,7 +67,7 @@ func TestAssess(t *testing.T) {
 			}
 		}, "", []string{NotT1}},
 		{"no signal at all", func(_ phantom, m *Measured) { m.Image = volume.New(m.Image.Grid) }, "", []string{NotT1}},
-		{"little contrast", signals([kinds]float64{0, 160, 15, 30, 103, 106.6}), neuroscreen.VerdictRefuse, []string{LowContrast, "noise", "blurred-tissues"}},
+		{"little contrast", signals([kinds]float64{0, 160, 15, 30, 103, 106.6}), neuroscreen.VerdictRefuse, []string{"noise", "blurred-tissues", LowContrast}},
 
 		{"nothing labelled", relabel(func(uint8, int, int, int) uint8 { return 0 }), "", []string{NotABrain}},
 		{"a monkey", func(p phantom, m *Measured) {

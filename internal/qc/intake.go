@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"slices"
 	"sync"
 
 	"neuroscreen"
@@ -302,12 +303,34 @@ func one(b bool) int {
 	return n
 }
 
-// ZeroNonFinite replaces the few values that CheckVoxels lets through although
-// they are not finite.
-func ZeroNonFinite(data []float32) {
-	for i, v := range data {
-		if v-v != 0 {
-			data[i] = 0
-		}
+// masked is the share of an image that is exactly 0 from which that is the value
+// of what was cut away, and no tissue's.
+const masked = 0.1
+
+// FromZero makes signals count from 0, from where on the network and all ratios
+// take them: an image of both signs, as those are that were scaled to mean 0, is
+// shifted up by its lowest values. What was cut away stays 0, and so becomes what
+// CheckVoxels lets through although it is not finite.
+func FromZero(img *nifti.Image) {
+	base := float32(0)
+	if slices.ContainsFunc(img.Data, func(v float32) bool { return v < 0 }) {
+		base = min(0, volume.Percentiles(img.Data, 0.1)[0])
 	}
+	if base == 0 && img.NonFinite == 0 {
+		return
+	}
+	zeros := 0
+	for _, v := range img.Data {
+		zeros += one(v == 0)
+	}
+	isMasked := float64(zeros) > masked*float64(len(img.Data))
+	volume.Parallel(0, len(img.Data), func(from, to int) {
+		for i, v := range img.Data[from:to] {
+			if v-v != 0 || v == 0 && isMasked {
+				img.Data[from+i] = 0
+			} else if base < 0 {
+				img.Data[from+i] = max(v-base, 0)
+			}
+		}
+	})
 }

@@ -183,9 +183,42 @@ func TestCheckVoxels(t *testing.T) {
 				}
 			}
 			checkRefusal(t, CheckVoxels(img), test.want)
-			ZeroNonFinite(img.Data)
+			FromZero(img)
 			if i := slices.IndexFunc(img.Data, func(v float32) bool { return v-v != 0 }); i >= 0 {
 				t.Errorf("voxel %d is still %g", i, img.Data[i])
+			}
+		})
+	}
+}
+
+func TestFromZero(t *testing.T) {
+	nan := float32(math.NaN())
+	noise := make([]float32, 5000) // round 100, far from 0
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range noise {
+		noise[i] = 100 + float32(r.NormFloat64())
+	}
+	with := func(n int, values ...float32) []float32 {
+		return append(slices.Clone(noise), slices.Repeat(values, n)...)
+	}
+	for name, tt := range map[string]struct {
+		data, want []float32 // want of the last values
+	}{
+		"as scanned":            {with(1, 0, 7, 300), []float32{0, 7, 300}},
+		"a rare negative":       {with(1, -1, 7, 300), []float32{-1, 7, 300}}, // as resampling leaves round edges
+		"not finite":            {with(1, nan, 7, 300), []float32{0, 7, 300}},
+		"of mean 0":             {with(200, -50, 0, 30), []float32{0, 50, 80}},
+		"stripped, of mean 0":   {with(2000, 0, 0, 0, -50, 30), []float32{0, 0, 0, 0, 80}},
+		"of mean 0, not finite": {with(200, -50, nan, 30), []float32{0, 0, 80}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			img := &nifti.Image{Data: tt.data}
+			for _, v := range tt.data {
+				img.NonFinite += one(v-v != 0)
+			}
+			FromZero(img)
+			if got := img.Data[len(img.Data)-len(tt.want):]; !slices.Equal(got, tt.want) {
+				t.Errorf("%v, want %v", got, tt.want)
 			}
 		})
 	}

@@ -213,8 +213,7 @@ const minSample = 50
 
 // tissues samples the three tissues away from their borders; a tissue with
 // too few such voxels, thin ventricles mostly, is sampled up to its border.
-// Values are relative to base.
-func tissues(img *volume.Volume, labels *volume.Labels, f frame, l labelled, base float32) (inside [white + 1]signal, noise float64) {
+func tissues(img *volume.Volume, labels *volume.Labels, f frame, l labelled) (inside [white + 1]signal, noise float64) {
 	var inner, all [white + 1][]float32
 	for label, n := range l.voxels {
 		if t := tissueOf[label]; t >= csf {
@@ -245,7 +244,7 @@ func tissues(img *volume.Volume, labels *volume.Labels, f frame, l labelled, bas
 			if t < csf {
 				continue
 			}
-			x := i[at] - base
+			x := i[at]
 			if t == csf {
 				all[t] = append(all[t], x)
 			}
@@ -277,7 +276,7 @@ func tissues(img *volume.Volume, labels *volume.Labels, f frame, l labelled, bas
 
 // bias is the coefficient of variation of the median white signal over blocks
 // of 24 mm, NaN with fewer than eight of them.
-func bias(img *volume.Volume, labels *volume.Labels, f frame, box region, base float32) float64 {
+func bias(img *volume.Volume, labels *volume.Labels, f frame, box region) float64 {
 	const blockMM, minVoxels = 24.0, 100
 	var block [3][]int // of each place along an axis
 	for o := range 3 {
@@ -292,7 +291,7 @@ func bias(img *volume.Volume, labels *volume.Labels, f frame, box region, base f
 		row := blocks[across*(block[1][y-box[1].lo]+deep*block[2][z-box[2].lo]):][:across]
 		for _, b := range block[0] {
 			if tissueOf[labels.Data[at]] == white {
-				row[b] = append(row[b], img.Data[at]-base)
+				row[b] = append(row[b], img.Data[at])
 			}
 			at += f.stride[0]
 		}
@@ -403,7 +402,7 @@ var besideMM = [3]float64{18, 20, 16}
 
 // airOf samples every second voxel along each axis. It reports false when
 // there is little air, or air that someone has set to one value.
-func airOf(img *volume.Volume, f frame, box region, base float32) (a air, ok bool) {
+func airOf(img *volume.Volume, f frame, box region) (a air, ok bool) {
 	const minVoxels = 500
 	var zones [3][]float32 // beside the head along each axis, level with it along the others
 	middle := (box[2].lo + box[2].hi) / 2
@@ -422,7 +421,7 @@ func airOf(img *volume.Volume, f frame, box region, base float32) (a air, ok boo
 					}
 				}
 				if zone >= 0 && zone < 3 {
-					zones[zone] = append(zones[zone], img.Data[f.index(p)]-base)
+					zones[zone] = append(zones[zone], img.Data[f.index(p)])
 				}
 			}
 		}
@@ -457,7 +456,7 @@ func airOf(img *volume.Volume, f frame, box region, base float32) (a air, ok boo
 
 // energyFocus is the entropy focus criterion, 0 for a single bright voxel and
 // 1 for even grey, over every second voxel along each axis.
-func energyFocus(img *volume.Volume, base float32) float64 {
+func energyFocus(img *volume.Volume) float64 {
 	nx, ny, nz := img.Shape[0], img.Shape[1], img.Shape[2]
 	var sum, squares, weighted float64 // of x, x^2 and x ln x
 	n := 0
@@ -466,7 +465,7 @@ func energyFocus(img *volume.Volume, base float32) float64 {
 			row := img.Data[(z*ny+y)*nx:][:nx]
 			for x := 0; x < nx; x += 2 {
 				n++
-				if v := math.Abs(float64(row[x] - base)); v > 0 {
+				if v := math.Abs(float64(row[x])); v > 0 {
 					sum += v
 					squares += v * v
 					weighted += v * math.Log(v)
@@ -486,7 +485,7 @@ func energyFocus(img *volume.Volume, base float32) float64 {
 // extracranial is the volume, over that of the labels, of voxels brighter than
 // half of grey matter that are not labelled, within 15 mm round the labels'
 // box and not below it.
-func extracranial(img *volume.Volume, labels *volume.Labels, f frame, l labelled, base float32, bright float64) float64 {
+func extracranial(img *volume.Volume, labels *volume.Labels, f frame, l labelled, bright float64) float64 {
 	const roundMM = 15
 	var from, to [3]int
 	for o := range 3 {
@@ -502,7 +501,7 @@ func extracranial(img *volume.Volume, labels *volume.Labels, f frame, l labelled
 				switch {
 				case labels.Data[at] != 0:
 					in++
-				case float64(img.Data[at]-base) > bright:
+				case float64(img.Data[at]) > bright:
 					out++
 				}
 				at += 2 * f.stride[0]
@@ -539,11 +538,11 @@ func edgeArea(labels *volume.Labels, f frame) float64 {
 const brainStemLabel = 16
 
 // labelledEnergy is the mean square of the labelled voxels.
-func labelledEnergy(img *volume.Volume, labels *volume.Labels, base float32) float64 {
+func labelledEnergy(img *volume.Volume, labels *volume.Labels) float64 {
 	energy, n := 0.0, 0
 	for at, label := range labels.Data {
 		if label != 0 {
-			v := float64(img.Data[at] - base)
+			v := float64(img.Data[at])
 			energy += v * v
 			n++
 		}
