@@ -86,9 +86,9 @@ func (s *Server) completeMetadata(m neuroscreen.Metadata, lenient bool) (neurosc
 	return m, nil
 }
 
-// ageOf returns the age at the scan in years: as given, or from the dates, to
-// a tenth, so that the birth date cannot be had back from age and scan date.
-// It is nil when neither is given.
+// ageOf returns the age at the scan in years: as given, or from the dates to a
+// tenth, so that the birth date cannot be had back from age and scan date; but
+// nobody is of age before the birthday. It is nil when neither is given.
 func ageOf(given *float64, birthDate, scanDate string, now time.Time) (*float64, error) {
 	var birth, scan time.Time
 	for _, d := range []struct {
@@ -118,6 +118,9 @@ func ageOf(given *float64, birthDate, scanDate string, now time.Time) (*float64,
 	}
 	const daysPerYear = 365.2425
 	age := math.Round(scan.Sub(birth).Hours()/24/daysPerYear*10) / 10
+	if scan.Before(birth.AddDate(18, 0, 0)) {
+		age = min(age, 17.9)
+	}
 	if age > 130 {
 		return nil, badDate("birth_date", "the dates give an age over 130 years")
 	}

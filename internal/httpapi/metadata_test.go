@@ -25,6 +25,8 @@ func TestAge(t *testing.T) {
 		"neither":                    {want: math.NaN()},
 		"from dates, to a tenth":     {birth: "1950-01-15", scan: "2024-06-01", want: 74.4},
 		"on the birthday":            {birth: "1950-01-15", scan: "2020-01-15", want: 70},
+		"on the eve of being of age": {birth: "2002-06-02", scan: "2020-06-01", want: 17.9},
+		"of age today":               {birth: "2002-06-01", scan: "2020-06-01", want: 18},
 		"born on a leap day":         {birth: "1952-02-29", scan: "2023-02-28", want: 71},
 		"both and they agree":        {given: f(74), birth: "1950-01-15", scan: "2024-06-01", want: 74},
 		"both and they contradict":   {given: f(47), birth: "1950-01-15", scan: "2024-06-01", typ: "age-contradicts-dates", field: "age_years"},

@@ -2,8 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 
 	"neuroscreen"
@@ -29,10 +27,9 @@ func (s *Server) CreateRefusal(ctx context.Context, req CreateRefusalRequestObje
 			return nil, err
 		}
 	}
-	sum := sha256.Sum256(append([]byte("no bytes: "), what...))
 	reason := neuroscreen.Reason{Code: string(req.Body.Code), Text: refusalTexts[req.Body.Code]}
 	created, err := s.cfg.Store.CreateScan(ctx, siteID(ctx), actor(ctx), store.NewScan{
-		Metadata: m, SHA256: hex.EncodeToString(sum[:]), Refused: []neuroscreen.Reason{reason},
+		Metadata: m, SHA256: s.cfg.Store.RefusalSum(siteID(ctx), what), Refused: []neuroscreen.Reason{reason},
 	})
 	if err != nil {
 		return nil, err

@@ -60,6 +60,17 @@ func TestRefusal(t *testing.T) {
 		post(body("because", series)).want(400, "invalid-value")
 		post(body("no-image", map[string]any{"subject_id": nil})).want(400, "missing-field")
 	})
+	t.Run("what it stands under cannot be guessed", func(t *testing.T) {
+		e := e.in(t)
+		unnamed := e.do("POST", "/v1/refusals", key, withBody("application/json", body("no-image", nil)))
+		unnamed.want(201, "")
+		var one, other Scan
+		unnamed.json(&one)
+		e.do("POST", "/v1/refusals", e.b.keys[uploader], withBody("application/json", body("no-image", nil))).json(&other)
+		if one.Sha256 == other.Sha256 || one.Sha256 == "" {
+			t.Errorf("two sites' hashes of one series: %q and %q", one.Sha256, other.Sha256)
+		}
+	})
 	t.Run("another site's is another", func(t *testing.T) {
 		e := e.in(t)
 		a := e.do("POST", "/v1/refusals", e.b.keys[uploader], withBody("application/json", body("no-image", series)))

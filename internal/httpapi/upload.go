@@ -208,8 +208,14 @@ func (u *upload) readMultipart(r *http.Request, boundary, digest string) error {
 				return err
 			}
 		case "header":
+			if seen["scan"] && u.waiting == nil {
+				return neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "unknown-part", "header", "the scan is a file with a header of its own; only an .img needs this part")
+			}
 			if u.header, err = readPart(part, maxHeader, partDigest); err != nil {
 				return err
+			}
+			if len(u.header) == 0 {
+				return missing("header", "this part is empty")
 			}
 		case "scan":
 			keep := u.storeScan

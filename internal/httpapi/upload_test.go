@@ -281,6 +281,8 @@ func TestUploadRefused(t *testing.T) {
 		"scan twice":              {parts([]part{good, scan, scan}), 400, "duplicate-part", "scan"},
 		"metadata twice":          {parts([]part{good, good, scan}), 400, "duplicate-part", "metadata"},
 		"a part of another name":  {parts([]part{good, {name: "file", body: gz}}), 400, "unknown-part", "file"},
+		"header after its file":   {parts([]part{good, scan, {name: "header", body: []byte("{}")}}), 400, "unknown-part", "header"},
+		"empty header":            {parts([]part{good, {name: "header"}, scan}), 400, "missing-field", "header"},
 		"another part after all":  {parts([]part{good, scan, {name: "note", body: []byte("x")}}), 400, "unknown-part", "note"},
 		"metadata are not JSON":   {parts([]part{{name: "metadata", body: []byte("age=3")}, scan}), 400, "invalid-json", ""},
 		"metadata are a list":     {parts([]part{{name: "metadata", body: []byte("[]")}, scan}), 400, "invalid-value", ""},

@@ -69,7 +69,7 @@ func (s *Server) FinishUpload(ctx context.Context, req FinishUploadRequestObject
 	defer func() {
 		// Bytes that are no scan, or not those that were sent, cannot become one.
 		fault := asError(err)
-		useless := fault != nil && (fault.Code == neuroscreen.CodeUnprocessable || fault.Type == "digest-mismatch")
+		useless := fault != nil && (fault.Code == neuroscreen.CodeUnprocessable && fault.Type != "idempotency-key-reused" || fault.Type == "digest-mismatch")
 		if releaseErr := release(err == nil || useless); releaseErr != nil {
 			s.cfg.Log.Warn("an upload stays until it expires", "request_id", requestID(ctx), "error", releaseErr)
 		}

@@ -28,15 +28,24 @@ const (
 // beyond RestMemory. A scan that its header refuses takes none, since no
 // voxel of it is read.
 func Memory(h *nifti.Header, m neuroscreen.Metadata) int64 {
-	if qc.CheckHeader(h, m) != nil {
+	frames := int64(0)
+	if m.Modality == neuroscreen.BOLD {
+		if qc.CheckRun(h, m) != nil {
+			return 0
+		}
+		frames = int64(4 * brainShare * float64(h.VolumeLen()*h.Volumes()))
+	} else if qc.CheckHeader(h, m) != nil {
 		return 0
 	}
-	return filesMemory + int64(h.VolumeLen())*bytesPerVoxel
+	return filesMemory + int64(h.VolumeLen())*bytesPerVoxel + frames
 }
 
-// headShare of a run's voxels that decoding keeps, at most: around a head there
-// is air.
-const headShare = 0.7
+// Shares of a run's voxels that are kept over all frames, at most: those of the
+// brain for its measures, those of the head for a decoding. Around is air.
+const (
+	brainShare = 0.4
+	headShare  = 0.7
+)
 
 // DecodeMemory estimates what the decoding of files with so many events takes at
 // its peak, in bytes beyond RestMemory: every sample, and one file's frames.

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -129,8 +130,30 @@ func refine(head *nifti.Image, n int) (nifti.Geometry, []int16) {
 }
 
 func TestMemoryOfARefusedHeader(t *testing.T) {
-	h := header(t, healthy)
-	if Memory(h, neuroscreen.Metadata{Modality: neuroscreen.BOLD}) != 0 {
+	if Memory(header(t, healthy), neuroscreen.Metadata{Modality: neuroscreen.BOLD}) != 0 {
 		t.Error("a scan that is refused by its header waits for memory")
+	}
+}
+
+// A run's frames are most of what it takes.
+func TestMemoryOfARun(t *testing.T) {
+	const voxels = 80 * 80 * 40
+	of := func(frames int) int64 {
+		var b bytes.Buffer
+		g := nifti.Geometry{Shape: []int{80, 80, 40, frames}, Affine: nifti.Affine{{3, 0, 0, -120}, {0, 3, 0, -120}, {0, 0, 3, -60}, {0, 0, 0, 1}}, Code: 1, TR: 2}
+		if err := nifti.Write(&b, g, make([]uint8, voxels*frames)); err != nil {
+			t.Fatal(err)
+		}
+		h, err := nifti.DecodeHeader(&b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		age := 45.0
+		return Memory(h, neuroscreen.Metadata{Modality: neuroscreen.BOLD, AgeYears: &age})
+	}
+	few, many := of(10), of(110)
+	// A brain of 1.4 l in voxels of 27 mm3, as float32.
+	if least := int64(4 * 100 * (1_400_000 / 27)); few == 0 || many-few < least || many-few > 3*least {
+		t.Errorf("100 frames more are estimated at %d MB, the brain's take %d", (many-few)/1e6, least/1e6)
 	}
 }

@@ -84,7 +84,7 @@ func (t *tx) noteCase(ctx context.Context, rec ScanRecord, result *neuroscreen.R
 		}
 	case rec.State == neuroscreen.Scored:
 		return nil // Finish writes the lines with the result
-	case rec.State == neuroscreen.Cancelled:
+	case rec.State == neuroscreen.Cancelled && rec.ResultVersion == 0: // else a reader may have waited for the new result
 		lines[allConditions] = caseScore{severity: sevCancelled}
 	case rec.State.Final():
 		lines[allConditions] = caseScore{severity: sevEnded}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/hex"
 	"slices"
 
 	"github.com/google/uuid"
@@ -66,6 +67,12 @@ func (s *Store) ResultVersions(ctx context.Context, siteID, scanID uuid.UUID) ([
 // Pseudonym is what a posted subject's scans are stored under.
 func (s *Store) Pseudonym(siteID uuid.UUID, subjectID string) string {
 	return s.cfg.Keys.Pseudonym(siteID, subjectID)
+}
+
+// RefusalSum stands for bytes that never came where scans have their hash. It is
+// keyed, since what is known of such a series can be guessed.
+func (s *Store) RefusalSum(siteID uuid.UUID, of []byte) string {
+	return hex.EncodeToString(s.cfg.Keys.MAC(siteID, "refusal", of))
 }
 
 // maxVisits bounds a timeline: the newest are kept.

@@ -49,6 +49,19 @@ func TestRejectWithdraws(t *testing.T) {
 	if got.ScanID != scan.ID || got.ResultVersion != 1 || len(got.Reasons) != 1 || got.Reasons[0].Code != "rejected" || got.Reasons[0].Text != "A reviewer rejected the result." {
 		t.Errorf("told %+v", got)
 	}
+	// Analysed again and stopped, it waits for a reader still, and whoever was told of the result is told.
+	if _, err := b.Retry(t.Context(), b.site, actor, scan.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Cancel(t.Context(), b.site, actor, scan.ID); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(*told); n != 2 || (*told)[1].Data.ResultVersion != 1 || (*told)[1].Data.Reasons[0].Code != "retried" {
+		t.Errorf("told %+v", *told)
+	}
+	if open, err := b.Cases(t.Context(), b.site, store.CaseFilter{Review: store.OpenCases}); err != nil || len(open.Cases) != 1 || open.Cases[0].State != neuroscreen.Cancelled {
+		t.Errorf("%+v, %v", open, err)
+	}
 	if plain := b.scalar(t, "SELECT string_agg(encode(sealed, 'escape'), '') FROM reviews"); plain == "" || strings.Contains(plain, "Miller") {
 		t.Error("a comment lies in the clear")
 	}

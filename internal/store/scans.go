@@ -72,7 +72,11 @@ func (t *tx) createScan(ctx context.Context, siteID uuid.UUID, by Actor, n NewSc
 		if scanID != uuid.Nil {
 			rec, err := row[ScanRecord](ctx, t, errVanished, "SELECT "+scanColumns+" FROM scans WHERE site_id = @site AND id = @scan",
 				pgx.NamedArgs{"site": siteID, "scan": scanID})
-			return CreatedScan{Scan: rec, Duplicate: true}, err
+			if err != nil || rec.BytesRemoved == nil || n.BlobKey == "" {
+				return CreatedScan{Scan: rec, Duplicate: true}, err
+			}
+			// Retention took its bytes: here they are again.
+			idem = nil
 		}
 	}
 
@@ -197,7 +201,7 @@ func (t *tx) complete(ctx context.Context, c changedScan, sent neuroscreen.Metad
 	if len(m.Missing()) == len(c.Metadata.Missing()) {
 		return c.ScanRecord, nil
 	}
-	return t.runAgain(ctx, c, m)
+	return t.runAgain(ctx, c, m, neuroscreen.Reason{Code: "completed", Text: "What the scan lacked has come; it is analysed again."})
 }
 
 // deidentify keeps what the analysis needs: the pseudonym for the subject, and
@@ -512,7 +516,7 @@ func (s *Store) Retry(ctx context.Context, siteID uuid.UUID, by Actor, scanID uu
 		if !c.State.Final() {
 			return neuroscreen.Errorf(neuroscreen.CodeConflict, "scan-running", "the scan is %s; it can run again when it has ended", c.State)
 		}
-		rec, err = t.runAgain(ctx, c, c.Metadata)
+		rec, err = t.runAgain(ctx, c, c.Metadata, neuroscreen.Reason{Code: "retried", Text: "The scan is analysed again."})
 		if err != nil {
 			return err
 		}
@@ -545,11 +549,8 @@ func (s *Store) PatchMetadata(ctx context.Context, siteID uuid.UUID, by Actor, s
 		if len(changed) == 0 {
 			return nil
 		}
-		if rec, err = t.runAgain(ctx, c, m); err != nil {
-			return err
-		}
 		why := neuroscreen.Reason{Code: "corrected", Text: "What was said of the scan was corrected; it is analysed again."}
-		if err := t.notifyWithdrawn(ctx, c.ScanRecord, why); err != nil {
+		if rec, err = t.runAgain(ctx, c, m, why); err != nil {
 			return err
 		}
 		return t.audit(ctx, siteID, by, "scan.correct", scanObject(scanID), strings.Join(changed, " "))
@@ -558,14 +559,20 @@ func (s *Store) PatchMetadata(ctx context.Context, siteID uuid.UUID, by Actor, s
 }
 
 // runAgain starts a new run of a locked scan and shuts out the old one's
-// worker. Errors: CodeConflict "scan-bytes-removed".
-func (t *tx) runAgain(ctx context.Context, c changedScan, m neuroscreen.Metadata) (ScanRecord, error) {
+// worker; whoever was told of a result that stood is told why it does no longer.
+// Errors: CodeConflict "scan-bytes-removed", "no-bytes".
+func (t *tx) runAgain(ctx context.Context, c changedScan, m neuroscreen.Metadata, why neuroscreen.Reason) (ScanRecord, error) {
 	if c.Size == 0 {
 		return ScanRecord{}, neuroscreen.Errorf(neuroscreen.CodeConflict, "no-bytes", "no image of this scan ever came; send the series again, it is then a scan of its own")
 	}
 	if c.BytesRemoved != nil {
 		return ScanRecord{}, neuroscreen.Errorf(neuroscreen.CodeConflict, "scan-bytes-removed",
 			"the scan's bytes were removed when their time was over; post the same file again, then repeat this")
+	}
+	if c.State == neuroscreen.Scored {
+		if err := t.notifyWithdrawn(ctx, c.ScanRecord, why); err != nil {
+			return ScanRecord{}, err
+		}
 	}
 	c, err := row[changedScan](ctx, t, errVanished, `
 		UPDATE scans

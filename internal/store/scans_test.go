@@ -647,6 +647,7 @@ func TestForgetBytes(t *testing.T) {
 	b := setup(t)
 	pair := post("MRN-1", "image")
 	pair.HeaderSHA256, pair.HeaderSize, pair.HeaderBlobKey = hash("hdr"), 348, blobKey("hdr")
+	pair.IdempotencyKey = "of this content" // as a gateway says again when it sends the same again
 	old := b.create(t, pair)
 	b.run(t, old, scored(old, score(neuroscreen.Alzheimers, 3, neuroscreen.FlagReview)))
 	waiting := b.create(t, post("MRN-2", "waiting"))
