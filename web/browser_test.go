@@ -507,6 +507,18 @@ func TestTwoReaders(t *testing.T) {
 	two.waitText(".cases tbody", "S-SMALL")
 	two.checkNothingKept()
 
+	// Who hands over scans sees that alone.
+	sender, err := api.CreateKeyWithResponse(t.Context(), client.NewKey{Name: "PACS", Role: neuroscreen.Uploader})
+	if err != nil || sender.JSON201 == nil {
+		t.Fatalf("%v %s", err, sender.Body)
+	}
+	three := openWindow(t, one.ctx, url, chromedp.WithNewBrowserContext())
+	three.signIn(sender.JSON201.Secret)
+	three.waitText("main h1", "Hand over a scan")
+	three.wait("its title", "document.title === 'Hand over a scan – NeuroScreen' && !document.querySelector('[role=alert], #search')")
+	three.axe("an uploader's page")
+	three.shot("13-uploader-1280")
+
 	// Failures are shown with a way on, and end where the cause does.
 	api.revoke(t, other.JSON201.Key.ID)
 	two.click(".bar + .tallies button")

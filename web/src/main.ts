@@ -4,6 +4,7 @@ import { asProblem, call, onSignedOut, ProblemError, useSession, type Session } 
 import { dialog, h, show, typing } from './dom'
 import { problemBox } from './problem'
 import { signInPage } from './signin'
+import { uploadPage } from './upload'
 import { worklist } from './worklist'
 import { casePage } from './case'
 
@@ -44,10 +45,17 @@ function route(): void {
   document.querySelectorAll('dialog').forEach((d) => d.remove())
   const main = h('main', { id: 'main', tabindex: '-1' })
   show(app, header(session), main)
+  main.focus({ preventScroll: true }) // a reader by ear is told of the new page
   const [, what, id, act] = location.hash.split('/')
-  if (what === 'case' && id && /^[0-9a-f-]{36}$/.test(id)) page = casePage(main, id, session, act)
-  else if (what === 'admin' && session.role === 'admin') page = adminPage(main, session)
-  else page = worklist(main, session)
+  // Titles end up in the browser's history: they name nobody.
+  const named = (title: string, p: Page): void => {
+    document.title = `${title} – NeuroScreen`
+    page = p
+  }
+  if (session.role === 'uploader') named('Hand over a scan', uploadPage(main))
+  else if (what === 'case' && id && /^[0-9a-f-]{36}$/.test(id)) named('Case', casePage(main, id, session, act))
+  else if (what === 'admin' && session.role === 'admin') named('Administration', adminPage(main, session))
+  else named('Worklist', worklist(main, session))
 }
 
 function header(s: Session): HTMLElement {

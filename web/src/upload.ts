@@ -2,6 +2,7 @@
 import { changing, type Problem, type Scan, type ScanEvent } from './api'
 import { dialog, h, show, tell } from './dom'
 import { bytes } from './format'
+import type { Page } from './main'
 import { problemBox } from './problem'
 
 /** The form over the page; file is one that was dropped there. */
@@ -17,7 +18,14 @@ export function uploadDialog(file?: File): void {
   d.addEventListener('close', () => form.leave())
 }
 
-export function uploadForm(dropped?: File): { el: HTMLElement; busy(): boolean; leave(): void } {
+/** All that an uploader may do: the worklist is for readers. */
+export function uploadPage(into: HTMLElement): Page {
+  const form = uploadForm(undefined, false)
+  show(into, h('div', { class: 'list' }, h('section', { class: 'first' }, h('h1', {}, 'Hand over a scan'), h('p', {}, 'A T1-weighted scan of a whole adult head, as NIfTI. What became of it stands here; its result is for clinicians, on their worklist.'), form.el)))
+  return { leave: () => form.leave() }
+}
+
+export function uploadForm(dropped?: File, mayOpen = true): { el: HTMLElement; busy(): boolean; leave(): void } {
   let file: File | undefined
   let going: XMLHttpRequest | undefined
   let events: EventSource | undefined
@@ -115,10 +123,10 @@ export function uploadForm(dropped?: File): { el: HTMLElement; busy(): boolean; 
 
   const follow = (scan: Scan, again: boolean): void => {
     idle(true)
-    const link = h('a', { href: `#/case/${scan.id}` }, 'Open the case')
+    const link = mayOpen && h('a', { href: `#/case/${scan.id}` }, 'Open the case')
     const state = h('p', {}, again ? 'These bytes are already here for this subject: the same case.' : 'Stored. It will be analysed within seconds.')
-    show(says, state, h('p', {}, link))
-    link.focus()
+    show(says, state, link && h('p', {}, link))
+    if (link) link.focus()
     events?.close()
     events = new EventSource(`/v1/scans/${scan.id}/events`)
     events.addEventListener('state', (e) => {

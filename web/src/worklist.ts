@@ -36,7 +36,7 @@ export function worklist(into: HTMLElement, session: Session): Page {
   let stream: EventSource | undefined
   let again: ReturnType<typeof setTimeout> | undefined
 
-  const mayUpload = session.role === 'admin' || session.role === 'uploader'
+  const mayUpload = session.role === 'admin'
   const live = h('span', { class: 'live', role: 'status' }, 'connecting')
   const tallies = h('nav', { class: 'tallies', 'aria-label': 'Open cases by what they ask for' })
   const body = h('div', { class: 'list', 'aria-busy': 'true' })
@@ -297,8 +297,7 @@ export function worklist(into: HTMLElement, session: Session): Page {
   drawFilters()
   show(body, h('p', { class: 'dim' }, 'Loading'))
   void load()
-  if (session.role !== 'uploader') follow()
-  else live.textContent = ''
+  follow()
 
   return {
     leave() {
