@@ -358,7 +358,7 @@ func (e CreateUploadParamsTusResumable) Valid() bool {
 // AgePrior Share of people who have the condition, from this age up to the next entry's; a prior of 0 ends the range.
 type AgePrior = model.AgePrior
 
-// AgeYears At the scan
+// AgeYears At the scan. Kept as given: with scan_date, more than a tenth of a year tells the birth date
 type AgeYears = float64
 
 // Amendment What reviewers left out of the result; absent while nobody did.
@@ -1022,7 +1022,7 @@ type ScanList struct {
 
 // ScanUpdate Only what is wrong. The age can be given as `age_years` or as `birth_date` with `scan_date`.
 type ScanUpdate struct {
-	// AgeYears At the scan
+	// AgeYears At the scan. Kept as given: with scan_date, more than a tenth of a year tells the birth date
 	AgeYears *AgeYears `json:"age_years,omitempty"`
 
 	// BirthDate Example: 2024-03-31

@@ -1224,7 +1224,7 @@ export interface components {
         UID: string;
         /**
          * Format: double
-         * @description At the scan
+         * @description At the scan. Kept as given: with scan_date, more than a tenth of a year tells the birth date
          */
         AgeYears: number;
         /** Format: double */
