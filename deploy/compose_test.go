@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -28,6 +29,7 @@ func TestComposeHangsTogether(t *testing.T) {
 			Environment map[string]string
 			Secrets     []string
 			Volumes     []string
+			StopGrace   string `yaml:"stop_grace_period"`
 		}
 		Secrets map[string]struct{ File string }
 		Volumes map[string]any
@@ -56,6 +58,9 @@ func TestComposeHangsTogether(t *testing.T) {
 			if _, err := os.Stat(filepath.Join(s.Build.Context, s.Build.Dockerfile)); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
+		}
+		if grace, _ := time.ParseDuration(s.StopGrace); s.Build.Dockerfile != "" && grace < 40*time.Second {
+			t.Errorf("%s is killed %s after it is asked to stop, while it still gives its work back", name, grace)
 		}
 		for on := range s.DependsOn {
 			if _, ok := file.Services[on]; !ok {

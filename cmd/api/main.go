@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -32,6 +33,10 @@ func main() {
 	// The first signal stops gracefully, a second at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
+	if err := spoolBesideScans(cli.Data); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	run := func() error { return service.Run(ctx, cli.Server, service.Parts{Out: os.Stdout, Err: os.Stderr}) }
 	if cli.NewAdminKey {
 		run = func() error {
@@ -46,4 +51,21 @@ func main() {
 		fmt.Fprintln(os.Stderr, "neuroscreen-server:", err)
 		os.Exit(1)
 	}
+}
+
+// spoolBesideScans has functional runs spooled in the data folder, unless TMPDIR
+// says where: a container has no folder for temporary files, and elsewhere it may
+// be memory.
+func spoolBesideScans(data string) error {
+	if os.Getenv("TMPDIR") != "" {
+		return nil
+	}
+	folder := filepath.Join(data, "spool")
+	if err := os.MkdirAll(data, 0o711); err != nil {
+		return fmt.Errorf("data folder: %w; choose another with --data", err)
+	}
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return fmt.Errorf("spool folder: %w", err)
+	}
+	return os.Setenv("TMPDIR", folder)
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"neuroscreen/internal/backup"
@@ -40,8 +41,13 @@ func (c *backupCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(part)
-	defer f.Close()
+	whole := false
+	defer func() {
+		f.Close()
+		if !whole {
+			os.Remove(part)
+		}
+	}()
 	if _, err := service.Backup(ctx, c.Storage, f, !c.WithoutSecret, log); err != nil {
 		return err
 	}
@@ -55,19 +61,41 @@ func (c *backupCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("what was written cannot be read back: %w", err)
 	}
-	// A link fails where a file has come meanwhile.
-	if err := os.Link(part, c.Out); err != nil {
+	whole = true
+	if err := giveName(part, c.Out); err != nil {
+		return fmt.Errorf("%w; the archive is whole, and stays at %s", err, part)
+	}
+	return told(m, "written and read back: "+c.Out)
+}
+
+// giveName renames a file where none is, for good. A link fails where a file
+// has come meanwhile; file systems of other machines may know no links, nor how
+// to write a folder through.
+func giveName(part, name string) error {
+	unknown := func(err error) bool {
+		return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EINVAL)
+	}
+	err := os.Link(part, name)
+	if unknown(err) {
+		if _, err := os.Lstat(name); err == nil {
+			return fmt.Errorf("%s is there already", name)
+		}
+		err = os.Rename(part, name)
+	} else if err == nil {
+		err = os.Remove(part)
+	}
+	if err != nil {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(c.Out))
+	dir, err := os.Open(filepath.Dir(name))
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	if err := dir.Sync(); err != nil {
+	if err := dir.Sync(); err != nil && !unknown(err) {
 		return err
 	}
-	return told(m, "written and read back: "+c.Out)
+	return nil
 }
 
 type restoreCmd struct {

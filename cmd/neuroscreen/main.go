@@ -15,6 +15,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"neuroscreen"
+	"neuroscreen/internal/client"
 	"neuroscreen/internal/config"
 	"neuroscreen/internal/qc"
 	"neuroscreen/internal/version"
@@ -77,6 +78,13 @@ func fail(err error) int {
 			Type: "/problems/" + e.Type, Title: "The scan was refused", Status: 422, Detail: e.Message, Field: e.Field, Reasons: qc.Reasons(err),
 		})
 		fmt.Fprintln(os.Stderr, "neuroscreen: refused:", e.Message)
+		return exitRefused
+	}
+	if p, ok := errors.AsType[*client.ProblemError](err); ok && p.Status == 422 && p.Name() != "idempotency-key-reused" {
+		enc := json.NewEncoder(os.Stdout)
+		enc.SetIndent("", "  ")
+		enc.Encode(p.Problem)
+		fmt.Fprintln(os.Stderr, "neuroscreen: refused:", p)
 		return exitRefused
 	}
 	if u, ok := errors.AsType[*url.Error](err); ok {

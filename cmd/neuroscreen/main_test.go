@@ -21,6 +21,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -539,5 +540,79 @@ func TestAnalyzeBOLD(t *testing.T) {
 	r = run(t, "analyze", path, "--modality", "bold", "--out", filepath.Join(dir, "two"))
 	if r.code != 3 || !strings.Contains(r.stdout, "tr-ambiguous") {
 		t.Errorf("exit %d, want a refusal for two repetition times: %s", r.code, r.stdout)
+	}
+}
+
+func TestReplaceFile(t *testing.T) {
+	dir := t.TempDir()
+	put := func(path, text string) error {
+		return replaceFile(path, func(w io.Writer) error { _, err := io.WriteString(w, text); return err })
+	}
+	file, link := filepath.Join(dir, "file"), filepath.Join(dir, "link")
+	if err := put(file, "old"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("file", link); err != nil {
+		t.Fatal(err)
+	}
+	if err := put(link, "new"); err != nil {
+		t.Fatal(err)
+	}
+	at, err := os.Lstat(link)
+	if got, _ := os.ReadFile(file); string(got) != "new" || err != nil || at.Mode()&os.ModeSymlink == 0 {
+		t.Errorf("%q behind a link that is now %v, %v", got, at.Mode(), err)
+	}
+	failed := errors.New("failed")
+	if err := replaceFile(file, func(w io.Writer) error { io.WriteString(w, "half"); return failed }); !errors.Is(err, failed) {
+		t.Error(err)
+	}
+	if got, _ := os.ReadFile(file); string(got) != "new" {
+		t.Errorf("%q after a failure", got)
+	}
+
+	// As /dev/stdout would be: written to, and there afterwards.
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan string)
+	go func() {
+		b, _ := os.ReadFile(pipe)
+		read <- string(b)
+	}()
+	if err := put(pipe, "through"); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-read; got != "through" {
+		t.Errorf("%q came through", got)
+	}
+	if at, err := os.Lstat(pipe); err != nil || at.Mode()&os.ModeNamedPipe == 0 {
+		t.Errorf("the pipe is %v now, %v", at, err)
+	}
+}
+
+func TestGiveName(t *testing.T) {
+	dir := t.TempDir()
+	part, name := filepath.Join(dir, "a.partial"), filepath.Join(dir, "a")
+	if err := os.WriteFile(part, []byte("whole"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := giveName(part, name); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := os.ReadFile(name); string(got) != "whole" {
+		t.Errorf("%q", got)
+	}
+	if _, err := os.Stat(part); err == nil {
+		t.Error("the part is there still")
+	}
+	if err := os.WriteFile(part, []byte("other"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := giveName(part, name); err == nil {
+		t.Error("a file was replaced")
+	}
+	if _, err := os.Stat(part); err != nil {
+		t.Error("a whole archive is gone:", err)
 	}
 }

@@ -50,8 +50,19 @@ func (c *scoreCmd) Run(context.Context) error {
 }
 
 // replaceFile writes a file beside path and renames it to path once it is
-// whole, so that a failure leaves neither half a file nor the old one gone.
+// whole, so that a failure leaves neither half a file nor the old one gone. What
+// a link leads to is replaced, not the link; a device or a pipe is written to.
 func replaceFile(path string, write func(io.Writer) error) (err error) {
+	if to, err := filepath.EvalSymlinks(path); err == nil {
+		path = to
+	}
+	if at, err := os.Stat(path); err == nil && !at.Mode().IsRegular() && !at.IsDir() {
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(write(f), f.Close())
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".neuroscreen-*")
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"syscall"
 	"unsafe"
 
 	"neuroscreen"
@@ -45,7 +46,8 @@ type Run struct {
 // Read spools a run, volume by volume, to an unlinked temporary file of four
 // bytes a voxel and finds its dummy scans.
 //
-// Errors: CodeUnprocessable TooFewVolumes; *nifti.Error; ctx's; the disk's.
+// Errors: CodeUnprocessable TooFewVolumes; CodeUnavailable "storage-full";
+// *nifti.Error; ctx's; the disk's.
 func Read(ctx context.Context, rd *nifti.Reader, tr TR) (_ *Run, err error) {
 	h := rd.Header()
 	if n := h.Volumes(); n < MinFrames {
@@ -87,6 +89,10 @@ func Read(ctx context.Context, rd *nifti.Reader, tr TR) (_ *Run, err error) {
 		r.Means = append(r.Means, sum/float64(len(v)))
 		r.change = append(r.change, change/float64(len(v)))
 		if _, err := f.Write(bytesOf(v)); err != nil {
+			if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+				return nil, &neuroscreen.Error{Code: neuroscreen.CodeUnavailable, Type: "storage-full",
+					Message: "the server has no room for the run's frames; try again later", Err: err}
+			}
 			return nil, fmt.Errorf("spooling a run: %w", err)
 		}
 		v, before = before, v

@@ -45,7 +45,7 @@ countries and scanners, stands in the paper and not with its coefficients. Ventr
 
 - the measurement's own standard error;
 - the spread between two scans of one person (published test-retest figures; 3 %% where none was found, an assumption);
-- the spread between 82 sites (58,836 people of 2 to 100 years; Rutherford 2022, doi:10.7554/eLife.72904), until the site has a control shift, then that shift's standard error.
+- the spread between 82 sites (58,836 people of 2 to 100 years; Rutherford 2022, doi:10.7554/eLife.72904), until the site has a control shift, then that shift's error: of the mean of its controls, and of what shrinking it leaves.
 
 ## Segmenters
 

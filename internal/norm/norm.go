@@ -124,7 +124,7 @@ type location struct {
 	siteSD float64 // between sites, or of a calibrated site's shift
 	log    bool
 	// siteKnown says that a site shift is in mu and sd, and siteSD is only the
-	// standard error of its mean.
+	// error of its mean.
 	siteKnown bool
 	wider     float64 // what the spread between sites would make of sd, as a factor
 }
@@ -215,7 +215,10 @@ func (n *Norms) locate(structure string, p Person, cal Calibration, bare bool) (
 		mean, sd := mom.applied()
 		l.mu += mean * l.sd
 		l.sd *= sd
-		l.siteSD = l.sd / math.Sqrt(float64(mom.N))
+		// What sampling the controls leaves unknown, and what shrinking the shift
+		// leaves of the site's own offset.
+		kept := mom.shrinkage()
+		l.siteSD = math.Hypot(kept*l.sd/math.Sqrt(float64(mom.N)), (1-kept)*ratio*m.sd)
 		l.siteKnown = true
 		return l, nil
 	}

@@ -482,6 +482,30 @@ func TestIndices(t *testing.T) {
 
 // An index's interval is what its volumes' errors and the site's leave of it:
 // far wider than the measurement's alone, and narrower once the site is known.
+// TestSiteShiftError: over sites that differ as the published spread says, what a
+// shift from their controls leaves is as large as its error says.
+func TestSiteShiftError(t *testing.T) {
+	n, p := Default(), person(70, neuroscreen.Female, 1.45e6)
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, structure := range []string{"Left-Hippocampus", "Left-Thalamus"} {
+		for _, controls := range []int{20, 50, 500} {
+			sd, ratio := n.models[structure].sd, n.siteRatio[structure]
+			left := 0.0
+			const sites = 20000
+			for range sites {
+				offset := ratio * r.NormFloat64()
+				mean, _ := Moments{N: controls, MeanZ: offset + r.NormFloat64()/math.Sqrt(float64(controls))}.applied()
+				left += (offset - mean) * (offset - mean) / sites
+			}
+			shift := &Shift{Layer: LayerSite, Segmenter: FreeSurfer6, Structures: map[string]Moments{structure: {N: controls, SDZ: 1}}}
+			got, err := n.SiteSD(structure, p, Calibration{Segmenter: FreeSurfer6, SiteShift: shift})
+			if want := math.Sqrt(left) * sd; err != nil || math.Abs(got/want-1) > .03 {
+				t.Errorf("%s, %d controls: error %.4g, what is left %.4g, %v", structure, controls, got, want, err)
+			}
+		}
+	}
+}
+
 func TestIndicesCarryTheSite(t *testing.T) {
 	n, p := Default(), person(70, neuroscreen.Female, 1.45e6)
 	vols := map[string]Measured{"Left-Hippocampus": {MM3: 3600}, "Left-Inf-Lat-Vent": {MM3: 400}}

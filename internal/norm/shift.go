@@ -73,13 +73,16 @@ type Moments struct {
 // applied returns the mean shift shrunk towards 0 by n/(n+10), and the spread,
 // 1 below 20 controls. Both in units of the norm's SD.
 func (m Moments) applied() (mean, sd float64) {
-	mean = m.MeanZ * float64(m.N) / float64(m.N+shrinkN)
+	mean = m.MeanZ * m.shrinkage()
 	sd = 1
 	if max(m.N, m.NSD) >= minForSD {
 		sd = min(max(m.SDZ, minSD), maxSD)
 	}
 	return mean, sd
 }
+
+// shrinkage is the share of the observed mean that applies.
+func (m Moments) shrinkage() float64 { return float64(m.N) / float64(m.N+shrinkN) }
 
 // LoadShift reads a stored shift and refuses one that can't be meant.
 func LoadShift(r io.Reader) (*Shift, error) {

@@ -66,7 +66,8 @@ type Cluster struct {
 	secret  string
 	owner   account
 	users   *os.File      // shared lock
-	exited  chan struct{} // closed when our own child is gone; nil if adopted
+	exited  chan struct{} // closed when the postmaster is gone
+	stopped chan struct{} // closed by Stop
 	adopted bool
 }
 
@@ -115,7 +116,7 @@ func start(ctx context.Context, opts Options) (*Cluster, error) {
 	}
 	defer lock.Close()
 
-	c := &Cluster{opts: opts, owner: owner}
+	c := &Cluster{opts: opts, owner: owner, stopped: make(chan struct{})}
 	bin, err := findBinaries(c.data(), opts.binDirs)
 	if err != nil {
 		return nil, err
@@ -144,7 +145,8 @@ func (c *Cluster) run(ctx context.Context, bin string) error {
 		c.host = pm.socketDir
 		err := c.ready(ctx, pm.alive)
 		if err == nil {
-			c.adopted = true
+			c.adopted, c.exited = true, make(chan struct{})
+			go c.watch(pm)
 			return nil
 		}
 		if pm.alive() {
@@ -170,8 +172,7 @@ func (c *Cluster) logPath() string { return filepath.Join(c.opts.Dir, "postgres.
 // Adopted says that Postgres was already running.
 func (c *Cluster) Adopted() bool { return c.adopted }
 
-// Exited is closed when the Postgres server that this process started is gone,
-// whatever the cause; nil for an adopted one.
+// Exited is closed when the Postgres server is gone, whatever the cause.
 func (c *Cluster) Exited() <-chan struct{} { return c.exited }
 
 // ConnString for pgx; it holds the secret.
@@ -382,10 +383,28 @@ func (c *Cluster) Stop(ctx context.Context) error {
 	alone := syscall.Flock(int(c.users.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil
 	c.users.Close()
 	c.users = nil
+	close(c.stopped)
 	if !alone {
 		return nil
 	}
+	if c.adopted {
+		return stopCluster(ctx, c.data(), nil)
+	}
 	return stopCluster(ctx, c.data(), c.exited)
+}
+
+// watch notices the end of an adopted postmaster, which no parent waits for.
+func (c *Cluster) watch(pm postmaster) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for pm.alive() {
+		select {
+		case <-c.stopped:
+			return
+		case <-tick.C:
+		}
+	}
+	close(c.exited)
 }
 
 // stopCluster asks for a fast shutdown: connections are cut, data are flushed.

@@ -167,6 +167,11 @@ func TestLifecycle(t *testing.T) {
 		if err := syscall.Kill(pid(t, c3), syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
+		select {
+		case <-c3.Exited():
+		case <-time.After(time.Minute):
+			t.Error("nobody notices")
+		}
 		stop(c3)
 		c4 := start1(t, dir)
 		if c4.Adopted() {

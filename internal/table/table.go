@@ -183,7 +183,7 @@ func read(in io.Reader, more []string) ([]Row, error) {
 	}
 	c := csv.NewReader(b)
 	c.Comma = separator(b)
-	c.TrimLeadingSpace = true
+	c.TrimLeadingSpace = c.Comma != '\t' // it takes an empty cell's tab for a space
 	header, err := c.Read()
 	if errors.Is(err, io.EOF) {
 		return nil, invalid("empty-table", "the table is empty; its first line must name the columns, such as id,age,sex,EstimatedTotalIntraCranialVol,Left-Hippocampus,Right-Hippocampus")

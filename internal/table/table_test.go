@@ -156,6 +156,7 @@ func TestTablesAsTheyCome(t *testing.T) {
 	for name, in := range map[string]string{
 		"byte order mark and CRLF":  "\xef\xbb\xbf" + header + "\r\na,70,F,1450000,3500,3600\r\n",
 		"tabs":                      strings.ReplaceAll(header+"\na,70,F,1450000,3500,3600\n", ",", "\t"),
+		"tabs, an empty cell":       strings.ReplaceAll("note,"+header+",MMSE\n,a,70,F,1450000,3500,3600,\n", ",", "\t"),
 		"semicolons":                strings.ReplaceAll(header+"\na,70,F,1450000,3500,3600\n", ",", ";"),
 		"lower case, spaces, order": "Right-hippocampus, left-hippocampus,AGE,Sex,ID,estimatedtotalintracranialvol\n3600, 3500,70.0, f,a,1.45e6",
 		"other columns":             header + ",Left-vessel,CDR\na,70,F,1450000,3500,3600,12,0.5\n",

@@ -52,7 +52,9 @@ func AUC(cases, controls []float64) float64 {
 const bootstraps = 2000
 
 // AUCInterval is the 95 % percentile bootstrap of the AUC over people, drawn
-// within class.
+// within class. Where every resample separates the classes as people do, which
+// is not what more people would, it is Wilson's for as many pairs of people as
+// the smaller class has.
 func AUCInterval(cases, controls []float64) [2]float64 {
 	r := rand.New(rand.NewPCG(seed, 1))
 	draw := func(from, into []float64) {
@@ -67,7 +69,12 @@ func AUCInterval(cases, controls []float64) [2]float64 {
 		draw(controls, b)
 		aucs[i] = AUC(a, b)
 	}
-	return [2]float64{quantile(aucs, .025), quantile(aucs, .975)}
+	lo, hi := quantile(aucs, .025), quantile(aucs, .975)
+	if lo == hi {
+		n := min(len(cases), len(controls))
+		return Wilson(int(math.Round(lo*float64(n))), n)
+	}
+	return [2]float64{lo, hi}
 }
 
 // quantile by linear interpolation; it sorts x.

@@ -119,3 +119,18 @@ func TestNoAnswer(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 }
+
+// Classes that don't overlap in a few people would overlap in more.
+func TestIntervalOfAPerfectAUC(t *testing.T) {
+	cases, controls := make([]float64, 10), make([]float64, 12)
+	for i := range cases {
+		cases[i] = 5 + float64(i)
+	}
+	want := Wilson(10, 10)
+	if ci := AUCInterval(cases, controls); ci != want || ci[0] > .75 {
+		t.Errorf("%v, want %v", ci, want)
+	}
+	if ci := AUCInterval(controls, cases); ci != Wilson(0, 10) {
+		t.Errorf("the other way round: %v", ci)
+	}
+}
