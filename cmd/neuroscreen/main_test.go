@@ -474,6 +474,26 @@ func TestSubmit(t *testing.T) {
 	}
 }
 
+// TestSubmitRefusedAtOnce: what the service refuses to take ends as what it
+// refuses later does.
+func TestSubmitRefusedAtOnce(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusUnprocessableEntity)
+		io.WriteString(w, `{"type":"/problems/truncated","title":"The file ends too early","status":422,"detail":"send it again"}`)
+	}))
+	defer server.Close()
+	keyFile := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(keyFile, []byte("the-key\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := run(t, "submit", head, "--subject", "S-7", "--age", "45", "--sex", "M", "--server", server.URL, "--key-file", keyFile)
+	if r.code != exitRefused || !strings.Contains(r.stdout, `"/problems/truncated"`) || !strings.Contains(r.stderr, "refused") {
+		t.Errorf("exit %d; standard output %q, standard error %q", r.code, r.stdout, r.stderr)
+	}
+}
+
 // TestAnalyzeBOLD: a short run gives motion and quality, and its JSON file is
 // heard when nothing else states the repetition time.
 func TestAnalyzeBOLD(t *testing.T) {

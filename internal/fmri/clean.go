@@ -25,10 +25,11 @@ type Design struct {
 	Rank             int   // of the nuisance on them, the mean included
 	DegreesOfFreedom int   // len(Frames) - Rank
 
-	total int         // frames of the run
-	basis [][]float64 // orthonormal, over Frames
-	flat  []float64   // the same, row after row; or, where it is smaller, a basis of what is left
-	left  bool        // flat is of what is left
+	total  int         // frames of the run
+	passes int         // dimensions of the whole run, the mean aside, that no filter takes
+	basis  [][]float64 // orthonormal, over Frames
+	flat   []float64   // the same, row after row; or, where it is smaller, a basis of what is left
+	left   bool        // flat is of what is left
 }
 
 // dependent is the share of a column's length below which what earlier columns
@@ -37,7 +38,7 @@ const dependent = 1e-7
 
 // NewDesign joins regressors on the kept frames; the mean is always among them.
 func NewDesign(kept []bool, groups ...Regressors) *Design {
-	d := &Design{total: len(kept)}
+	d := &Design{total: len(kept), passes: len(kept) - 1}
 	for t, k := range kept {
 		if k {
 			d.Frames = append(d.Frames, t)
@@ -237,10 +238,12 @@ func (n *Nuisance) Design(band, global bool) *Design {
 	if global {
 		groups = append(groups, n.Global)
 	}
-	if band {
-		groups = append(groups, n.StopBand)
+	if !band {
+		return NewDesign(n.Kept, groups...)
 	}
-	return NewDesign(n.Kept, groups...)
+	d := NewDesign(n.Kept, append(groups, n.StopBand)...)
+	d.passes -= len(n.StopBand) // its columns are orthogonal over the whole run
+	return d
 }
 
 // Defaults of cleaning.

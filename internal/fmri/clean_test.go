@@ -225,14 +225,6 @@ func TestTissue(t *testing.T) {
 		}
 	}
 	l.Data[l.Index(0, 0, 0)] = 4
-	count := func(m []bool) (n int) {
-		for _, v := range m {
-			if v {
-				n++
-			}
-		}
-		return n
-	}
 	if m, eroded := Tissue(l, WhiteMatterLabels); !eroded || count(m) != 125 {
 		t.Errorf("eroded %v, %d voxels; want 5x5x5", eroded, count(m))
 	}

@@ -149,17 +149,28 @@ func TestMakeSamples(t *testing.T) {
 		}
 	}
 	for _, c := range []struct {
-		name   string
-		events []Event
+		name    string
+		dummies int
+		events  []Event
 	}{
-		{"beyond the end", []Event{ev(2, 4, "a", "1"), ev(40, 2, "b", "2"), ev(78, 20, "a", "2")}},
-		{"runs that overlap", []Event{ev(2, 4, "a", "1"), ev(10, 2, "b", "2"), ev(20, 2, "a", "1")}},
+		{"beyond the end", 1, []Event{ev(2, 4, "a", "1"), ev(40, 2, "b", "2"), ev(78, 20, "a", "2")}},
+		{"before the first volume that is kept", 3, []Event{ev(0, 2, "a", "1"), ev(20, 2, "b", "1"), ev(50, 2, "b", "2"), ev(60, 2, "a", "2")}},
+		{"runs that overlap", 1, []Event{ev(2, 4, "a", "1"), ev(10, 2, "b", "2"), ev(20, 2, "a", "1")}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			r := &Run{TR: TR{Seconds: 2}, Dummies: c.dummies, Frames: frames}
 			_, err := MakeSamples(s, r, c.events, nil, 4)
 			wantRefusal(t, err, EventsInvalid, "events")
 		})
 	}
+	t.Run("begins in a dropped volume", func(t *testing.T) {
+		// Volumes 2 to 4 of the file, of which frames 0 and 1 are left.
+		r := &Run{TR: TR{Seconds: 2}, Dummies: 3, Frames: frames}
+		got, err := MakeSamples(s, r, []Event{ev(0, 6, "a", "1"), ev(20, 2, "b", "1")}, nil, 4)
+		if err != nil || math.Abs(float64(got.X[0][0])) > 0.2 {
+			t.Errorf("%v; the mean of two frames is %v", err, got)
+		}
+	})
 }
 
 func TestCheckEvents(t *testing.T) {

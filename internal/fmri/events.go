@@ -151,13 +151,14 @@ func MakeSamples(s *Series, r *Run, events []Event, ignore []string, lag float64
 	}
 	slices.Sort(out.Conditions)
 
-	// frame returns the first frame that begins at or after a time.
+	// frame returns the first frame that begins at or after a time; dropped dummy
+	// scans are those before 0.
 	frame := func(seconds float64) int {
-		return min(max(int(math.Ceil(seconds/r.TR.Seconds-1e-6))-r.Dummies, 0), s.Frames)
+		return min(int(math.Ceil(seconds/r.TR.Seconds-1e-6))-r.Dummies, s.Frames)
 	}
 	bounds := []int{0}
 	for n := 1; n < len(out.Runs); n++ {
-		bounds = append(bounds, frame((last[n-1]+first[n])/2))
+		bounds = append(bounds, max(frame((last[n-1]+first[n])/2), 0))
 	}
 	bounds = append(bounds, s.Frames)
 	type span struct{ from, to int }
@@ -172,9 +173,10 @@ func MakeSamples(s *Series, r *Run, events []Event, ignore []string, lag float64
 		}
 		sp := span{frame(e.Onset + lag), min(frame(e.Onset+e.Duration+lag), bounds[n+1])}
 		sp.to = max(sp.to, sp.from+1)
-		if e.Onset < 0 || sp.to > bounds[n+1] {
-			return nil, eventsError("the event at %g s lies outside the volumes of its run, with a lag of %g s", e.Onset, lag)
+		if e.Onset < 0 || sp.to <= 0 || sp.to > bounds[n+1] {
+			return nil, eventsError("the event at %g s lies outside the volumes of its run, with a lag of %g s and %d dummy scans dropped", e.Onset, lag, r.Dummies)
 		}
+		sp.from = max(sp.from, 0)
 		spans = append(spans, sp)
 		out.Class = append(out.Class, slices.Index(out.Conditions, e.Type))
 		out.Run = append(out.Run, n)

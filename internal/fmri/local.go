@@ -6,21 +6,23 @@ import (
 )
 
 // Amplitudes returns for each voxel how strongly its signal fluctuates in the
-// pass band: ALFF, the SD of what the band's design leaves, in percent of the
-// voxel's mean; and fALFF, that SD over the SD of the whole spectrum (Zou 2008,
-// doi:10.1016/j.jneumeth.2008.04.012, with SDs as C-PAC has them, which scrubbed
-// frames don't disturb). Both are 0 where nothing varies. The designs must have
-// the same frames.
+// pass band: ALFF, an SD in percent of the voxel's mean, and fALFF, that SD over
+// the SD of the whole spectrum (Zou 2008, doi:10.1016/j.jneumeth.2008.04.012,
+// with SDs as C-PAC has them). Both are 0 where nothing varies. band and full
+// are Nuisance's designs of the pass band and of the whole spectrum.
 func Amplitudes(s *Series, band, full *Design) (alff, falff []float32) {
 	alff, falff = make([]float32, len(s.Voxels)), make([]float32, len(s.Voxels))
 	n := len(full.Frames)
+	if band.DegreesOfFreedom == 0 {
+		return alff, falff
+	}
 	parts(len(s.Voxels), func(_, from, to int) {
 		of := between(from, to)
-		slow, all := band.block(s, of), full.block(s, of)
+		slow, whole := band.block(s, of), full.block(s, of)
 		defer giveBack(slow)
-		defer giveBack(all)
+		defer giveBack(whole)
 		for v := from; v < to; v++ {
-			a, f := sd(slow[(v-from)*n:][:n]), sd(all[(v-from)*n:][:n])
+			a, f := sd(slow[(v-from)*n:][:n], band), sd(whole[(v-from)*n:][:n], full)
 			level := 0.0
 			for _, x := range s.Voxel(v) {
 				level += float64(x)
@@ -37,8 +39,13 @@ func Amplitudes(s *Series, band, full *Design) (alff, falff []float32) {
 	return alff, falff
 }
 
-// sd of a series without its mean, by n-1.
-func sd(x []float64) float64 { return math.Sqrt(dot(x, x) / float64(len(x)-1)) }
+// sd that a series would have if only frequencies had been taken out, of what a
+// design left of it: sqrt(ss/dof * passes/(frames-1)). Scrubbed frames and
+// nuisance take degrees of freedom, most of those of a narrow band; without the
+// scaling, the more is cleaned and the shorter the run, the weaker the signal.
+func sd(left []float64, d *Design) float64 {
+	return math.Sqrt(dot(left, left) / float64(d.DegreesOfFreedom) * float64(d.passes) / float64(d.total-1))
+}
 
 // minNeighbours of 27, itself included, that a voxel's ReHo is worked out from:
 // at the brain's rim fewer lie inside, and with few the measure only grows.

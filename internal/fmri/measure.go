@@ -16,14 +16,18 @@ const (
 	ReviewMeanFD = 0.25 // mm
 	MostMeanFD   = 0.5  // mm: beyond, measures are not compared
 	ReviewTSNR   = 30   // median; 50 to 100 are usual at 3 T in voxels of 3 mm
+	// ReviewOutOfView, in percent of the brain's voxels: what is lost is not
+	// spread over the brain but its top or bottom.
+	ReviewOutOfView = 5
 )
 
 // Stable codes of a run's quality.
 const (
-	HeadMotion = "head-motion"
-	LowTSNR    = "low-tsnr"
-	NoNodes    = "no-structures"
-	NoSignal   = "no-signal" // refuses
+	HeadMotion     = "head-motion"
+	LowTSNR        = "low-tsnr"
+	BrainOutOfView = "brain-out-of-view"
+	NoNodes        = "no-structures"
+	NoSignal       = "no-signal" // refuses
 )
 
 // brainShare of the brain's median signal that a voxel needs: below, the field
@@ -46,7 +50,7 @@ func Measure(ctx context.Context, r *Run, al *Alignment, mean *volume.Volume, la
 		return nil, nil, neuroscreen.Errorf(neuroscreen.CodeUnprocessable, NoSignal,
 			"the brain's values are not over 0, so that they are no signal of a scanner; send the run as it was reconstructed")
 	}
-	s, err := r.Series(ctx, al, mask)
+	s, err := r.series(ctx, al, mask, steadyFrames(al))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -76,6 +80,9 @@ func Measure(ctx context.Context, r *Run, al *Alignment, mean *volume.Volume, la
 	}
 	if q.MedianTSNR < ReviewTSNR {
 		review(LowTSNR, "The signal is %.0f times its noise over time at the median (limit %.0f).", q.MedianTSNR, ReviewTSNR)
+	}
+	if lost := 100 * (1 - float64(len(s.Voxels))/float64(count(mask))); lost > ReviewOutOfView {
+		review(BrainOutOfView, "%.0f %% of the brain's voxels left the field of view when the head moved, and are missing from every measure (limit %.0f %%).", lost, ReviewOutOfView)
 	}
 	if r.Seconds() < MinSeconds {
 		out.NotComparable = append(out.NotComparable, TooShort)
@@ -137,6 +144,25 @@ func Measure(ctx context.Context, r *Run, al *Alignment, mean *volume.Volume, la
 		out.Structures[i].ALFF, out.Structures[i].FALFF, out.Structures[i].ReHo = &a, &f, &w
 	}
 	return out, reasons, ctx.Err()
+}
+
+// steadyFrames are those that motion alone does not scrub. Cleaning keeps no
+// others, and so a voxel that is out of view in the rest needn't be given up.
+func steadyFrames(al *Alignment) []bool {
+	moved := make([]bool, len(al.Motion))
+	for t, fd := range FramewiseDisplacement(al.Motion) {
+		moved[t] = fd > MaxFD
+	}
+	return Scrub(moved)
+}
+
+func count(mask []bool) (n int) {
+	for _, in := range mask {
+		if in {
+			n++
+		}
+	}
+	return n
 }
 
 // brainMask is true in the labelled brain, less CSF outside of it and voxels

@@ -93,6 +93,34 @@ func TestMeasure(t *testing.T) {
 			t.Errorf("%v; not comparable %v, %d frames kept, reasons %v", err, m.NotComparable, m.Clean.KeptFrames, codesOf(reasons))
 		}
 	})
+	// The head is lifted by a quarter of the image in some frames.
+	for _, c := range []struct {
+		name     string
+		lifted   func(n int) bool
+		voxels   int
+		outliers int // frames that cleaning leaves out
+		says     []string
+	}{
+		{"one frame out of view", func(n int) bool { return n == 100 }, 1728, 2, []string{PlaceUnknown}},
+		{"a few frames out of view", func(n int) bool { return n >= 100 && n < 104 }, 1728, 5, []string{PlaceUnknown}},
+		{"out of view to the end", func(n int) bool { return n >= 100 }, 1296, 1, []string{BrainOutOfView, PlaceUnknown}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r, al, mean, l := labelled(t, 200, func(n, at int) float32 { return 1000 })
+			for n := range al.Motion {
+				if c.lifted(n) {
+					al.Motion[n].MM[2] = 9
+				}
+			}
+			m, reasons, err := Measure(ctx, r, al, mean, l, Given{})
+			if err != nil || m.BrainVoxels != c.voxels || m.Clean.KeptFrames != 200-c.outliers || !slices.Equal(codesOf(reasons), c.says) {
+				t.Fatalf("%v; %d voxels, %d frames kept, reasons %v", err, m.BrainVoxels, m.Clean.KeptFrames, reasons)
+			}
+			if r := reasons[0]; r.Code == BrainOutOfView && (*r.Value != 25 || *r.Limit != ReviewOutOfView) {
+				t.Errorf("%s: %g of %g", r.Text, *r.Value, *r.Limit)
+			}
+		})
+	}
 	t.Run("values about 0", func(t *testing.T) {
 		r, al, mean, l := labelled(t, 60, func(n, at int) float32 { return -5 })
 		_, _, err := Measure(ctx, r, al, mean, l, Given{})

@@ -3,6 +3,7 @@ package fmri
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -20,11 +21,71 @@ func all(frames int) []bool {
 func TestLocalMeasures(t *testing.T) {
 	f := load(t).Local
 	s := &Series{Frames: f.Frames, Voxels: f.Voxels, Data: f.Data}
-	band := NewDesign(all(f.Frames), StopBand(f.Frames, f.TR, PassBand))
-	alff, falff := Amplitudes(s, band, NewDesign(all(f.Frames)))
+	n := &Nuisance{Kept: all(f.Frames), StopBand: StopBand(f.Frames, f.TR, PassBand)}
+	alff, falff := Amplitudes(s, n.Design(true, false), n.Design(false, false))
 	wantClose(t, "ALFF", alff, f.ALFF, 1e-5)
 	wantClose(t, "fALFF", falff, f.FALFF, 1e-5)
 	wantClose(t, "ReHo", ReHo(s, f.Shape), f.ReHo, 1e-6)
+}
+
+// TestAmplitudesOfWhiteNoise: neither its length nor what was scrubbed and
+// cleaned out of it changes how strongly a signal fluctuates.
+func TestAmplitudesOfWhiteNoise(t *testing.T) {
+	const tr, voxels = 2.0, 400
+	// The band's share of the spectrum up to the Nyquist frequency.
+	want := math.Sqrt((PassBand.High - PassBand.Low) * 2 * tr)
+	for _, c := range []struct {
+		name             string
+		frames, scrubbed int
+		nuisance         bool
+	}{
+		{name: "nothing taken out", frames: 200},
+		{name: "nothing but scrubbed frames", frames: 200, scrubbed: 15},
+		{name: "motion and tissues", frames: 200, nuisance: true},
+		{name: "motion, tissues and scrubbed frames", frames: 200, scrubbed: 15, nuisance: true},
+		{name: "a long run", frames: 600, nuisance: true},
+		{name: "a long run, scrubbed", frames: 600, scrubbed: 60, nuisance: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(5, uint64(c.frames)))
+			motion, outlier := make([]Motion, c.frames), make([]bool, c.frames)
+			for n := 1; n < c.frames; n++ {
+				for a := range 3 {
+					motion[n].MM[a] = motion[n-1].MM[a] + 0.03*rng.NormFloat64()
+					motion[n].Rad[a] = motion[n-1].Rad[a] + 0.0005*rng.NormFloat64()
+				}
+			}
+			for n := range c.scrubbed {
+				outlier[5+n*c.frames/(c.scrubbed+1)] = true
+			}
+			n := &Nuisance{Kept: Scrub(outlier), StopBand: StopBand(c.frames, tr, PassBand)}
+			if c.nuisance {
+				n.Motion, n.HighPass = MotionRegressors(motion), Cosines(c.frames, tr, HighPassSeconds)
+				for range 2 * ComponentsEach {
+					x := make([]float64, c.frames)
+					for i := range x {
+						x[i] = rng.NormFloat64()
+					}
+					n.WhiteMatter = append(n.WhiteMatter, x)
+				}
+			}
+			s := seriesOf(c.frames, noise(voxels*c.frames, 1000, 10, 6))
+			band := n.Design(true, false)
+			if band.DegreesOfFreedom < MinDegreesOfFreedom || len(band.Frames) != c.frames-c.scrubbed {
+				t.Fatalf("%d degrees of freedom, %d frames", band.DegreesOfFreedom, len(band.Frames))
+			}
+			alff, falff := Amplitudes(s, band, n.Design(false, false))
+			a, f := 0.0, 0.0
+			for v := range voxels {
+				a, f = a+float64(alff[v])/voxels, f+float64(falff[v])/voxels
+			}
+			t.Logf("ALFF %.4f %%, fALFF %.4f, want %.4f; %d degrees of freedom", a, f, want, band.DegreesOfFreedom)
+			// Of a noise of 1 %, both are the band's share.
+			if math.Abs(a/want-1) > 0.025 || math.Abs(f/want-1) > 0.025 {
+				t.Errorf("ALFF %.4f %%, fALFF %.4f, want %.4f", a, f, want)
+			}
+		})
+	}
 }
 
 func TestReHoOfTheSameSignal(t *testing.T) {

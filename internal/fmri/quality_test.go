@@ -59,8 +59,14 @@ func TestSpline(t *testing.T) {
 			t.Fatalf("at %v: %g, %v; scipy has %g", p, got, ok, f.Values[n])
 		}
 	}
-	if _, ok := spline(c, f.Shape, [3]float64{-0.6, 1, 1}); ok {
-		t.Error("a value from outside the field of view")
+	for _, p := range [][2][3]float64{{{-0.6, 1, 1}, {-0.5, 1, 1}}, {{3, 99, 2}, {3, 5.5, 2}}, {{3, 2, -80}, {3, 2, -0.5}}} {
+		edge, inside := spline(c, f.Shape, p[1])
+		if got, ok := spline(c, f.Shape, p[0]); ok || !inside || got != edge {
+			t.Errorf("at %v: %g, %v; at the edge %g", p[0], got, ok, edge)
+		}
+	}
+	if _, ok := spline(c, f.Shape, [3]float64{1, math.NaN(), 1}); ok {
+		t.Error("a value from nowhere")
 	}
 }
 

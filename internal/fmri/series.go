@@ -69,6 +69,13 @@ const maxOutside = 0.5
 //
 // Errors: ctx's; the spool's.
 func (r *Run) Series(ctx context.Context, al *Alignment, mask []bool) (*Series, error) {
+	return r.series(ctx, al, mask, nil)
+}
+
+// series is Series with voxels left out only for the frames that count, or for
+// all without counts. Where they are out of view in another, they have the value
+// at the edge.
+func (r *Run) series(ctx context.Context, al *Alignment, mask, counts []bool) (*Series, error) {
 	if len(mask) != r.Len() {
 		panic(fmt.Sprintf("fmri: a mask of %d voxels for %d", len(mask), r.Len()))
 	}
@@ -103,7 +110,7 @@ func (r *Run) Series(ctx context.Context, al *Alignment, mask []bool) (*Series, 
 			for n, at := range s.Voxels {
 				i, j, k := int(at)%r.Shape[0], int(at)/r.Shape[0]%r.Shape[1], int(at)/(r.Shape[0]*r.Shape[1])
 				x, ok := spline(v, r.Shape, m.Apply([3]float64{float64(i), float64(j), float64(k)}))
-				if !ok {
+				if !ok && (counts == nil || counts[t]) {
 					lost[n].Store(true)
 				}
 				s.Data[n*s.Frames+t] = x
@@ -134,22 +141,29 @@ func (s *Series) keep(f func(n int) bool) {
 }
 
 // spline evaluates the cubic spline with coefficients c, mirrored at the
-// outermost voxels; false outside the field of view.
+// outermost voxels. Outside the field of view it is false, with the value at
+// the nearest edge.
 func spline(c []float32, n [3]int, p [3]float64) (float32, bool) {
 	var i0 [3]int
 	var w [3][4]float32
-	inside := true
+	inside, inView := true, true
 	for a := range 3 {
-		if !(p[a] >= -maxOutside && p[a] <= float64(n[a]-1)+maxOutside) {
-			return 0, false
+		x, low, high := p[a], -maxOutside, float64(n[a]-1)+maxOutside
+		if !(x >= low && x <= high) {
+			inView = false
+			if x > high {
+				x = high
+			} else { // or no number
+				x = low
+			}
 		}
-		i0[a] = int(p[a]+1) - 1 // floor, from -1 on
-		w[a] = bspline(float32(p[a] - float64(i0[a])))
+		i0[a] = int(x+1) - 1 // floor, from -1 on
+		w[a] = bspline(float32(x - float64(i0[a])))
 		inside = inside && i0[a] >= 1 && i0[a] <= n[a]-3
 	}
 	nx, nxy := n[0], n[0]*n[1]
 	if inside {
-		return sum4(c, i0[0]-1+nx*(i0[1]-1)+nxy*(i0[2]-1), nx, nxy, &w[0], &w[1], &w[2]), true
+		return sum4(c, i0[0]-1+nx*(i0[1]-1)+nxy*(i0[2]-1), nx, nxy, &w[0], &w[1], &w[2]), inView
 	}
 	mirror := func(i, n int) int {
 		if n == 1 {
@@ -172,7 +186,7 @@ func spline(c []float32, n [3]int, p [3]float64) (float32, bool) {
 			}
 		}
 	}
-	return sum, true
+	return sum, inView
 }
 
 // plainMean is the mean over the frames, without alignment.

@@ -317,7 +317,10 @@ func (w *Watch) Summary(ended bool) neuroscreen.WatchSummary {
 		}
 	}
 	// At best, none of the volumes to come is an outlier.
-	best := usable + w.tr*float64(max(w.expect-w.volume, 0))
+	best := usable
+	if !ended {
+		best += w.tr * float64(max(w.expect-w.volume, 0))
+	}
 	if (ended || w.expect > 0) && best < MinSeconds {
 		s.Repeat = true
 		say(FewUsableFrames, best/60, float64(MinSeconds)/60, "The run leaves at most %.1f usable minutes (limit %.1f): make it longer or repeat it.")

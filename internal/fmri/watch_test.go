@@ -160,6 +160,38 @@ func TestWatchAsksToRepeat(t *testing.T) {
 	}
 }
 
+// TestWatchEndedEarly: volumes that were expected can't come any more.
+func TestWatchEndedEarly(t *testing.T) {
+	v, g := head(t)
+	still := volume.Resample(v, g, volume.Options{})
+	for _, c := range []struct {
+		name                string
+		tr                  float64
+		expect              int
+		underWay, whenEnded bool // is to be repeated
+	}{
+		{"enough still expected", 60, 200, false, true},
+		{"more came than needed", 300, 200, false, false},
+		{"too few expected", 60, 3, true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := NewWatch(c.tr, c.expect)
+			for range 2 {
+				if _, err := w.Add(g, slices.Clone(still.Data)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			a, b := w.Summary(false), w.Summary(true)
+			if a.Repeat != c.underWay || b.Repeat != c.whenEnded {
+				t.Errorf("repeat %v for %v; ended %v for %v", a.Repeat, codesOf(a.Reasons), b.Repeat, codesOf(b.Reasons))
+			}
+			if b.Repeat && *b.Reasons[0].Value != b.UsableMinutes {
+				t.Errorf("at most %g usable minutes of %g", *b.Reasons[0].Value, b.UsableMinutes)
+			}
+		})
+	}
+}
+
 func TestWatchRefusesVolumes(t *testing.T) {
 	v, g := head(t)
 	still := volume.Resample(v, g, volume.Options{})

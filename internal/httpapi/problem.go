@@ -185,6 +185,7 @@ var problemDocs = map[string]problemDoc{
 	"too-short":              {"A short run", "Under four minutes networks are mostly noise; they are given, but must not be compared."},
 	"head-motion":            {"Head motion", "The head moved more from frame to frame than cleaning makes good."},
 	"low-tsnr":               {"Little signal", "The signal is small beside its noise over time."},
+	"brain-out-of-view":      {"Part of the brain out of view", "The head moved so far that part of the brain left the field of view; what was lost is missing from every measure."},
 	"few-usable-frames":      {"Too little that can be used", "Volumes during motion leave less than four minutes: make the run longer or repeat it."},
 	"few-degrees-of-freedom": {"Too little is left", "Cleaning takes out nearly all that varies, so that nothing is read from the signal. A longer run leaves more."},
 	"no-structures":          {"Too few structures", "Too few structures lie in the run's volumes for a network."},

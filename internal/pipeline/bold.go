@@ -231,6 +231,6 @@ var aboutRuns = []string{
 		"DVARS is the root mean square of the change of the signal since the frame before, over what its noise leads to expect (Nichols 2017). Outliers are left out of the measures, and so are stretches of fewer than five frames between them.",
 	"Carpet: the signal as it was aligned, before cleaning. Each row is the mean of neighbouring voxels of a tissue, without its linear trend, scaled to an SD of 1. What changes in all rows at once is motion, breathing or the scanner.",
 	"Cleaning takes out in one projection: 24 regressors of motion, components of white matter and ventricles (aCompCor), drifts slower than 128 s and all frequencies outside 0.008 to 0.1 Hz. Degrees of freedom are the kept frames less all that.",
-	"ALFF: SD of what cleaning leaves, in per cent of the voxel's mean; fALFF: that SD over the SD of all frequencies; ReHo: Kendall's W of a voxel and its neighbours. Connectome: Fisher's z of the correlation between structures' mean signals; " +
+	"ALFF: SD in the band, in per cent of the voxel's mean, whatever part of the run cleaning took; fALFF: that SD over the SD of all frequencies; ReHo: Kendall's W of a voxel and its neighbours. Connectome: Fisher's z of the correlation between structures' mean signals; " +
 		"its standard error ignores that neighbouring frames resemble each other, and is a lower bound. Reliability is worked out from both halves of the run (Spearman and Brown). The graph holds the strongest quarter of the pairs of grey structures.",
 }
