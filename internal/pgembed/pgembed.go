@@ -28,6 +28,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -68,6 +69,7 @@ type Cluster struct {
 	users   *os.File      // shared lock
 	exited  chan struct{} // closed when the postmaster is gone
 	stopped chan struct{} // closed by Stop
+	watched func()        // begins to watch an adopted postmaster
 	adopted bool
 }
 
@@ -146,7 +148,7 @@ func (c *Cluster) run(ctx context.Context, bin string) error {
 		err := c.ready(ctx, pm.alive)
 		if err == nil {
 			c.adopted, c.exited = true, make(chan struct{})
-			go c.watch(pm)
+			c.watched = sync.OnceFunc(func() { go c.watch(pm) })
 			return nil
 		}
 		if pm.alive() {
@@ -173,7 +175,12 @@ func (c *Cluster) logPath() string { return filepath.Join(c.opts.Dir, "postgres.
 func (c *Cluster) Adopted() bool { return c.adopted }
 
 // Exited is closed when the Postgres server is gone, whatever the cause.
-func (c *Cluster) Exited() <-chan struct{} { return c.exited }
+func (c *Cluster) Exited() <-chan struct{} {
+	if c.adopted {
+		c.watched()
+	}
+	return c.exited
+}
 
 // ConnString for pgx; it holds the secret.
 func (c *Cluster) ConnString() string { return c.connString(database) }
