@@ -4,8 +4,10 @@ package migrations
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 
 	"github.com/jackc/pgx/v5"
@@ -35,7 +37,44 @@ type Versions struct {
 	River  int   `json:"river"`
 }
 
-// To migrates an older database up to the versions given, as Up does.
+// ErrNewer says that another program brought the database to a schema that this
+// one does not know: its rows may refer to files in ways unknown here.
+var ErrNewer = errors.New("a newer NeuroScreen has migrated the database")
+
+func refuseNewer(have int64) error {
+	if have <= newest {
+		return nil
+	}
+	return fmt.Errorf("%w: its schema has version %d, this program knows %d; run that version of NeuroScreen or a newer one, or restore the back-up made before the upgrade into an empty place", ErrNewer, have, newest)
+}
+
+// newest schema version that this program knows.
+var newest = func() int64 {
+	names, err := fs.Glob(FS, "*.sql")
+	if err != nil {
+		panic(err)
+	}
+	v, err := goose.NumericComponent(names[len(names)-1])
+	if err != nil {
+		panic(err)
+	}
+	return v
+}()
+
+// Check asks a migrated database, or a transaction of it, whether it is newer
+// than this program: another may migrate it while this one runs. Errors: ErrNewer.
+func Check(ctx context.Context, db interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}) error {
+	var have int64
+	if err := db.QueryRow(ctx, "SELECT coalesce(max(version_id), 0) FROM goose_db_version").Scan(&have); err != nil {
+		return err
+	}
+	return refuseNewer(have)
+}
+
+// To migrates an older database up to the versions given, as Up does. Errors:
+// ErrNewer.
 func To(ctx context.Context, pool *pgxpool.Pool, to Versions) error {
 	// A connection of its own: a pool of one would wait for itself.
 	conn, err := pgx.ConnectConfig(ctx, pool.Config().ConnConfig)
@@ -50,6 +89,14 @@ func To(ctx context.Context, pool *pgxpool.Pool, to Versions) error {
 	db := stdlib.OpenDB(*pool.Config().ConnConfig)
 	defer db.Close()
 	provider, err := goose.NewProvider(goose.DialectPostgres, db, FS)
+	if err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	// To goose, a database that is ahead is one with nothing to do.
+	have, _, err := provider.GetVersions(ctx)
+	if err == nil {
+		err = refuseNewer(have)
+	}
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}

@@ -2,6 +2,8 @@ package migrations_test
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"sync"
 	"testing"
 
@@ -67,6 +69,22 @@ func TestUp(t *testing.T) {
 			t.Errorf("%d sites, %v", n, err)
 		}
 	})
+}
+
+// TestNewerIsRefused: what a program does not know of it must not tidy up.
+func TestNewerIsRefused(t *testing.T) {
+	pool := pgtest.New(t)
+	if err := migrations.Check(t.Context(), pool); err != nil {
+		t.Error(err)
+	}
+	if _, err := pool.Exec(t.Context(), "INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, true)"); err != nil {
+		t.Fatal(err)
+	}
+	for name, err := range map[string]error{"up": migrations.Up(t.Context(), pool), "check": migrations.Check(t.Context(), pool)} {
+		if !errors.Is(err, migrations.ErrNewer) || !strings.Contains(err.Error(), "version 99999") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
 
 // TestSiteOnEveryRow: every table of ours but the two that are about no site

@@ -47,6 +47,10 @@ func write(ctx context.Context, out io.Writer, src Source) (m Manifest, err erro
 	if versions.Schema == 0 {
 		return m, errors.New("the database is empty; there is nothing to keep")
 	}
+	// Of a newer schema, files would stay behind that this program does not know of.
+	if err := migrations.Check(ctx, src.Pool); err != nil {
+		return m, err
+	}
 	// A connection of its own, whose end lets go of the blobs.
 	conn, err := pgx.ConnectConfig(ctx, src.Pool.Config().ConnConfig)
 	if err != nil {

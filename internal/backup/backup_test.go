@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -245,7 +246,7 @@ func TestRestoredIsWhatWasKept(t *testing.T) {
 
 	want, got := from.rows(t), to.rows(t)
 	for name := range want {
-		if want[name] != got[name] {
+		if name != "deployment" && want[name] != got[name] {
 			t.Errorf("%s:\n%s\nwant\n%s", name, got[name], want[name])
 		}
 	}
@@ -254,9 +255,14 @@ func TestRestoredIsWhatWasKept(t *testing.T) {
 			t.Errorf("%s was empty: nothing is shown of it", table)
 		}
 	}
-	wantFiles := from.files(t)
+	id := to.deployment(t)
+	if owner, err := to.blobs.Owner(); id == from.deployment(t) || owner != (blob.Owner{ID: id}) || err != nil {
+		t.Errorf("deployment %s, files of %+v, %v", id, owner, err)
+	}
+	wantFiles, gotFiles := from.files(t), to.files(t)
 	delete(wantFiles, hash("nobody's"))
-	if gotFiles := to.files(t); !maps.Equal(gotFiles, wantFiles) || len(gotFiles) < 6 {
+	delete(gotFiles, blob.OwnerFile)
+	if !maps.Equal(gotFiles, wantFiles) || len(gotFiles) < 6 {
 		t.Errorf("files %v, want %v", slices.Collect(maps.Keys(gotFiles)), slices.Collect(maps.Keys(wantFiles)))
 	}
 
@@ -306,6 +312,84 @@ func TestRestoredIsWhatWasKept(t *testing.T) {
 	}
 }
 
+func (p *place) deployment(t *testing.T) string {
+	t.Helper()
+	id, err := p.Deployment(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id.String()
+}
+
+// TestNotOverOtherFiles: to the database of a restored deployment, the files of
+// any other would be nobody's.
+func TestNotOverOtherFiles(t *testing.T) {
+	t.Parallel()
+	from, _ := inhabited(t)
+	archive := from.archive(t, secret)
+	for name, c := range map[string]struct {
+		before func(t *testing.T, p *place) error
+		says   string
+	}{
+		"another deployment's":  {func(t *testing.T, p *place) error { return p.blobs.SetOwner(blob.Owner{ID: "another"}) }, "belong to a deployment already (another)"},
+		"its own, still in use": {func(t *testing.T, p *place) error { return p.blobs.SetOwner(blob.Owner{ID: from.deployment(t)}) }, "belong to a deployment already"},
+		"nobody knows whose":    {func(t *testing.T, p *place) error { p.put(t, "x"); return nil }, "holds files already"},
+		"an earlier try's": {func(t *testing.T, p *place) error {
+			p.put(t, "x")
+			return p.blobs.SetOwner(blob.Owner{ID: "5f8f3f5e-6b2e-4f5e-9d63-111111111111", Restoring: true})
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			to := empty(t)
+			if err := c.before(t, to); err != nil {
+				t.Fatal(err)
+			}
+			before := to.files(t)
+			err := to.restore(t, archive)
+			if c.says == "" && err == nil {
+				if owner, err := to.blobs.Owner(); owner != (blob.Owner{ID: to.deployment(t)}) || err != nil {
+					t.Errorf("files of %+v, %v", owner, err)
+				}
+				return
+			}
+			if err == nil || c.says == "" || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("%v, want %q", err, c.says)
+			}
+			if after := to.files(t); !maps.Equal(before, after) {
+				t.Errorf("files %v, before %v", after, before)
+			}
+		})
+	}
+}
+
+// TestVersionsThatDoNotFit.
+func TestVersionsThatDoNotFit(t *testing.T) {
+	t.Parallel()
+	old := empty(t)
+	if err := migrations.To(t.Context(), old.pool, migrations.Versions{Schema: 32}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := old.pool.Exec(t.Context(), "INSERT INTO deployment VALUES (true, 'x', now())"); err != nil {
+		t.Fatal(err)
+	}
+	archive := old.archive(t, secret)
+	t.Run("an older archive into a newer schema", func(t *testing.T) {
+		to := newPlace(t, pgtest.New(t))
+		if err := to.restore(t, archive); err == nil || !strings.Contains(err.Error(), "without tables") {
+			t.Error(err)
+		}
+	})
+	t.Run("a back-up of a newer schema", func(t *testing.T) {
+		from, _ := inhabited(t)
+		if _, err := from.pool.Exec(t.Context(), "INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, true)"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := backup.Write(t.Context(), io.Discard, backup.Source{Pool: from.pool, Blobs: from.blobs}); !errors.Is(err, migrations.ErrNewer) {
+			t.Error(err)
+		}
+	})
+}
+
 func TestOlderArchiveIsBroughtUp(t *testing.T) {
 	t.Parallel()
 	old := empty(t)
@@ -329,6 +413,9 @@ func TestOlderArchiveIsBroughtUp(t *testing.T) {
 	}
 	if err := to.CheckSecret(t.Context()); err != nil {
 		t.Error(err)
+	}
+	if owner, err := to.blobs.Owner(); owner != (blob.Owner{ID: to.deployment(t)}) || err != nil {
+		t.Errorf("files of %+v, %v", owner, err)
 	}
 }
 

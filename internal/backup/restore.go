@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -68,7 +69,8 @@ func (n *lines) Write(p []byte) (int, error) {
 // Restore puts the archive into a database and blob folder that hold no
 // deployment. Nothing of it can be seen in the database before everything was
 // compared with the manifest; after an error, run it again with a good
-// archive. The archive is used up then.
+// archive. The archive is used up then. What comes of it is a deployment of its
+// own: the old one may live on, and neither may sweep the other's files.
 func (a *Archive) Restore(ctx context.Context, pool *pgxpool.Pool, blobs *blob.Files) (Manifest, error) {
 	m, err := a.restore(ctx, pool, blobs)
 	if err != nil {
@@ -81,12 +83,19 @@ func (a *Archive) restore(ctx context.Context, pool *pgxpool.Pool, blobs *blob.F
 	if err := empty(ctx, pool); err != nil {
 		return m, err
 	}
-	known, _, err := migrations.Version(ctx, pool)
+	known, have, err := migrations.Version(ctx, pool)
 	if err != nil {
 		return m, err
 	}
 	if to := a.r.header.Versions; to.Schema > known {
 		return m, fmt.Errorf("the archive is of schema version %d (NeuroScreen %s), this program knows %d: restore with that version or a newer one", to.Schema, a.r.header.Software, known)
+	}
+	if to := a.r.header.Versions; have > to.Schema {
+		return m, fmt.Errorf("the archive is of schema version %d and the database of %d already, so that what upgrades do to rows would not be done to these; name a database without tables", to.Schema, have)
+	}
+	owner, err := claim(ctx, blobs)
+	if err != nil {
+		return m, err
 	}
 	// To the archive's own schema first; what an upgrade does to rows, it does
 	// to these.
@@ -121,13 +130,51 @@ func (a *Archive) restore(ctx context.Context, pool *pgxpool.Pool, blobs *blob.F
 			}
 		}
 		// Their workers are not here.
-		_, err = tx.Exec(ctx, "UPDATE river_job SET state = 'available' WHERE state = 'running'")
+		if _, err := tx.Exec(ctx, "UPDATE river_job SET state = 'available' WHERE state = 'running'"); err != nil {
+			return err
+		}
+		if a.r.header.Versions.Schema < idSince {
+			return nil
+		}
+		_, err = tx.Exec(ctx, setID, owner.ID)
 		return err
 	})
 	if err != nil {
 		return m, err
 	}
-	return m, migrations.Up(ctx, pool)
+	if err := migrations.Up(ctx, pool); err != nil {
+		return m, err
+	}
+	if a.r.header.Versions.Schema < idSince {
+		if _, err := pool.Exec(ctx, setID, owner.ID); err != nil {
+			return m, err
+		}
+	}
+	return m, blobs.SetOwner(blob.Owner{ID: owner.ID})
+}
+
+const (
+	setID   = "UPDATE deployment SET id = $1"
+	idSince = 34 // the schema version whose deployments have ids
+)
+
+// claim takes a folder for a new deployment, or one that an earlier try left
+// behind.
+func claim(ctx context.Context, blobs *blob.Files) (blob.Owner, error) {
+	owner, err := blobs.Owner()
+	if err != nil || owner.Restoring {
+		return owner, err
+	}
+	if owner.ID != "" {
+		return owner, fmt.Errorf("the files in the data folder belong to a deployment already (%s); name an empty folder with --data", owner.ID)
+	}
+	if free, err := blobs.Empty(ctx); err != nil {
+		return owner, err
+	} else if !free {
+		return owner, errors.New("the data folder holds files already; name an empty one with --data")
+	}
+	owner = blob.Owner{ID: uuid.NewString(), Restoring: true}
+	return owner, blobs.SetOwner(owner)
 }
 
 var errTaken = errors.New("the database holds a deployment already; name an empty one, and an empty data folder")

@@ -19,6 +19,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"strings"
 	"syscall"
 	"time"
 
@@ -53,6 +54,89 @@ func OpenFiles(dir string) (*Files, error) {
 		return nil, fmt.Errorf("blob: %w", err)
 	}
 	return &Files{root: root}, nil
+}
+
+// Owner is the deployment that the folder's blobs belong to.
+type Owner struct {
+	ID string // of the deployment; empty while the folder is nobody's
+	// Restoring says that an archive is being put here, or was not to its end.
+	Restoring bool
+}
+
+// OwnerFile holds the owner's id, and a second word while it is restored.
+const (
+	OwnerFile = "deployment"
+	restoring = "restoring"
+)
+
+// Owner reads whose the folder is.
+func (f *Files) Owner() (Owner, error) {
+	b, err := f.root.ReadFile(OwnerFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Owner{}, nil
+	}
+	if err != nil {
+		return Owner{}, fmt.Errorf("blob: %w", err)
+	}
+	words := strings.Fields(string(b))
+	if len(words) == 0 || len(words) > 2 || len(words) == 2 && words[1] != restoring {
+		return Owner{}, fmt.Errorf("blob: %s does not say whose the files beside it are; remove it, and the next start looks for itself", path.Join(f.root.Name(), OwnerFile))
+	}
+	return Owner{ID: words[0], Restoring: len(words) == 2}, nil
+}
+
+// SetOwner writes down whose the folder is.
+func (f *Files) SetOwner(o Owner) (err error) {
+	text := o.ID
+	if o.Restoring {
+		text += " " + restoring
+	}
+	tmp := path.Join(tmpDir, rand.Text())
+	file, err := f.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return storageError("create", err)
+	}
+	defer func() {
+		if err != nil {
+			file.Close()
+			f.root.Remove(tmp)
+		}
+	}()
+	if _, err := file.WriteString(text + "\n"); err != nil {
+		return storageError("write", err)
+	}
+	if err := file.Sync(); err != nil {
+		return storageError("sync", err)
+	}
+	if err := file.Close(); err != nil {
+		return storageError("close", err)
+	}
+	if err := f.root.Rename(tmp, OwnerFile); err != nil {
+		return storageError("rename", err)
+	}
+	if err := f.syncDir("."); err != nil {
+		return storageError("sync folder", err)
+	}
+	return nil
+}
+
+// Empty says whether there is no blob.
+func (f *Files) Empty(ctx context.Context) (bool, error) {
+	empty := true
+	err := fs.WalkDir(f.root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return ignoreMissing(err)
+		}
+		if key := path.Base(name); validKey(key) && keyPath(key) == name {
+			empty = false
+			return fs.SkipAll
+		}
+		return ctx.Err()
+	})
+	if err != nil {
+		return false, fmt.Errorf("blob: look for files: %w", err)
+	}
+	return empty, nil
 }
 
 // Close releases the folder; blobs that are being read stay readable.
@@ -232,7 +316,7 @@ func (f *Files) Sweep(ctx context.Context, before time.Time, release func(ctx co
 		if key := path.Base(name); validKey(key) && keyPath(key) == name {
 			batch = append(batch, key)
 		}
-		if len(batch) == 500 {
+		if len(batch) == 1000 {
 			return flush()
 		}
 		return nil

@@ -244,6 +244,42 @@ func TestFullDisk(t *testing.T) {
 	put(t, f, "room again")
 }
 
+func TestOwner(t *testing.T) {
+	f, dir := open(t)
+	if o, err := f.Owner(); o != (Owner{}) || err != nil {
+		t.Errorf("of a new folder: %+v %v", o, err)
+	}
+	for _, want := range []Owner{{ID: "a", Restoring: true}, {ID: "a"}} {
+		if err := f.SetOwner(want); err != nil {
+			t.Fatal(err)
+		}
+		if o, err := f.Owner(); o != want || err != nil {
+			t.Errorf("%+v %v, want %+v", o, err, want)
+		}
+	}
+	if empty, err := f.Empty(t.Context()); !empty || err != nil {
+		t.Errorf("empty %v, %v", empty, err)
+	}
+	if _, err := f.Sweep(t.Context(), time.Now().Add(time.Hour), func(context.Context, []string) (int, error) { return 0, nil }); err != nil {
+		t.Fatal(err)
+	}
+	if got := files(t, dir); len(got) != 1 {
+		t.Errorf("files %v", got)
+	}
+	put(t, f, "x")
+	if empty, err := f.Empty(t.Context()); empty || err != nil {
+		t.Errorf("empty %v, %v", empty, err)
+	}
+	for _, text := range []string{"", "a b", "a restoring c"} {
+		if err := os.WriteFile(filepath.Join(dir, OwnerFile), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if o, err := f.Owner(); err == nil || !strings.Contains(err.Error(), "remove it") {
+			t.Errorf("%q: %+v %v", text, o, err)
+		}
+	}
+}
+
 func TestSweep(t *testing.T) {
 	f, dir := open(t)
 	now := time.Now()

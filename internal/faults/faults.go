@@ -13,6 +13,7 @@ import (
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
 
 	"neuroscreen"
+	"neuroscreen/internal/blob"
 	"neuroscreen/internal/client"
 )
 
@@ -254,7 +255,7 @@ func noRoomForResult(ctx context.Context, r *rig, p *post) error {
 
 func countFiles(dir string) (n int, err error) {
 	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() {
+		if err == nil && !d.IsDir() && d.Name() != blob.OwnerFile {
 			n++
 		}
 		return err

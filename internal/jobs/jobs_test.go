@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -104,6 +106,13 @@ func setup(t *testing.T) *bundle {
 		t.Fatal(err)
 	}
 	b.site = site.ID
+	id, err := b.Deployment(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.blobs.SetOwner(blob.Owner{ID: id.String()}); err != nil {
+		t.Fatal(err)
+	}
 	return b
 }
 
@@ -661,6 +670,63 @@ func TestSweepSparesWhatIsUsed(t *testing.T) {
 		if there, err := b.blobs.Has(t.Context(), key); there != want || err != nil {
 			t.Errorf("blob there %v, want %v, %v", there, want, err)
 		}
+	}
+}
+
+// TestSweepIsRefused where a sweep would take files that other rows, or rows of
+// another schema, refer to. The log says it once.
+func TestSweepIsRefused(t *testing.T) {
+	t.Parallel()
+	exec := func(sql string) func(*testing.T, *bundle) {
+		return func(t *testing.T, b *bundle) {
+			if _, err := b.pool.Exec(t.Context(), sql); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for name, c := range map[string]struct {
+		change func(*testing.T, *bundle)
+		says   string
+	}{
+		"a newer program migrated": {exec("INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, true)"), "version 99999"},
+		"another database":         {exec("UPDATE deployment SET id = gen_random_uuid()"), "not marked"},
+		"another folder": {func(t *testing.T, b *bundle) {
+			if err := os.Remove(filepath.Join(b.dir, blob.OwnerFile)); err != nil {
+				t.Fatal(err)
+			}
+		}, "not marked"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			scan := b.post(t, "bytes")
+			var log bytes.Buffer
+			cfg := config(b.pool, b.blobs, good)
+			cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+			cfg.SweepGrace, cfg.KeepBytes = -time.Hour, time.Nanosecond
+			r, err := NewRunner(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			orphan, err := b.blobs.Put(t.Context(), strings.NewReader("nobody's"), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.change(t, b)
+			for range 2 {
+				if err := r.Sweep(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, key := range []string{scan.BlobKey, orphan.Key} {
+				if there, err := b.blobs.Has(t.Context(), key); !there || err != nil {
+					t.Errorf("there %v, %v", there, err)
+				}
+			}
+			if n := strings.Count(log.String(), c.says); n != 1 || strings.Count(log.String(), "\n") != 1 {
+				t.Errorf("log: %s", &log)
+			}
+		})
 	}
 }
 

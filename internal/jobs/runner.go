@@ -27,6 +27,7 @@ import (
 	"neuroscreen/internal/memory"
 	"neuroscreen/internal/store"
 	"neuroscreen/internal/webhook"
+	"neuroscreen/migrations"
 )
 
 // Blobs is what background work asks of the blob store.
@@ -35,6 +36,7 @@ type Blobs interface {
 	Open(ctx context.Context, key string) (io.ReadSeekCloser, error)
 	Remove(ctx context.Context, key string) error
 	Sweep(ctx context.Context, before time.Time, release func(ctx context.Context, keys []string) (int, error)) (int, error)
+	Owner() (blob.Owner, error)
 }
 
 // Config of a Runner. Zero durations and counts take the defaults named.
@@ -131,6 +133,8 @@ type Runner struct {
 	stopping    context.Context // ends when no scan may wait for memory any more
 	stopWaiting context.CancelFunc
 	waiting     sync.Map // ids of scans that wait for memory here
+
+	unswept sync.Once // the log's line about it
 }
 
 // NewRunner returns a runner that is not started.
@@ -220,8 +224,15 @@ func (r *Runner) Stop(ctx context.Context) error {
 }
 
 // Sweep removes scans' bytes whose time is over, blobs that nothing refers to,
-// and old idempotency keys.
+// and old idempotency keys; nothing when rows and files are not, or not any
+// more, what this program takes them for.
 func (r *Runner) Sweep(ctx context.Context) error {
+	if err := r.maySweep(ctx); errors.Is(err, migrations.ErrNewer) || errors.Is(err, errOthersFiles) {
+		r.unswept.Do(func() { r.cfg.Logger.ErrorContext(ctx, "nothing is swept", "error", err) })
+		return nil
+	} else if err != nil {
+		return err
+	}
 	now := time.Now()
 	if r.cfg.KeepBytes > 0 {
 		if err := r.forgetBytes(ctx, now.Add(-r.cfg.KeepBytes)); err != nil {
@@ -235,6 +246,25 @@ func (r *Runner) Sweep(ctx context.Context) error {
 		r.cfg.Logger.InfoContext(ctx, "orphan files removed", "files", n)
 	}
 	return errors.Join(err, r.cfg.Store.ForgetIdempotencyKeys(ctx, now.Add(-r.cfg.IdempotencyKeys)))
+}
+
+var errOthersFiles = errors.New("the files are not marked as this database's; stop the service, set DATABASE_URL and --data as they were, and start it again")
+
+// maySweep: a newer program may have migrated the database since this one
+// started, or another may be in its place.
+func (r *Runner) maySweep(ctx context.Context) error {
+	if err := migrations.Check(ctx, r.cfg.Pool); err != nil {
+		return err
+	}
+	owner, err := r.cfg.Blobs.Owner()
+	if err != nil {
+		return err
+	}
+	id, err := r.cfg.Store.Deployment(ctx)
+	if err == nil && owner.ID != id.String() {
+		err = errOthersFiles
+	}
+	return err
 }
 
 func (r *Runner) forgetBytes(ctx context.Context, before time.Time) error {

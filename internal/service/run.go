@@ -71,6 +71,9 @@ func Run(ctx context.Context, cfg config.Server, parts Parts) (err error) {
 	if err := st.CheckSecret(ctx); err != nil {
 		return err
 	}
+	if err := storage.claimFiles(ctx, st); err != nil {
+		return err
+	}
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	limits := nifti.Limits{MaxBytes: int64(cfg.MaxImage)}

@@ -84,6 +84,56 @@ func openAsItIs(ctx context.Context, cfg config.Storage, log *slog.Logger) (_ *S
 	return s, nil
 }
 
+// claimFiles makes sure that the files are this database's: a sweep removes
+// what no row refers to, which to any other database is all of them. A folder
+// that nobody has claimed yet becomes this deployment's.
+func (s *Storage) claimFiles(ctx context.Context, st *store.Store) error {
+	id, err := st.Deployment(ctx)
+	if err != nil {
+		return err
+	}
+	owner, err := s.Blobs.Owner()
+	if err != nil {
+		return err
+	}
+	dir, this := s.Config.BlobDir(), blob.Owner{ID: id.String()}
+	switch {
+	case owner == this:
+		return nil
+	case owner.ID == this.ID: // restored: the database has this id since everything is there
+	case owner.Restoring:
+		return fmt.Errorf("%s holds an archive that is being restored, or was not to its end: wait for it, or run neuroscreen restore again with an empty database", dir)
+	case owner.ID != "":
+		return fmt.Errorf("the files in %s belong to deployment %s, but the database to deployment %s, and would be removed as nobody's: set DATABASE_URL back to the database that belongs to them, or choose another data folder with --data", dir, owner.ID, id)
+	default: // the first start, or the first of a program that asks
+		ours, err := s.filesFit(ctx, st)
+		if err != nil {
+			return err
+		}
+		if !ours {
+			return fmt.Errorf("%s holds files, and the database is new or another deployment's: it refers to none of them, and they would be removed as nobody's. Set DATABASE_URL back to the database that belongs to them, choose another data folder with --data, or move them away if nobody needs them", dir)
+		}
+	}
+	return s.Blobs.SetOwner(this)
+}
+
+// filesFit says whether rows refer to any of the files, if there are any.
+func (s *Storage) filesFit(ctx context.Context, st *store.Store) (bool, error) {
+	if empty, err := s.Blobs.Empty(ctx); err != nil || empty {
+		return empty, err
+	}
+	keys, err := st.SomeBlobKeys(ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, key := range keys {
+		if there, err := s.Blobs.Has(ctx, key); err != nil || there {
+			return there, err
+		}
+	}
+	return false, nil
+}
+
 const (
 	connectFor     = 30 * time.Second // how long a database may take to come up beside us
 	maxConnections = 20
@@ -224,8 +274,8 @@ func writeNew(path, content string) error {
 	return dir.Sync()
 }
 
-// databaseGone is closed when a private cluster that this process started is
-// gone; nil, which never is, for any other database.
+// databaseGone is closed when the private cluster is gone; nil, which never is,
+// for any other database.
 func (s *Storage) databaseGone() <-chan struct{} {
 	if s.cluster == nil {
 		return nil

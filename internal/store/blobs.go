@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"neuroscreen/migrations"
 )
 
 // blobReferences are all rows that refer to blobs. Blobs are named by their
@@ -64,23 +67,73 @@ func BlobKeys(ctx context.Context, t pgx.Tx) ([]string, error) {
 	return keys, classify(err)
 }
 
+// SomeBlobKeys are a few of those that rows refer to.
+func (s *Store) SomeBlobKeys(ctx context.Context) ([]string, error) {
+	r, err := s.cfg.Pool.Query(ctx, "SELECT blob_key FROM ("+blobReferences+") AS r LIMIT 100")
+	if err != nil {
+		return nil, classify(err)
+	}
+	keys, err := pgx.CollectRows(r, pgx.RowTo[string])
+	return keys, classify(err)
+}
+
+// releaseBatch bounds a query of ReleaseBlobs.
+const releaseBatch = 1000
+
+// errHeld ends ReleaseBlobs.
+var errHeld = errors.New("store: blobs are held")
+
 // ReleaseBlobs calls remove for each key that no row refers to, while holding
 // off CreateScan and Finish for that key. It returns how many were removed;
-// none while HoldBlobs is in force.
+// none while HoldBlobs is in force, and none when a newer program has migrated
+// the database.
 func (s *Store) ReleaseBlobs(ctx context.Context, keys []string, remove func(ctx context.Context, key string) error) (int, error) {
 	removed := 0
-	for _, key := range keys {
+	for batch := range slices.Chunk(keys, releaseBatch) {
+		n, err := s.releaseBlobs(ctx, batch, remove)
+		removed += n
+		if errors.Is(err, errHeld) {
+			return removed, nil
+		}
+		if err != nil {
+			return removed, fmt.Errorf("store: release blob: %w", err)
+		}
+	}
+	return removed, nil
+}
+
+// releaseBlobs asks for the whole batch first: a sweep hands over all that is
+// stored, nearly all of which is referred to, and only the rest is worth a
+// transaction each.
+func (s *Store) releaseBlobs(ctx context.Context, keys []string, remove func(ctx context.Context, key string) error) (removed int, err error) {
+	var candidates []string
+	err = s.inTx(ctx, func(t *tx) error {
+		if err := t.mayRemove(ctx); err != nil {
+			return err
+		}
+		// Not NOT EXISTS, for which Postgres may read all tables: key by key the
+		// indexes answer.
+		r, err := t.Query(ctx, "SELECT key FROM unnest($1::text[]) AS key WHERE (SELECT true FROM ("+blobReferences+") AS r WHERE blob_key = key LIMIT 1) IS NULL", keys)
+		if err != nil {
+			return err
+		}
+		candidates, err = pgx.CollectRows(r, pgx.RowTo[string])
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	for _, key := range candidates {
 		err := s.inTx(ctx, func(t *tx) error {
-			var free bool
-			err := t.QueryRow(ctx, "SELECT pg_try_advisory_xact_lock_shared("+holdKey+")").Scan(&free)
-			if err != nil || !free {
+			if err := t.mayRemove(ctx); err != nil {
 				return err
 			}
 			if _, err := t.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", key); err != nil {
 				return err
 			}
+			// Again: a row may have come before the lock.
 			var used bool
-			err = t.QueryRow(ctx, "SELECT EXISTS (SELECT FROM ("+blobReferences+") AS r WHERE blob_key = $1)", key).Scan(&used)
+			err := t.QueryRow(ctx, "SELECT EXISTS (SELECT FROM ("+blobReferences+") AS r WHERE blob_key = $1)", key).Scan(&used)
 			if err != nil || used {
 				return err
 			}
@@ -88,10 +141,26 @@ func (s *Store) ReleaseBlobs(ctx context.Context, keys []string, remove func(ctx
 			return remove(ctx, key)
 		})
 		if err != nil {
-			return removed, fmt.Errorf("store: release blob: %w", err)
+			return removed, err
 		}
 	}
 	return removed, nil
+}
+
+// mayRemove keeps HoldBlobs waiting until the transaction ends. Errors: errHeld.
+func (t *tx) mayRemove(ctx context.Context) error {
+	var free bool
+	if err := t.QueryRow(ctx, "SELECT pg_try_advisory_xact_lock_shared("+holdKey+")").Scan(&free); err != nil {
+		return err
+	}
+	if !free {
+		return errHeld
+	}
+	err := migrations.Check(ctx, t)
+	if errors.Is(err, migrations.ErrNewer) {
+		return errHeld
+	}
+	return err
 }
 
 // retentionBatch bounds a transaction of ForgetBytes.

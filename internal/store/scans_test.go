@@ -3,9 +3,11 @@ package store_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"neuroscreen"
 	"neuroscreen/internal/store"
@@ -478,6 +481,60 @@ func TestReleaseWaitsForCreate(t *testing.T) {
 		t.Error("removed a blob that a scan refers to")
 	}
 }
+
+// TestReleaseAsksForAllAtOnce: what a sweep costs while nearly all is referred
+// to, and while a back-up holds the blobs.
+func TestReleaseAsksForAllAtOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var used, orphans []string
+	for n := range 40 {
+		used = append(used, b.create(t, post("MRN-1", fmt.Sprint("used ", n))).BlobKey)
+		orphans = append(orphans, blobKey(fmt.Sprint("orphan ", n)))
+	}
+	cfg := b.pool.Config()
+	asked := &queries{}
+	cfg.ConnConfig.Tracer = asked
+	pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	st := store.New(store.Config{Pool: pool, Keys: b.keys, Blobs: b.blobs})
+	release := func(keys []string, want int, atMost int64) {
+		t.Helper()
+		asked.n.Store(0)
+		n, err := st.ReleaseBlobs(t.Context(), keys, b.blobs.remove)
+		if err != nil || n != want || asked.n.Load() > atMost {
+			t.Errorf("%d removed of %d, with %d queries of at most %d; %v", n, want, asked.n.Load(), atMost, err)
+		}
+	}
+	holder, err := pgx.ConnectConfig(t.Context(), b.pool.Config().ConnConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Close(context.Background())
+	if err := store.HoldBlobs(t.Context(), holder); err != nil {
+		t.Fatal(err)
+	}
+	release(orphans, 0, 10)
+	if err := store.LetGoOfBlobs(t.Context(), holder); err != nil {
+		t.Fatal(err)
+	}
+	release(used, 0, 10)
+	release(append(used, orphans[:2]...), 2, 30)
+	b.scalar(t, "INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, true) RETURNING version_id")
+	release(orphans[2:], 0, 10) // a newer program's rows may refer to them
+}
+
+type queries struct{ n atomic.Int64 }
+
+func (q *queries) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	q.n.Add(1)
+	return ctx
+}
+
+func (q *queries) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
 type enqueueFunc func()
 

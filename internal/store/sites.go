@@ -39,6 +39,13 @@ func (s *Store) CheckSecret(ctx context.Context) error {
 	})
 }
 
+// Deployment is the id of this database's deployment, once CheckSecret was
+// called.
+func (s *Store) Deployment(ctx context.Context) (id uuid.UUID, err error) {
+	err = s.cfg.Pool.QueryRow(ctx, "SELECT id FROM deployment").Scan(&id)
+	return id, classify(err)
+}
+
 // EnsureSite returns the site of that name and makes it when it is missing.
 // Errors: CodeInvalid for a name that is not lower case letters, digits and
 // hyphens; those of CheckSecret.

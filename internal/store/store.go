@@ -4,7 +4,7 @@
 // site is not found. The exceptions serve no request of a site's own:
 // Authenticate and SessionKey, which find the site of a key or session, as
 // EnsureAdminKey looks for a key's prefix, and EndSession; Ping, CheckSecret,
-// EnsureSite and Sites for the start and the command line; CreateSession,
+// Deployment, SomeBlobKeys, EnsureSite and Sites for the start and the command line; CreateSession,
 // ReleaseBlobs, ForgetBytes and ForgetIdempotencyKeys, which clean up behind all
 // sites and return no row of theirs; HoldBlobs and BlobKeys for backups.
 //
