@@ -22,21 +22,22 @@ import (
 )
 
 type cli struct {
-	Analyze  analyzeCmd  `cmd:"" help:"Measure and score a scan; needs no server and no database."`
-	Decode   decodeCmd   `cmd:"" help:"Tell from a task run what the person did, and how surely; needs no server and no database."`
-	Watch    watchCmd    `cmd:"" help:"Follow the quality of a functional run while its volumes appear in a folder; needs no server and no database."`
-	Score    scoreCmd    `cmd:"" help:"Score volumes that FreeSurfer measured; needs no server and no database."`
-	Validate validateCmd `cmd:"" help:"Check the scores on labelled scans or volumes of your own, and propose a calibration; needs no server and no database."`
-	Submit   submitCmd   `cmd:"" help:"Hand a scan to a service; --wait prints its result."`
-	Site     siteCmd     `cmd:"" help:"Print a site's settings, and take over a proposed calibration."`
-	Keys     keysCmd     `cmd:"" help:"Make, list and revoke the keys of a site."`
-	Backup   backupCmd   `cmd:"" help:"Write database, files and secret into one archive; the service may run meanwhile."`
-	Restore  restoreCmd  `cmd:"" help:"Put such an archive into an empty place, or check it."`
-	Audit    auditCmd    `cmd:"" help:"Print who read or changed what, and check that the trail is unbroken."`
-	Erase    eraseCmd    `cmd:"" help:"Erase a subject with scans, results, files and links."`
-	Migrate  migrateCmd  `cmd:"" help:"Bring the database to this program's schema; the server does so itself when it starts."`
-	Ready    readyCmd    `cmd:"" help:"Say by the exit code whether a service is ready."`
-	Version  versionCmd  `cmd:"" help:"Print the version."`
+	Analyze   analyzeCmd   `cmd:"" help:"Measure and score a scan; needs no server and no database."`
+	Decode    decodeCmd    `cmd:"" help:"Tell from a task run what the person did, and how surely; needs no server and no database."`
+	Watch     watchCmd     `cmd:"" help:"Follow the quality of a functional run while its volumes appear in a folder; needs no server and no database."`
+	Score     scoreCmd     `cmd:"" help:"Score volumes that FreeSurfer measured; needs no server and no database."`
+	Validate  validateCmd  `cmd:"" help:"Check the scores on labelled scans or volumes of your own, and propose a calibration; needs no server and no database."`
+	Submit    submitCmd    `cmd:"" help:"Hand a scan to a service; --wait prints its result."`
+	Site      siteCmd      `cmd:"" help:"Print a site's settings, and take over a proposed calibration."`
+	Keys      keysCmd      `cmd:"" help:"Make, list and revoke the keys of a site."`
+	Backup    backupCmd    `cmd:"" help:"Write database, files and secret into one archive; the service may run meanwhile."`
+	Restore   restoreCmd   `cmd:"" help:"Put such an archive into an empty place, or check it."`
+	Reproduce reproduceCmd `cmd:"" help:"Analyse a stored scan again and compare the result with the stored one; the service may run meanwhile."`
+	Audit     auditCmd     `cmd:"" help:"Print who read or changed what, and check that the trail is unbroken."`
+	Erase     eraseCmd     `cmd:"" help:"Erase a subject with scans, results, files and links."`
+	Migrate   migrateCmd   `cmd:"" help:"Bring the database to this program's schema; the server does so itself when it starts."`
+	Ready     readyCmd     `cmd:"" help:"Say by the exit code whether a service is ready."`
+	Version   versionCmd   `cmd:"" help:"Print the version."`
 }
 
 // Exit codes.

@@ -17,11 +17,8 @@ import (
 
 // Backup writes an archive of the deployment; the service may run meanwhile.
 func Backup(ctx context.Context, cfg config.Storage, w io.Writer, withSecret bool, log *slog.Logger) (m backup.Manifest, err error) {
-	// Opening would make what is missing, and keep an empty deployment.
-	if cfg.DatabaseURL == "" {
-		if _, err := os.Stat(filepath.Join(cfg.Data, "postgres", "cluster")); err != nil {
-			return m, fmt.Errorf("%s holds no private database (%w); name the folder with --data, or the database in DATABASE_URL", cfg.Data, err)
-		}
+	if err := there(cfg); err != nil {
+		return m, err
 	}
 	secret := cfg.Secret.Reveal()
 	if secret == "" {
@@ -47,6 +44,18 @@ func Backup(ctx context.Context, cfg config.Storage, w io.Writer, withSecret boo
 		secret = ""
 	}
 	return backup.Write(ctx, w, backup.Source{Pool: s.Pool, Blobs: s.Blobs, Secret: secret})
+}
+
+// there makes sure that there is a database: opening would make what is missing,
+// and show an empty deployment.
+func there(cfg config.Storage) error {
+	if cfg.DatabaseURL != "" {
+		return nil
+	}
+	if _, err := os.Stat(filepath.Join(cfg.Data, "postgres", "cluster")); err != nil {
+		return fmt.Errorf("%s holds no private database (%w); name the folder with --data, or the database in DATABASE_URL", cfg.Data, err)
+	}
+	return nil
 }
 
 // Restore puts an archive into an empty place, which cfg names.

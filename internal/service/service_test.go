@@ -22,6 +22,8 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/google/uuid"
+
 	"neuroscreen"
 	"neuroscreen/internal/client"
 	"neuroscreen/internal/config"
@@ -795,11 +797,25 @@ func TestPostedRunIsMeasured(t *testing.T) {
 		t.Fatalf("%v: %s for %v", err, t1.State, t1.Reasons)
 	}
 	later := fmritest.Run(t, fmritest.Acquire(v, fmritest.Grid(v, 4)), 25, 2, nil)
-	if p := place(post("S-1", &tr, later)); p.From != fmri.PlaceFromT1 || p.T1 == nil || p.T1.ScanID != t1.ID.String() || p.T1.Version != 1 {
+	second := post("S-1", &tr, later)
+	if p := place(second); p.From != fmri.PlaceFromT1 || p.T1 == nil || p.T1.ScanID != t1.ID.String() || p.T1.Version != 1 {
 		t.Errorf("place %+v, want it through scan %s", p, t1.ID)
 	}
 	if p := place(post("S-3", &tr, later)); p.From != fmri.PlaceFromRun || p.T1 != nil {
 		t.Errorf("another person's run: %+v", p)
+	}
+	// All of it can be made again, the run through the same T1.
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	for _, scan := range []client.Scan{t1, second} {
+		again, err := Reproduce(t.Context(), cfg.Storage, scan.ID, 0, log)
+		if err != nil || again.Version != 1 || len(again.Differences) > 0 || again.Now.Network != again.Stored.Network {
+			t.Errorf("%+v, %v", again, err)
+		}
+	}
+	for scan, version := range map[uuid.UUID]int{t1.ID: 2, uuid.New(): 0} {
+		if _, err := Reproduce(t.Context(), cfg.Storage, scan, version, log); err == nil {
+			t.Errorf("version %d of scan %s, which is not there, was reproduced", version, scan)
+		}
 	}
 	// Without a repetition time in header or metadata the run is refused.
 	scan = post("S-2", nil, fmritest.Run(t, fmritest.Acquire(v, fmritest.Grid(v, 6)), 20, 0, nil))
