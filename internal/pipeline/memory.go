@@ -1,9 +1,12 @@
 package pipeline
 
 import (
+	"math"
+
 	"neuroscreen"
 	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/qc"
+	"neuroscreen/internal/volume"
 )
 
 const (
@@ -33,19 +36,18 @@ func Memory(h *nifti.Header, m neuroscreen.Metadata) int64 {
 		if qc.CheckRun(h, m) != nil {
 			return 0
 		}
-		frames = int64(4 * brainShare * float64(h.VolumeLen()*h.Volumes()))
+		// Of all frames the brain's voxels are kept, and no larger brain is believed.
+		brain := min(float64(h.VolumeLen()), maxRunICVMM3/math.Abs(volume.Affine(h.Affine).Det()))
+		frames = int64(4 * brain * float64(h.Volumes()))
 	} else if qc.CheckHeader(h, m) != nil {
 		return 0
 	}
 	return filesMemory + int64(h.VolumeLen())*bytesPerVoxel + frames
 }
 
-// Shares of a run's voxels that are kept over all frames, at most: those of the
-// brain for its measures, those of the head for a decoding. Around is air.
-const (
-	brainShare = 0.4
-	headShare  = 0.7
-)
+// headShare of a run's voxels that decoding keeps, at most: around a head there
+// is air.
+const headShare = 0.7
 
 // DecodeMemory estimates what the decoding of files with so many events takes at
 // its peak, in bytes beyond RestMemory: every sample, and one file's frames.
