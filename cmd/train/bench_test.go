@@ -16,7 +16,7 @@ func BenchmarkStep(b *testing.B) {
 		stage := stages["whole"]
 		arch := stage.Architecture
 		arch.Base = base
-		s, err := d.learning([]string{"01", "02", "03", "05"}, stage, arch, 1)
+		s, err := d.learning([]string{"01", "02", "03", "05"}, stage, arch, 1, 1)
 		if err != nil {
 			b.Fatal(err)
 		}

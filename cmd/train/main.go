@@ -107,14 +107,14 @@ func (d *data) sampler(names []string, arch segment.Architecture, cfg config, se
 }
 
 // learning returns what draws the even and the odd samples that a stage learns
-// from: half of the heads are as clinics send them, half anything.
-func (d *data) learning(maps []string, s stage, arch segment.Architecture, seed uint64) (learn [2]train.Sampler, err error) {
+// from: for each head that is as clinics send them some that are anything.
+func (d *data) learning(maps []string, s stage, arch segment.Architecture, seed uint64, anything int) (learn [2]train.Sampler, err error) {
 	shown := arch
 	if s.crop != [3]int{} {
 		shown.Shape = s.crop
 	}
 	for i := range learn {
-		var m mixed
+		var kinds mixed
 		for _, of := range []config{synth.Default, synth.Ordinary} {
 			draws := s.draws(of)
 			if s.crop != [3]int{} {
@@ -124,9 +124,9 @@ func (d *data) learning(maps []string, s stage, arch segment.Architecture, seed 
 			if err != nil {
 				return learn, err
 			}
-			m = append(m, heads)
+			kinds = append(kinds, heads)
 		}
-		learn[i] = m
+		learn[i] = append(slices.Repeat(kinds[:1], anything), kinds[1])
 	}
 	return learn, nil
 }
@@ -162,6 +162,7 @@ type runCmd struct {
 	Seed     uint64        `default:"1"`
 	Base     int           `help:"Channels at full resolution; 0 is the product's width."`
 	Wide     int           `help:"Levels below full resolution with twice as many channels; -1 is the product's number." default:"-1"`
+	Anything int           `help:"Heads of any kind for each ordinary one that is learnt from." default:"1"`
 	Threads  int           `help:"Threads; 0 uses every core." default:"0"`
 	Every    int           `help:"Steps between evaluations on the held-out maps." default:"1000"`
 	Validate int           `help:"Held-out heads per evaluation." default:"16"`
@@ -229,7 +230,10 @@ func (c *runCmd) Run(ctx context.Context) error {
 	if err := os.MkdirAll(c.State, 0o755); err != nil {
 		return err
 	}
-	learn, err := c.learning(trainingMaps(), stage, arch, c.Seed)
+	if c.Anything < 1 {
+		return errors.New("--anything is the number of heads of any kind for each ordinary one, at least 1")
+	}
+	learn, err := c.learning(trainingMaps(), stage, arch, c.Seed, c.Anything)
 	if err != nil {
 		return err
 	}
@@ -238,7 +242,7 @@ func (c *runCmd) Run(ctx context.Context) error {
 		return err
 	}
 	t := train.New(train.Config{
-		Arch: arch, Crop: stage.crop, Seed: c.Seed, Steps: c.Steps, LearningRate: c.Rate, Maps: trainingMaps(), HeldOut: heldOut,
+		Arch: arch, Crop: stage.crop, Seed: c.Seed, Anything: c.Anything, Steps: c.Steps, LearningRate: c.Rate, Maps: trainingMaps(), HeldOut: heldOut,
 	}, threads, learn[0], learn[1])
 	checkpoint := filepath.Join(c.State, "checkpoint")
 	switch err := t.Load(checkpoint); {

@@ -24,6 +24,7 @@ type Config struct {
 	// value is all of it.
 	Crop         [3]int   `json:"crop"`
 	Seed         uint64   `json:"seed"`
+	Anything     int      `json:"anything"`      // heads of any kind for each ordinary one
 	Steps        int      `json:"steps"`         // length of the cosine schedule
 	LearningRate float64  `json:"learning_rate"` // at its top
 	Maps         []string `json:"training_maps"`
@@ -242,8 +243,8 @@ func (t *Trainer) Save(path string) error {
 	return os.Rename(f.Name(), path)
 }
 
-// Load continues from a checkpoint. Architecture, seed and maps must be those
-// of the run; the schedule may differ.
+// Load continues from a checkpoint. Architecture, seed and kinds of heads must be
+// those of the run; the schedule may differ.
 func (t *Trainer) Load(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -263,7 +264,7 @@ func (t *Trainer) Load(path string) error {
 	for _, v := range t.vectors() {
 		total += len(v)
 	}
-	if h.Config.Arch != t.cfg.Arch || h.Config.Crop != t.cfg.Crop || h.Config.Seed != t.cfg.Seed || h.Floats != total {
+	if h.Config.Arch != t.cfg.Arch || h.Config.Crop != t.cfg.Crop || h.Config.Seed != t.cfg.Seed || h.Config.Anything != t.cfg.Anything || h.Floats != total {
 		return fmt.Errorf("checkpoint %s belongs to another run (%+v): choose another state folder", path, h.Config)
 	}
 	for _, v := range t.vectors() {
