@@ -73,20 +73,12 @@ func main() {
 // code: a refusal as a problem in JSON for programs, anything else as a line.
 func fail(err error) int {
 	if e, ok := errors.AsType[*neuroscreen.Error](err); ok && e.Code == neuroscreen.CodeUnprocessable {
-		enc := json.NewEncoder(os.Stdout)
-		enc.SetIndent("", "  ")
-		enc.Encode(problem{
+		return refused(e.Message, problem{
 			Type: "/problems/" + e.Type, Title: "The scan was refused", Status: 422, Detail: e.Message, Field: e.Field, Reasons: qc.Reasons(err),
 		})
-		fmt.Fprintln(os.Stderr, "neuroscreen: refused:", e.Message)
-		return exitRefused
 	}
 	if p, ok := errors.AsType[*client.ProblemError](err); ok && p.Status == 422 && p.Name() != "idempotency-key-reused" {
-		enc := json.NewEncoder(os.Stdout)
-		enc.SetIndent("", "  ")
-		enc.Encode(p.Problem)
-		fmt.Fprintln(os.Stderr, "neuroscreen: refused:", p)
-		return exitRefused
+		return refused(p.Error(), p.Problem)
 	}
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		fmt.Fprintf(os.Stderr, "neuroscreen: the service does not answer (%v); is it running there? Name another with --server.\n", u)
@@ -94,6 +86,15 @@ func fail(err error) int {
 	}
 	fmt.Fprintln(os.Stderr, "neuroscreen:", err)
 	return exitFault
+}
+
+// refused prints a problem of this program's or of the service's.
+func refused(why string, problem any) int {
+	enc := json.NewEncoder(os.Stdout)
+	enc.SetIndent("", "  ")
+	enc.Encode(problem)
+	fmt.Fprintln(os.Stderr, "neuroscreen: refused:", why)
+	return exitRefused
 }
 
 // problem is an RFC 9457 problem, as the service sends it.

@@ -57,7 +57,7 @@ func (c *reproduceCmd) Run(ctx context.Context) error {
 	case a.Version != b.Version:
 		return fmt.Errorf("version %d was made by NeuroScreen %s, this program is %s: try that release", r.Version, a.Version, b.Version)
 	}
-	return errors.New("the stored result is not what its inputs give: do not use it, and keep the scan and this output for whoever looks into it")
+	return errors.New("the stored result is not what its inputs give here, though version, weights, norms and models are the same: either that version was built more than once, or something was changed that must not be; keep this output for whoever looks into it")
 }
 
 // short is a value in one line.

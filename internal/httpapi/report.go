@@ -127,12 +127,12 @@ func (s *Server) reportPage(ctx context.Context, scanID uuid.UUID, version *int)
 	switch stands := rec.CurrentVersion(); stands {
 	case 0:
 		p.State = rec.State
-	default:
-		p.Stands = stands
 	case v.Version:
 		if p.Timeline, err = s.timelineUntil(ctx, rec); err != nil {
 			return p, 0, err
 		}
+	default:
+		p.Stands = stands
 	}
 	return p, v.Version, nil
 }
