@@ -190,6 +190,22 @@ func TestAnalyzeIsDeterministic(t *testing.T) {
 	}
 }
 
+// analyzed is what the product makes of an image of a man of 45.
+func analyzed(t *testing.T, e *Engine, shape []int, affine nifti.Affine, data []float32) *Output {
+	t.Helper()
+	var file bytes.Buffer
+	if err := nifti.Write(&file, nifti.Geometry{Shape: shape, Affine: affine, Code: 1}, data); err != nil {
+		t.Fatal(err)
+	}
+	age := 45.0
+	out, err := e.Analyze(context.Background(), Input{ScanID: "scan", Image: &file, Metadata: neuroscreen.Metadata{
+		SubjectID: "subject", AgeYears: &age, Sex: neuroscreen.Male, Modality: neuroscreen.T1w}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
 // TestAnalyzeMeanZero: a scan that was scaled to mean 0, whole or stripped, is
 // measured as it was before.
 func TestAnalyzeMeanZero(t *testing.T) {
@@ -198,19 +214,7 @@ func TestAnalyzeMeanZero(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	analyze := func(data []float32) *Output {
-		var file bytes.Buffer
-		if err := nifti.Write(&file, nifti.Geometry{Shape: head.Shape, Affine: head.Affine, Code: 1}, data); err != nil {
-			t.Fatal(err)
-		}
-		age := 45.0
-		out, err := e.Analyze(context.Background(), Input{ScanID: "scan", Image: &file, Metadata: neuroscreen.Metadata{
-			SubjectID: "subject", AgeYears: &age, Sex: neuroscreen.Male, Modality: neuroscreen.T1w}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return out
-	}
+	analyze := func(data []float32) *Output { return analyzed(t, e, head.Shape, head.Affine, data) }
 	whole := analyze(head.Data)
 	labels, err := nifti.Decode(bytes.NewReader(whole.Segmentation), nifti.Limits{})
 	if err != nil {

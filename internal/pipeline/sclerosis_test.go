@@ -1,8 +1,6 @@
 package pipeline
 
 import (
-	"bytes"
-	"context"
 	"testing"
 
 	"neuroscreen"
@@ -22,16 +20,7 @@ func sclerosisOf(t *testing.T, e *Engine, maps *synth.Maps, o synth.HeadOptions)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var file bytes.Buffer
-	if err := nifti.Write(&file, nifti.Geometry{Shape: v.Shape[:], Affine: nifti.Affine(v.Affine), Code: 1}, v.Data); err != nil {
-		t.Fatal(err)
-	}
-	age := 45.0
-	out, err := e.Analyze(context.Background(), Input{ScanID: "scan", Image: &file, Metadata: neuroscreen.Metadata{
-		SubjectID: "subject", AgeYears: &age, Sex: neuroscreen.Male, Modality: neuroscreen.T1w}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	out := analyzed(t, e, v.Shape[:], nifti.Affine(v.Affine), v.Data)
 	count := map[uint8]float64{}
 	for _, l := range labels.Data {
 		count[l]++
