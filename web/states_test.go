@@ -509,6 +509,20 @@ func TestStates(t *testing.T) {
 	b.keys("j", "j", "k")
 	b.wait("the first line has focus", "document.activeElement === document.querySelector('.cases tbody a')")
 
+	// Whoever sets keys off without meaning to turns them off.
+	b.keys("?")
+	b.click("#single-keys")
+	b.axe("the shortcuts")
+	b.shot("54-shortcuts-1280")
+	b.keys(kb.Escape, "j", "?")
+	b.wait("no key acts", "!document.querySelector('dialog') && document.activeElement !== document.querySelector('.cases tbody tr:nth-child(2) a')")
+	b.click("header button.quiet")
+	b.wait("still off", "document.querySelector('#single-keys')?.checked === false")
+	b.click("#single-keys")
+	b.keys(kb.Escape, "k", "j", "?")
+	b.wait("keys act again", "!!document.querySelector('dialog')")
+	b.keys(kb.Escape)
+
 	// A fault is tried again before it counts.
 	if done := api.wait(t, broken); done.State != neuroscreen.Failed {
 		t.Fatalf("the broken scan ended as %s", done.State)

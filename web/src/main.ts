@@ -83,7 +83,20 @@ async function signOut(why = ''): Promise<void> {
   signedOut(why)
 }
 
+// Who dictates, or whose hand trembles, sets off shortcuts of one character
+// without meaning to: they can be turned off in this browser.
+const shortcutsOff = 'shortcuts-off'
+let singleKeys = true
+function useSingleKeys(on: boolean): void {
+  singleKeys = on
+  document.body.classList.toggle('keyless', !on)
+  if (on) localStorage.removeItem(shortcutsOff)
+  else localStorage.setItem(shortcutsOff, 'yes')
+}
+useSingleKeys(!localStorage.getItem(shortcutsOff))
+
 function help(): void {
+  const single = h('input', { type: 'checkbox', id: 'single-keys', checked: singleKeys, onchange: (e: Event) => useSingleKeys((e.target as HTMLInputElement).checked) })
   const keys: [string, string][] = [
     ['j / k', 'next, previous case'],
     ['Enter', 'open the case'],
@@ -100,12 +113,13 @@ function help(): void {
     'Shortcuts',
     'narrow',
     h('table', { class: 'keys' }, h('tbody', {}, keys.map(([k, t]) => h('tr', {}, h('th', { scope: 'row' }, h('kbd', {}, k)), h('td', {}, t))))),
+    h('label', { class: 'option' }, single, 'Shortcuts of one character; without them Enter, Esc and the keys of the picture still work'),
     h('p', { class: 'ends' }, h('button', { type: 'button', onclick: () => d.close() }, 'Close')),
   )
 }
 
 document.addEventListener('keydown', (e) => {
-  if (!session || typing(e)) return
+  if (!session || typing(e) || (!singleKeys && e.key.length === 1)) return
   if (e.key === '?') {
     e.preventDefault()
     help()
