@@ -1395,6 +1395,12 @@ type StreamScanEventsParams struct {
 	LastEventID *string `json:"Last-Event-ID,omitempty"`
 }
 
+// GetFHIRParams defines parameters for GetFHIR.
+type GetFHIRParams struct {
+	// Version Result version; the newest if not given
+	Version *Version `form:"version,omitempty" json:"version,omitempty"`
+}
+
 // GetPreviewParams defines parameters for GetPreview.
 type GetPreviewParams struct {
 	// Version Result version; the newest if not given
@@ -2027,6 +2033,15 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/scans/{scan_id}/events (the `StreamScanEvents` operationId).
 	StreamScanEvents(ctx context.Context, scanID ScanID, params *StreamScanEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetFHIR The result as a FHIR R4 bundle
+	//
+	// A collection of one DiagnosticReport, an Observation for quality, age, each volume, index and score, a RiskAssessment where a score has a probability,
+	// Patient, Device and, where the post named a study, ImagingStudy. Status is preliminary until somebody decides, final once accepted, amended, and
+	// entered-in-error throughout once the result is rejected, withdrawn or replaced by a newer version. Volumes are in mm3, probabilities between 0 and 1.
+	//
+	// Corresponds with GET /v1/scans/{scan_id}/fhir (the `GetFHIR` operationId).
+	GetFHIR(ctx context.Context, scanID ScanID, params *GetFHIRParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetImage The scan as it was analysed, on the label map's grid
 	//
@@ -3199,6 +3214,25 @@ func (c *Client) CancelScan(ctx context.Context, scanID ScanID, reqEditors ...Re
 // Corresponds with GET /v1/scans/{scan_id}/events (the `StreamScanEvents` operationId).
 func (c *Client) StreamScanEvents(ctx context.Context, scanID ScanID, params *StreamScanEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewStreamScanEventsRequest(c.Server, scanID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetFHIR The result as a FHIR R4 bundle
+//
+// A collection of one DiagnosticReport, an Observation for quality, age, each volume, index and score, a RiskAssessment where a score has a probability,
+// Patient, Device and, where the post named a study, ImagingStudy. Status is preliminary until somebody decides, final once accepted, amended, and
+// entered-in-error throughout once the result is rejected, withdrawn or replaced by a newer version. Volumes are in mm3, probabilities between 0 and 1.
+//
+// Corresponds with GET /v1/scans/{scan_id}/fhir (the `GetFHIR` operationId).
+func (c *Client) GetFHIR(ctx context.Context, scanID ScanID, params *GetFHIRParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetFHIRRequest(c.Server, scanID, params)
 	if err != nil {
 		return nil, err
 	}
@@ -5943,6 +5977,67 @@ func NewStreamScanEventsRequest(server string, scanID ScanID, params *StreamScan
 	return req, nil
 }
 
+// NewGetFHIRRequest constructs an http.Request for the GetFHIR method
+func NewGetFHIRRequest(server string, scanID ScanID, params *GetFHIRParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "scan_id", scanID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/scans/%s/fhir", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Version != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "version", *params.Version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetImageRequest constructs an http.Request for the GetImage method
 func NewGetImageRequest(server string, scanID ScanID) (*http.Request, error) {
 	var err error
@@ -7817,6 +7912,17 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/scans/{scan_id}/events (the `StreamScanEvents` operationId).
 	StreamScanEventsWithResponse(ctx context.Context, scanID ScanID, params *StreamScanEventsParams, reqEditors ...RequestEditorFn) (*StreamScanEventsResponse, error)
+
+	// GetFHIRWithResponse The result as a FHIR R4 bundle
+	//
+	// A collection of one DiagnosticReport, an Observation for quality, age, each volume, index and score, a RiskAssessment where a score has a probability,
+	// Patient, Device and, where the post named a study, ImagingStudy. Status is preliminary until somebody decides, final once accepted, amended, and
+	// entered-in-error throughout once the result is rejected, withdrawn or replaced by a newer version. Volumes are in mm3, probabilities between 0 and 1.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/scans/{scan_id}/fhir (the `GetFHIR` operationId).
+	GetFHIRWithResponse(ctx context.Context, scanID ScanID, params *GetFHIRParams, reqEditors ...RequestEditorFn) (*GetFHIRResponse, error)
 
 	// GetImageWithResponse The scan as it was analysed, on the label map's grid
 	//
@@ -10171,6 +10277,61 @@ func (r StreamScanEventsResponse) ContentType() string {
 	return ""
 }
 
+// GetFHIRResponse200Headers the declared response headers of an HTTP 200 response for GetFHIR
+type GetFHIRResponse200Headers struct {
+	ETag string
+}
+
+type GetFHIRResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationFhirJSON200 the response for an HTTP 200 `application/fhir+json` response
+	ApplicationFhirJSON200 *map[string]interface{}
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetFHIRResponse200Headers
+}
+
+// GetApplicationFhirJSON200 returns the response for an HTTP 200 `application/fhir+json` response
+func (r GetFHIRResponse) GetApplicationFhirJSON200() *map[string]interface{} {
+	return r.ApplicationFhirJSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetFHIRResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetFHIRResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetFHIRResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetFHIRResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetFHIRResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetImageResponse200Headers the declared response headers of an HTTP 200 response for GetImage
 type GetImageResponse200Headers struct {
 	ETag string
@@ -12295,6 +12456,23 @@ func (c *ClientWithResponses) StreamScanEventsWithResponse(ctx context.Context, 
 	return ParseStreamScanEventsResponse(rsp)
 }
 
+// GetFHIRWithResponse The result as a FHIR R4 bundle
+//
+// A collection of one DiagnosticReport, an Observation for quality, age, each volume, index and score, a RiskAssessment where a score has a probability,
+// Patient, Device and, where the post named a study, ImagingStudy. Status is preliminary until somebody decides, final once accepted, amended, and
+// entered-in-error throughout once the result is rejected, withdrawn or replaced by a newer version. Volumes are in mm3, probabilities between 0 and 1.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/scans/{scan_id}/fhir (the `GetFHIR` operationId).
+func (c *ClientWithResponses) GetFHIRWithResponse(ctx context.Context, scanID ScanID, params *GetFHIRParams, reqEditors ...RequestEditorFn) (*GetFHIRResponse, error) {
+	rsp, err := c.GetFHIR(ctx, scanID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetFHIRResponse(rsp)
+}
+
 // GetImageWithResponse The scan as it was analysed, on the label map's grid
 //
 // For a viewer. Voxels are scaled to 16 bits; of a series, the first volume. It shows a face, so researchers do not get it.
@@ -14285,6 +14463,55 @@ func ParseStreamScanEventsResponse(rsp *http.Response) (*StreamScanEventsRespons
 		}
 		response.ApplicationProblemJSONDefault = &dest
 
+	}
+
+	return response, nil
+}
+
+// ParseGetFHIRResponse parses an HTTP response from a GetFHIRWithResponse call
+func ParseGetFHIRResponse(rsp *http.Response) (*GetFHIRResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetFHIRResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest map[string]interface{}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationFhirJSON200 = &dest
+
+	case rsp.StatusCode == 304:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetFHIRResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil

@@ -52,6 +52,7 @@ var operations = map[string]access{
 	"getRunFile":      {roles: roles(clinician, researcher), audit: "run-file.read"},
 	"getReport":       {roles: roles(clinician, researcher), audit: "report.read"},
 	"getReportPDF":    {roles: roles(clinician, researcher), audit: "report.read"},
+	"getFHIR":         {roles: roles(clinician, researcher), audit: "report.read"},
 	"getReading":      {roles: roles(clinician, researcher), audit: "reading.read"},
 	"getImage":        {roles: roles(clinician), audit: "image.read"},
 

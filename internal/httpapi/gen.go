@@ -1393,6 +1393,12 @@ type StreamScanEventsParams struct {
 	LastEventID *string `json:"Last-Event-ID,omitempty"`
 }
 
+// GetFHIRParams defines parameters for GetFHIR.
+type GetFHIRParams struct {
+	// Version Result version; the newest if not given
+	Version *Version `form:"version,omitempty" json:"version,omitempty"`
+}
+
 // GetPreviewParams defines parameters for GetPreview.
 type GetPreviewParams struct {
 	// Version Result version; the newest if not given
@@ -1668,6 +1674,9 @@ type ServerInterface interface {
 	// StreamScanEvents Follow a scan
 	// (GET /v1/scans/{scan_id}/events)
 	StreamScanEvents(w http.ResponseWriter, r *http.Request, scanID ScanID, params StreamScanEventsParams)
+	// GetFHIR The result as a FHIR R4 bundle
+	// (GET /v1/scans/{scan_id}/fhir)
+	GetFHIR(w http.ResponseWriter, r *http.Request, scanID ScanID, params GetFHIRParams)
 	// GetImage The scan as it was analysed, on the label map's grid
 	// (GET /v1/scans/{scan_id}/image.nii.gz)
 	GetImage(w http.ResponseWriter, r *http.Request, scanID ScanID)
@@ -2010,6 +2019,12 @@ func (_ Unimplemented) CancelScan(w http.ResponseWriter, r *http.Request, scanID
 // StreamScanEvents Follow a scan
 // (GET /v1/scans/{scan_id}/events)
 func (_ Unimplemented) StreamScanEvents(w http.ResponseWriter, r *http.Request, scanID ScanID, params StreamScanEventsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetFHIR The result as a FHIR R4 bundle
+// (GET /v1/scans/{scan_id}/fhir)
+func (_ Unimplemented) GetFHIR(w http.ResponseWriter, r *http.Request, scanID ScanID, params GetFHIRParams) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -3805,6 +3820,48 @@ func (siw *ServerInterfaceWrapper) StreamScanEvents(w http.ResponseWriter, r *ht
 	handler.ServeHTTP(w, r)
 }
 
+// GetFHIR operation middleware
+func (siw *ServerInterfaceWrapper) GetFHIR(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "scan_id" -------------
+	var scanID ScanID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "scan_id", chi.URLParam(r, "scan_id"), &scanID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "scan_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetFHIRParams
+
+	// ------------- Optional query parameter "version" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "version", r.URL.Query(), &params.Version, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "version"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "version", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetFHIR(w, r, scanID, params)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetImage operation middleware
 func (siw *ServerInterfaceWrapper) GetImage(w http.ResponseWriter, r *http.Request) {
 
@@ -5116,6 +5173,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/v1/scans/{scan_id}/events", wrapper.StreamScanEvents)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/scans/{scan_id}/fhir", wrapper.GetFHIR)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/v1/scans/{scan_id}/image.nii.gz", wrapper.GetImage)
@@ -7132,6 +7192,62 @@ func (response StreamScanEventsdefaultApplicationProblemPlusJSONResponse) VisitS
 	return err
 }
 
+type GetFHIRRequestObject struct {
+	ScanID ScanID `json:"scan_id"`
+	Params GetFHIRParams
+}
+
+type GetFHIRResponseObject interface {
+	VisitGetFHIRResponse(w http.ResponseWriter) error
+}
+
+type GetFHIR200ResponseHeaders struct {
+	ETag string
+}
+
+type GetFHIR200ApplicationFhirPlusJSONResponse struct {
+	Body    map[string]interface{}
+	Headers GetFHIR200ResponseHeaders
+}
+
+func (response GetFHIR200ApplicationFhirPlusJSONResponse) VisitGetFHIRResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/fhir+json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetFHIR304Response struct {
+}
+
+func (response GetFHIR304Response) VisitGetFHIRResponse(w http.ResponseWriter) error {
+	w.WriteHeader(304)
+	return nil
+}
+
+type GetFHIRdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetFHIRdefaultApplicationProblemPlusJSONResponse) VisitGetFHIRResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetImageRequestObject struct {
 	ScanID ScanID `json:"scan_id"`
 }
@@ -8551,6 +8667,9 @@ type StrictServerInterface interface {
 	// StreamScanEvents Follow a scan
 	// (GET /v1/scans/{scan_id}/events)
 	StreamScanEvents(ctx context.Context, request StreamScanEventsRequestObject) (StreamScanEventsResponseObject, error)
+	// GetFHIR The result as a FHIR R4 bundle
+	// (GET /v1/scans/{scan_id}/fhir)
+	GetFHIR(ctx context.Context, request GetFHIRRequestObject) (GetFHIRResponseObject, error)
 	// GetImage The scan as it was analysed, on the label map's grid
 	// (GET /v1/scans/{scan_id}/image.nii.gz)
 	GetImage(ctx context.Context, request GetImageRequestObject) (GetImageResponseObject, error)
@@ -9812,6 +9931,33 @@ func (sh *strictHandler) StreamScanEvents(w http.ResponseWriter, r *http.Request
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(StreamScanEventsResponseObject); ok {
 		if err := validResponse.VisitStreamScanEventsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetFHIR operation middleware
+func (sh *strictHandler) GetFHIR(w http.ResponseWriter, r *http.Request, scanID ScanID, params GetFHIRParams) {
+	var request GetFHIRRequestObject
+
+	request.ScanID = scanID
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetFHIR(ctx, request.(GetFHIRRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetFHIR")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetFHIRResponseObject); ok {
+		if err := validResponse.VisitGetFHIRResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"neuroscreen/internal/interop/fhir"
 	"neuroscreen/internal/report"
 	"neuroscreen/internal/store"
 )
@@ -34,6 +35,14 @@ func (s *Server) GetReportPDF(ctx context.Context, req GetReportPDFRequestObject
 		return nil, err
 	}
 	return r.(GetReportPDFResponseObject), err
+}
+
+func (s *Server) GetFHIR(ctx context.Context, req GetFHIRRequestObject) (GetFHIRResponseObject, error) {
+	r, err := s.report(ctx, req.ScanID, req.Params.Version, report.Paper{}, fhir.Write)
+	if r == nil {
+		return nil, err
+	}
+	return r.(GetFHIRResponseObject), err
 }
 
 func paperOf(p *Paper) report.Paper {
@@ -171,6 +180,10 @@ func (r reportResponse) VisitGetReportResponse(w http.ResponseWriter) error {
 func (r reportResponse) VisitGetReportPDFResponse(w http.ResponseWriter) error {
 	w.Header().Set("Content-Disposition", "inline; filename=report.pdf")
 	return r.visit(w, "application/pdf")
+}
+
+func (r reportResponse) VisitGetFHIRResponse(w http.ResponseWriter) error {
+	return r.visit(w, "application/fhir+json")
 }
 
 func (r reportResponse) visit(w http.ResponseWriter, mediaType string) error {

@@ -45,3 +45,39 @@ func TestReportOfVisits(t *testing.T) {
 		t.Errorf("%.2000s", trail)
 	}
 }
+
+// TestFHIR: systems that file measurements learn whom they are of, whether
+// anybody has accepted them, and that they are withdrawn.
+func TestFHIR(t *testing.T) {
+	e := setup(t)
+	key := e.a.keys[clinician]
+	scan := e.upload(&e.a, "SUBJ-17", 1)
+	at := "/v1/scans/" + scan.ID.String() + "/fhir"
+	e.do("GET", at, key).want(409, "not-ready")
+	e.finish(scan.ID, scoredOutcome(neuroscreen.FlagFlagged))
+	read := func(of, reports string, identifier bool) {
+		t.Helper()
+		a := e.do("GET", at, of)
+		a.want(200, "")
+		if got := a.header.Get("Content-Type"); got != "application/fhir+json" {
+			t.Errorf("Content-Type %q", got)
+		}
+		var bundle struct {
+			Entry []struct{ Resource struct{ ResourceType, Status string } }
+		}
+		a.json(&bundle)
+		if first := bundle.Entry[0].Resource; first.ResourceType != "DiagnosticReport" || first.Status != reports {
+			t.Errorf("first is %+v, want a report that is %s", first, reports)
+		}
+		if strings.Contains(string(a.body), "SUBJ-17") != identifier {
+			t.Errorf("the posted identifier: want %v", identifier)
+		}
+		e.do("GET", at, of, header("If-None-Match", a.header.Get("ETag"))).want(304, "")
+	}
+	read(key, "preliminary", true)
+	read(e.a.keys[researcher], "preliminary", false)
+	e.json("POST", "/v1/cases/"+scan.ID.String()+"/review", key, `{"decision":"accept","run":1,"seen":0}`).want(201, "")
+	read(key, "final", true)
+	e.json("POST", "/v1/cases/"+scan.ID.String()+"/review", key, `{"decision":"reject","comment":"labels beside the anatomy","run":1,"seen":1}`).want(201, "")
+	read(key, "entered-in-error", true)
+}

@@ -177,6 +177,12 @@ func key(all []pairView) []pairView {
 	return out
 }
 
+// Decision words what became of the result.
+func (p Page) Decision() (headline, text string) {
+	v := decisionOf(p)
+	return v.Headline, v.Text
+}
+
 // decisionOf words the last decision. A result that nobody looked at says so,
 // and one that another has replaced.
 func decisionOf(p Page) decisionView {

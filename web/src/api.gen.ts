@@ -417,6 +417,33 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/scans/{scan_id}/fhir": {
+        parameters: {
+            query?: {
+                /** @description Result version; the newest if not given */
+                version?: components["parameters"]["Version"];
+            };
+            header?: never;
+            path: {
+                scan_id: components["parameters"]["ScanID"];
+            };
+            cookie?: never;
+        };
+        /**
+         * The result as a FHIR R4 bundle
+         * @description A collection of one DiagnosticReport, an Observation for quality, age, each volume, index and score, a RiskAssessment where a score has a probability,
+         *     Patient, Device and, where the post named a study, ImagingStudy. Status is preliminary until somebody decides, final once accepted, amended, and
+         *     entered-in-error throughout once the result is rejected, withdrawn or replaced by a newer version. Volumes are in mm3, probabilities between 0 and 1.
+         */
+        get: operations["getFHIR"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/cases": {
         parameters: {
             query?: never;
@@ -3152,6 +3179,40 @@ export interface operations {
                 };
                 content: {
                     "application/pdf": string;
+                };
+            };
+            /** @description As named by If-None-Match */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    getFHIR: {
+        parameters: {
+            query?: {
+                /** @description Result version; the newest if not given */
+                version?: components["parameters"]["Version"];
+            };
+            header?: never;
+            path: {
+                scan_id: components["parameters"]["ScanID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The bundle */
+            200: {
+                headers: {
+                    ETag: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/fhir+json": Record<string, never>;
                 };
             };
             /** @description As named by If-None-Match */

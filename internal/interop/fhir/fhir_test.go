@@ -1,0 +1,215 @@
+package fhir
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"neuroscreen"
+	"neuroscreen/internal/report"
+)
+
+var update = flag.Bool("update", false, "write testdata anew; testdata/check.py judges it")
+
+// sample is a result with everything that a bundle can say.
+func sample() report.Page {
+	name := func(left, right, label int, side string) neuroscreen.Volume {
+		return neuroscreen.Volume{Structure: side + "-Hippocampus", Label: label, MM3: float64(left), StandardErrorMM: float64(right)}
+	}
+	left, right := name(2671, 180, 17, "Left"), name(3402, 190, 53, "Right")
+	left.PercentICV, left.ExpectedMM3, left.P5MM3, left.P95MM3 = ptr(.188), ptr(3655.5), ptr(3010.25), ptr(4300.5)
+	left.Z, left.ZCI95, left.Percentile = ptr(-2.49), ptr([2]float64{-3.4, -1.6}), ptr(.64)
+	right.P5MM3, right.P95MM3 = ptr(3050.), ptr(4400.)
+	return report.Page{
+		Result: &neuroscreen.Result{
+			ScanID: "018f6a52-0000-7000-8000-000000000001", SubjectID: "S-0042", Modality: neuroscreen.T1w,
+			Software: neuroscreen.Software{
+				Version: "1.2.3", Network: neuroscreen.Asset{Name: "default.weights", SHA256: strings.Repeat("1b", 32)},
+				Norms:  []neuroscreen.Asset{{Name: "nomis.csv", SHA256: strings.Repeat("2c", 32)}},
+				Models: []neuroscreen.Asset{{Name: "alzheimers.json", SHA256: strings.Repeat("3d", 32)}},
+			},
+			QC:                    neuroscreen.QC{Verdict: neuroscreen.VerdictReview, Reasons: []neuroscreen.Reason{{Code: "noise", Text: "Noise is 48 % of the contrast."}}},
+			IntracranialVolumeMM3: ptr(1421250.5),
+			Volumes: []neuroscreen.Volume{
+				left, right,
+				{Structure: "Brain-Stem", Label: 16, MM3: 21000, StandardErrorMM: 300, LeftOut: true},
+				{Structure: "Right-VentralDC", Label: 60, MM3: 3900, StandardErrorMM: 90},
+			},
+			Indices: []neuroscreen.Index{
+				{Name: "hippocampal_asymmetry_percent", Value: 12.1, CI95: ptr([2]float64{8, 16}), Reference: ptr([2]float64{-1.95, 5.15})},
+				{Name: "brain_parenchymal_fraction", Value: .7412},
+			},
+			Scores: []neuroscreen.Score{
+				{Condition: neuroscreen.Alzheimers, Model: "alzheimers-scan", Evidence: neuroscreen.ExternalCohort, LikelihoodRatio: ptr(6.4123), CI95: ptr([2]float64{2.9, 14.2}),
+					Prior: ptr(.05), Posterior: ptr(.25232), Flag: neuroscreen.FlagFlagged, IntendedUse: neuroscreen.IntendedUse},
+				{Condition: neuroscreen.MesialTemporalSclerosis, Model: "mesial-temporal-sclerosis", Side: ptr("left"), Evidence: neuroscreen.PublishedEffects,
+					Flag: neuroscreen.FlagNone, Abstained: ptr("both hippocampi are small"), IntendedUse: neuroscreen.IntendedUse},
+			},
+		},
+		Metadata: neuroscreen.Metadata{
+			SubjectID: "S-0042", AgeYears: ptr(74.5), Sex: neuroscreen.Female, ScanDate: "2026-03-14",
+			AccessionNumber: "ACC-7", StudyInstanceUID: "1.2.840.113619.2.1", SeriesInstanceUID: "1.2.840.113619.2.1.3",
+		},
+		Version: 2, Created: time.Date(2026, 3, 14, 9, 26, 53, 0, time.UTC),
+		Reading: report.Reading{Scores: []report.ScoreInWords{
+			{Model: "alzheimers-scan", Title: "Pattern of Alzheimer's disease", Headline: "Flagged.", Text: "Smaller than peers.", Cohort: "188 people aged 60 and over.", Performance: "AUC .79.", Limits: "Not for people under 60."},
+			{Model: "mesial-temporal-sclerosis", Title: "Pattern of mesial temporal sclerosis", Headline: "No score."},
+		}},
+	}
+}
+
+// resources of a bundle by type.
+func resources(t *testing.T, p report.Page) map[string][]map[string]any {
+	t.Helper()
+	var b bytes.Buffer
+	if err := Write(&b, p); err != nil {
+		t.Fatal(err)
+	}
+	var bundle struct {
+		Entry []struct {
+			FullURL  string `json:"fullUrl"`
+			Resource map[string]any
+		}
+	}
+	if err := json.Unmarshal(b.Bytes(), &bundle); err != nil {
+		t.Fatal(err)
+	}
+	out := map[string][]map[string]any{}
+	var urls []string
+	for _, e := range bundle.Entry {
+		kind := e.Resource["resourceType"].(string)
+		out[kind] = append(out[kind], e.Resource)
+		if slices.Contains(urls, e.FullURL) {
+			t.Errorf("%s stands for two resources", e.FullURL)
+		}
+		urls = append(urls, e.FullURL)
+	}
+	// Every reference leads to a resource of the bundle.
+	var follow func(v any)
+	follow = func(v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			if r, ok := v["reference"].(string); ok && !slices.Contains(urls, r) {
+				t.Errorf("reference %s leads nowhere", r)
+			}
+			for _, x := range v {
+				follow(x)
+			}
+		case []any:
+			for _, x := range v {
+				follow(x)
+			}
+		}
+	}
+	for _, e := range bundle.Entry {
+		follow(e.Resource)
+	}
+	return out
+}
+
+func TestWrite(t *testing.T) {
+	var got bytes.Buffer
+	if err := Write(&got, sample()); err != nil {
+		t.Fatal(err)
+	}
+	const path = "testdata/bundle.json"
+	if *update {
+		if err := os.WriteFile(path, got.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got.Bytes(), want) {
+		t.Errorf("differs from %s; -update writes it anew, and testdata/check.py judges it:\n%s", path, got.Bytes())
+	}
+}
+
+// TestStatus: what may not be used says so in every resource that has a status.
+func TestStatus(t *testing.T) {
+	decided := func(decision string) *report.Review {
+		return &report.Review{Decision: decision, By: "Dr. A", At: time.Date(2026, 3, 15, 8, 0, 0, 0, time.UTC)}
+	}
+	for _, tt := range []struct {
+		name, want string
+		change     func(p *report.Page)
+	}{
+		{"nobody decided", "preliminary", func(p *report.Page) {}},
+		{"accepted", "final", func(p *report.Page) { p.Review = decided("accept") }},
+		{"amended", "amended", func(p *report.Page) { p.Review = decided("amend") }},
+		{"rejected", "entered-in-error", func(p *report.Page) { p.Review = decided("reject") }},
+		{"accepted, then replaced", "entered-in-error", func(p *report.Page) { p.Review, p.Stands = decided("accept"), 3 }},
+		{"accepted, then withdrawn", "entered-in-error", func(p *report.Page) { p.Review, p.State = decided("accept"), neuroscreen.Refused }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := sample()
+			tt.change(&p)
+			all := resources(t, p)
+			for _, kind := range []string{"DiagnosticReport", "Observation", "RiskAssessment"} {
+				for _, r := range all[kind] {
+					site, _ := json.Marshal(r["bodySite"])
+					want := tt.want
+					if strings.Contains(string(site), "Brain stem") { // left out
+						want = "entered-in-error"
+					}
+					if r["status"] != want {
+						t.Errorf("%s %v has status %v", kind, r["code"], r["status"])
+					}
+				}
+			}
+			headline, _ := p.Decision()
+			if said := all["DiagnosticReport"][0]["conclusion"].(string); !strings.Contains(said, headline) {
+				t.Errorf("the report does not say %q: %s", headline, said)
+			}
+		})
+	}
+}
+
+// TestProbability: none is shown without its prior, cohort and limits.
+func TestProbability(t *testing.T) {
+	p := sample()
+	risk := resources(t, p)["RiskAssessment"]
+	if len(risk) != 1 {
+		t.Fatalf("%d risk assessments", len(risk))
+	}
+	said := risk[0]["prediction"].([]any)[0].(map[string]any)["rationale"].(string)
+	for _, needed := range []string{"prior probability of 0.05", "188 people", "Not for people under 60"} {
+		if !strings.Contains(said, needed) {
+			t.Errorf("%q lacks %q", said, needed)
+		}
+	}
+	for name, change := range map[string]func(p *report.Page){
+		"no prior":              func(p *report.Page) { p.Result.Scores[0].Prior, p.Result.Scores[0].Posterior = nil, nil },
+		"no words of the model": func(p *report.Page) { p.Reading.Scores = nil },
+		"abstained":             func(p *report.Page) { p.Result.Scores[0].LikelihoodRatio, p.Result.Scores[0].Abstained = nil, ptr("too young") },
+	} {
+		p := sample()
+		change(&p)
+		var b bytes.Buffer
+		if err := Write(&b, p); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(b.String(), "probabilityDecimal") {
+			t.Errorf("%s: a probability is shown", name)
+		}
+	}
+}
+
+// TestSparse: a result with nothing but its quality, of a run without a date.
+func TestSparse(t *testing.T) {
+	p := report.Page{Result: &neuroscreen.Result{ScanID: "x", QC: neuroscreen.QC{Verdict: neuroscreen.VerdictPass}, FMRI: &neuroscreen.FMRI{}}, Metadata: neuroscreen.Metadata{SubjectID: "S"}}
+	all := resources(t, p)
+	if n := len(all["Observation"]); n != 1 || len(all["ImagingStudy"]) != 0 || len(all["RiskAssessment"]) != 0 {
+		t.Errorf("%d observations, %d studies", n, len(all["ImagingStudy"]))
+	}
+	if said := all["DiagnosticReport"][0]["conclusion"].(string); strings.HasPrefix(said, "\n") || !strings.Contains(said, "BOLD") {
+		t.Errorf("conclusion %q", said)
+	}
+}
