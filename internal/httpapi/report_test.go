@@ -63,7 +63,9 @@ func TestFHIR(t *testing.T) {
 			t.Errorf("Content-Type %q", got)
 		}
 		var bundle struct {
-			Entry []struct{ Resource struct{ ResourceType, Status string } }
+			Entry []struct {
+				Resource struct{ ResourceType, Status string }
+			}
 		}
 		a.json(&bundle)
 		if first := bundle.Entry[0].Resource; first.ResourceType != "DiagnosticReport" || first.Status != reports {

@@ -188,7 +188,9 @@ func TestProbability(t *testing.T) {
 	for name, change := range map[string]func(p *report.Page){
 		"no prior":              func(p *report.Page) { p.Result.Scores[0].Prior, p.Result.Scores[0].Posterior = nil, nil },
 		"no words of the model": func(p *report.Page) { p.Reading.Scores = nil },
-		"abstained":             func(p *report.Page) { p.Result.Scores[0].LikelihoodRatio, p.Result.Scores[0].Abstained = nil, ptr("too young") },
+		"abstained": func(p *report.Page) {
+			p.Result.Scores[0].LikelihoodRatio, p.Result.Scores[0].Abstained = nil, ptr("too young")
+		},
 	} {
 		p := sample()
 		change(&p)

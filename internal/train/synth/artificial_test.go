@@ -1,6 +1,7 @@
 package synth
 
 import (
+	"cmp"
 	"sync"
 	"testing"
 
@@ -10,7 +11,10 @@ import (
 // artificial is a head of nested ellipsoids with every kind of tissue that the
 // generator treats by name: no map is needed to test with it. The left
 // hippocampus is the smaller one.
-var artificial = sync.OnceValue(func() *Maps {
+var artificial = sync.OnceValue(func() *Maps { return &Maps{list: []*labelMap{artificialMap("artificial", nil)}} })
+
+// artificialMap may have structures whose radii are some times larger.
+func artificialMap(name string, larger map[int]float64) *labelMap {
 	type ellipsoid struct {
 		label         int
 		centre, radii [3]float64
@@ -42,12 +46,12 @@ var artificial = sync.OnceValue(func() *Maps {
 					p := [3]float64{float64(x) - middle[0], float64(y) - middle[1], float64(z) - middle[2]}
 					// Paired structures are given on the left, and lie there
 					// up to the midline.
-					label, grow := e.label, 1.0
+					label, grow := e.label, cmp.Or(larger[e.label], 1)
 					if r, paired := right[e.label]; paired && p[0] > 0 {
 						p[0] = -p[0]
 						label = r
 						if r == 53 {
-							grow = 1.1
+							grow *= 1.1
 						}
 					}
 					d := 0.0
@@ -62,12 +66,12 @@ var artificial = sync.OnceValue(func() *Maps {
 			}
 		}
 	}
-	m, err := newMap("artificial", l)
+	m, err := newMap(name, l)
 	if err != nil {
 		panic(err)
 	}
-	return &Maps{[]*labelMap{m}}
-})
+	return m
+}
 
 // still is a configuration that draws the map as it is, in T1 contrast, with
 // nothing random in place or scanner.

@@ -33,11 +33,13 @@ type Config struct {
 	RotationDeg  Range   // about each axis
 	Scale        Range   // along each axis, anatomy's size over the map's
 	Shear        Range
-	ShiftMM      Range // along each axis
-	CoarseBendMM Range // SD of displacements with knots CoarseKnots apart
-	FineBendMM   Range // and FineKnots apart
-	CoarseKnots  Range // mm
-	FineKnots    Range // mm
+	ShiftMM      Range   // along each axis
+	CoarseBendMM Range   // SD of displacements with knots CoarseKnots apart
+	FineBendMM   Range   // and FineKnots apart
+	CoarseKnots  Range   // mm
+	FineKnots    Range   // mm
+	Morph        float64 // probability of becoming more, or less, like two other maps
+	MorphPart    Range   // of the way to each
 
 	// Local change of volume, each with its probability; as a fraction of what
 	// the map holds.
@@ -105,6 +107,7 @@ func Default(shape [3]int, voxelMM float64) Config {
 		FineBendMM:   Range{0, 1.6},
 		CoarseKnots:  Range{35, 60},
 		FineKnots:    Range{16, 28},
+		Morph:        .75, MorphPart: Range{-.25, .65},
 
 		Medial: .85, MedialOneSide: .4, MedialApart: .85,
 		MedialVolume: Range{.5, 1.2},
@@ -141,7 +144,6 @@ func Default(shape [3]int, voxelMM float64) Config {
 func Ordinary(shape [3]int, voxelMM float64) Config {
 	c := Default(shape, voxelMM)
 	c.RotationDeg, c.Scale, c.Shear, c.ShiftMM = Range{-8, 8}, Range{.92, 1.08}, Range{-.015, .015}, Range{-4, 4}
-	c.CoarseBendMM, c.FineBendMM = Range{0, 2}, Range{0, .8}
 	c.T1, c.T1Spread, c.LabelSpread = 1, Range{.3, .7}, Range{1, 3}
 	c.Ringing, c.Ghost = 0, 0
 	c.BiasSD, c.NoiseSD, c.GammaSD = Range{.02, .15}, Range{0, 7}, .1
@@ -153,6 +155,7 @@ func Ordinary(shape [3]int, voxelMM float64) Config {
 // anatomy: what choosing among weights is based on.
 func Evaluation(shape [3]int, voxelMM float64) Config {
 	c := Ordinary(shape, voxelMM)
+	c.CoarseBendMM, c.FineBendMM, c.Morph = Range{0, 2}, Range{0, .8}, 0
 	c.Medial, c.MedialApart = .75, .5
 	c.Thick, c.Coarse = 0, 0
 	c.Strip, c.Deface, c.Cut = 0, 0, 0

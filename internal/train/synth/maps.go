@@ -14,7 +14,8 @@ import (
 // Maps are label maps of whole heads, ready to be drawn from. They are only
 // read after loading and may be shared.
 type Maps struct {
-	list []*labelMap
+	list    []*labelMap
+	related sync.Once
 }
 
 // mapShape is the crop round the brain that is kept of a map, in voxels of
@@ -30,6 +31,7 @@ type labelMap struct {
 	// right, in mm from the crop's.
 	middles [numRegions][2][3]float64
 	warps   [numTargets]warp
+	morphs  [][][3]float32 // velocities on the lattice; see relate
 	// rates[i][j] is the relative rate at which target i shrinks under warp j.
 	rates [numTargets][numTargets]float64
 }
@@ -64,7 +66,7 @@ func LoadMaps(dir string, names ...string) (*Maps, error) {
 	if len(list) == 0 {
 		return nil, fmt.Errorf("synth: no label maps named")
 	}
-	return &Maps{list}, nil
+	return &Maps{list: list}, nil
 }
 
 func readMap(path, name string) (*labelMap, error) {

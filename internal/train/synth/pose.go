@@ -22,7 +22,7 @@ type pose struct {
 	middle [3]float64
 }
 
-func (g *Generator) drawPose(r *random, d *Drawn) pose {
+func (g *Generator) drawPose(r, morph *random, d *Drawn) pose {
 	c := &g.cfg
 	p := pose{m: g.maps.list[r.intN(len(g.maps.list))], floor: -1e6}
 	p.mirrored = r.chance(c.Mirror)
@@ -42,6 +42,9 @@ func (g *Generator) drawPose(r *random, d *Drawn) pose {
 	clear(g.flow.u)
 	g.flow.addRandom(r, r.in(c.CoarseKnots), r.in(c.CoarseBendMM))
 	g.flow.addRandom(r, r.in(c.FineKnots), r.in(c.FineBendMM))
+	if d.Morphed = len(p.m.morphs) > 0 && morph.chance(c.Morph); d.Morphed {
+		g.flow.addMorph(morph, p.m, c.MorphPart)
+	}
 	g.drawChange(r, d)
 	for t, k := range p.m.amounts(d.Changed) {
 		if k != 0 {

@@ -29,7 +29,7 @@ type Drawn struct {
 	// Changed holds, by target of the map, the logarithm of the share of its
 	// volume that was aimed at.
 	Changed                              [numTargets]float64
-	Dura                                 bool
+	Morphed, Dura                        bool
 	Lesions                              int
 	SpacingMM                            [3]float64 // the scanner's voxels
 	NoiseSD                              float64    // of 255
@@ -79,6 +79,9 @@ type Generator struct {
 // least.
 func New(m *Maps, cfg Config, seed uint64) *Generator {
 	g := &Generator{maps: m, cfg: cfg, seed: seed, n: cfg.Shape, flow: newFlow()}
+	if cfg.Morph > 0 {
+		m.relate()
+	}
 	voxels := g.n[0] * g.n[1] * g.n[2]
 	g.out = Sample{Image: make([]float32, voxels), Labels: make([]uint8, voxels)}
 	g.image, g.spare = make([]float32, voxels), make([]float32, voxels)
@@ -98,6 +101,7 @@ const (
 	forCut
 	forFinish
 	forDeepGrey
+	forMorph
 )
 
 // Sample draws sample i. The result is valid until the next call.
@@ -105,7 +109,8 @@ func (g *Generator) Sample(i uint64) *Sample {
 	d := &g.out.Drawn
 	*d = Drawn{}
 	r := stream(g.seed, i, forShape)
-	p := g.drawPose(&r, d)
+	morph := stream(g.seed, i, forMorph)
+	p := g.drawPose(&r, &morph, d)
 	r = stream(g.seed, i, forTissue)
 	deep := stream(g.seed, i, forDeepGrey)
 	look := g.drawLook(&r, &deep, d)
