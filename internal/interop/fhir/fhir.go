@@ -164,6 +164,9 @@ func (b *builder) software() r4.Device {
 		Version:    []r4.DeviceVersion{{Type: ptr(concept("software")), Value: s.Version}},
 		Note:       []r4.Annotation{{Text: neuroscreen.IntendedUse}},
 	}
+	for _, text := range b.page.Reading.Norms {
+		d.Note = append(d.Note, r4.Annotation{Text: "Reference values: " + text})
+	}
 	add := func(kind string, assets ...neuroscreen.Asset) {
 		for _, a := range assets {
 			d.Version = append(d.Version, r4.DeviceVersion{Type: ptr(concept(kind + " " + a.Name)), Value: "sha256:" + a.SHA256})

@@ -56,7 +56,7 @@ func sample() report.Page {
 			AccessionNumber: "ACC-7", StudyInstanceUID: "1.2.840.113619.2.1", SeriesInstanceUID: "1.2.840.113619.2.1.3",
 		},
 		Version: 2, Created: time.Date(2026, 3, 14, 9, 26, 53, 0, time.UTC),
-		Reading: report.Reading{Scores: []report.ScoreInWords{
+		Reading: report.Reading{Norms: []string{"6,909 healthy adults; not calibrated to this network."}, Scores: []report.ScoreInWords{
 			{Model: "alzheimers-scan", Title: "Pattern of Alzheimer's disease", Headline: "Flagged.", Text: "Smaller than peers.", Cohort: "188 people aged 60 and over.", Performance: "AUC .79.", Limits: "Not for people under 60."},
 			{Model: "mesial-temporal-sclerosis", Title: "Pattern of mesial temporal sclerosis", Headline: "No score."},
 		}},
