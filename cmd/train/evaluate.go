@@ -23,7 +23,7 @@ type evaluateCmd struct {
 	chosen
 	Real     string `help:"Folder of real labelled heads." default:"../shared/data/scans/t1"`
 	Validate int    `help:"Held-out synthetic heads." default:"64"`
-	Seen     bool   `help:"Draw the first table's heads from the maps that training saw: what better maps would not give."`
+	Seen     bool   `help:"Draw synthetic heads from the maps that training saw: what better maps would not give."`
 	Degraded int    `help:"Held-out heads of each kind of degradation; 0 leaves that table out." default:"8"`
 	Out      string `help:"Write the weights here with this evaluation and the predicted errors of volumes in their header."`
 	Errors   int    `help:"Synthetic heads on which predicted errors are calibrated, with --out." default:"200"`
@@ -52,17 +52,17 @@ func (c *evaluateCmd) Run(ctx context.Context) error {
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "%s; %d synthetic heads of maps %v\n", describe(weights), c.Validate, names)
-	fmt.Fprintf(w, "structure\tDice\tvolume RMS error\n")
+	fmt.Fprintf(w, "structure\tDice\tvolume RMS error\tmean error\n")
 	for k, s := range anatomy.Structures {
 		if k > 0 {
-			fmt.Fprintf(w, "%s\t%.3f\t%.1f %%\n", s.Name, sc.Dice[k], 100*sc.RelativeError[k])
+			fmt.Fprintf(w, "%s\t%.3f\t%.1f %%\t%+.1f %%\n", s.Name, sc.Dice[k], 100*sc.RelativeError[k], 100*sc.Bias[k])
 		}
 	}
 	fmt.Fprintf(w, "mean of 31\t%.3f\t\nhippocampus\t%.3f\t\n", sc.Mean, sc.Hippocampus)
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	if err := c.degraded(ctx, n, w); err != nil {
+	if err := c.degraded(ctx, n, names, w); err != nil {
 		return err
 	}
 	if err := c.real(ctx, n, w); err != nil {
@@ -85,14 +85,14 @@ func (c *evaluateCmd) Run(ctx context.Context) error {
 }
 
 // degraded prints the accuracy on heads with one thing wrong.
-func (c *evaluateCmd) degraded(ctx context.Context, n *segment.Network, w *tabwriter.Writer) error {
+func (c *evaluateCmd) degraded(ctx context.Context, n *segment.Network, names []string, w *tabwriter.Writer) error {
 	if c.Degraded == 0 {
 		return nil
 	}
 	l, _ := anatomy.ByName("Left-Hippocampus")
-	fmt.Fprintf(w, "\ndegradation, %d heads each\tmean of 31\thippocampus\thippocampal volume RMS error\n", c.Degraded)
+	fmt.Fprintf(w, "\ndegradation, %d heads each\tmean of 31\thippocampus\thippocampal volume RMS error\tmean error\n", c.Degraded)
 	for _, d := range train.Degradations {
-		heads, err := c.heads(heldOut, 4, kind{d.Config, cmp.Or(d.VoxelMM, 1)})
+		heads, err := c.heads(names, 4, kind{d.Config, cmp.Or(d.VoxelMM, 1)})
 		if err != nil {
 			return err
 		}
@@ -100,7 +100,8 @@ func (c *evaluateCmd) degraded(ctx context.Context, n *segment.Network, w *tabwr
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "%s\t%.3f\t%.3f\t%.1f %%\n", d.Name, sc.Mean, sc.Hippocampus, 100*math.Hypot(sc.RelativeError[l.Class], sc.RelativeError[l.Mirror])/math.Sqrt2)
+		fmt.Fprintf(w, "%s\t%.3f\t%.3f\t%.1f %%\t%+.1f %%\n", d.Name, sc.Mean, sc.Hippocampus,
+			100*math.Hypot(sc.RelativeError[l.Class], sc.RelativeError[l.Mirror])/math.Sqrt2, 50*(sc.Bias[l.Class]+sc.Bias[l.Mirror]))
 	}
 	fmt.Fprintln(w)
 	return w.Flush()

@@ -16,11 +16,12 @@ type Scores struct {
 	Mean          float64                     // of the structures asked for
 	Hippocampus   float64                     // of those among them
 	RelativeError [anatomy.NumClasses]float64 // of the volume: root mean square over the samples
+	Bias          [anatomy.NumClasses]float64 // of the volume: mean relative error
 }
 
 // tally adds up what Scores need, voxel by voxel.
 type tally struct {
-	both, ours, truth, squares, counted [anatomy.NumClasses]float64
+	both, ours, truth, errors, squares, counted [anatomy.NumClasses]float64
 }
 
 // minVoxels is the least a structure must hold in a sample for the error of its
@@ -47,6 +48,7 @@ func (t *tally) add(got, want []uint8, measured *[anatomy.NumClasses]float64) {
 		t.truth[k] += truth[k]
 		if truth[k] >= minVoxels {
 			e := measured[k]/truth[k] - 1
+			t.errors[k] += e
 			t.squares[k] += e * e
 			t.counted[k]++
 		}
@@ -56,6 +58,7 @@ func (t *tally) add(got, want []uint8, measured *[anatomy.NumClasses]float64) {
 func (t *tally) scores(of []anatomy.Class) (sc Scores) {
 	for k := range sc.Dice {
 		sc.Dice[k] = 2 * t.both[k] / max(1, t.ours[k]+t.truth[k])
+		sc.Bias[k] = t.errors[k] / max(1, t.counted[k])
 		sc.RelativeError[k] = math.Sqrt(t.squares[k] / max(1, t.counted[k]))
 	}
 	hippocampi := 0.0
