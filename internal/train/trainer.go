@@ -2,6 +2,7 @@ package train
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -25,6 +26,7 @@ type Config struct {
 	Crop         [3]int   `json:"crop"`
 	Seed         uint64   `json:"seed"`
 	Anything     int      `json:"anything"`      // heads of any kind for each ordinary one
+	CrossEntropy float64  `json:"cross_entropy"` // its weight beside a Dice loss of 1; 0 is a half
 	Steps        int      `json:"steps"`         // length of the cosine schedule
 	LearningRate float64  `json:"learning_rate"` // at its top
 	Maps         []string `json:"training_maps"`
@@ -58,7 +60,7 @@ const (
 	renormRMax      = 4
 	renormDMax      = 5
 	runningMomentum = 0.02
-	crossEntropy    = 0.5 // beside a Dice loss of weight 1
+	crossEntropy    = 0.5 // if the config names no other
 )
 
 // Sample is one box, or a part of one, with the class of each voxel.
@@ -90,6 +92,7 @@ type Trainer struct {
 
 // New starts a run. The two samplers must give the same sequence.
 func New(cfg Config, threads int, a, b Sampler) *Trainer {
+	cfg.CrossEntropy = cmp.Or(cfg.CrossEntropy, crossEntropy)
 	t := &Trainer{cfg: cfg, net: newNet(cfg.learns(), threads), samples: [2]Sampler{a, b}, prefetched: make(chan Sample, 1), prefetchedIndex: -1}
 	t.net.initialise(cfg.Seed)
 	t.average = append([]float32(nil), t.net.params...)
@@ -149,7 +152,7 @@ func (t *Trainer) next() Sample {
 }
 
 func (t *Trainer) loss() conv.LossConfig {
-	cfg := conv.LossConfig{CE: crossEntropy, Dice: 1, Present: t.cfg.Crop != [3]int{}}
+	cfg := conv.LossConfig{CE: float32(t.cfg.CrossEntropy), Dice: 1, Present: t.cfg.Crop != [3]int{}}
 	anneal := min(1, float64(t.step)/annealSteps)
 	if t.cfg.Start != nil {
 		anneal = 1
@@ -243,8 +246,8 @@ func (t *Trainer) Save(path string) error {
 	return os.Rename(f.Name(), path)
 }
 
-// Load continues from a checkpoint. Architecture, seed and kinds of heads must be
-// those of the run; the schedule may differ.
+// Load continues from a checkpoint. Architecture, seed, kinds of heads and loss must
+// be those of the run; the schedule may differ.
 func (t *Trainer) Load(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -264,7 +267,8 @@ func (t *Trainer) Load(path string) error {
 	for _, v := range t.vectors() {
 		total += len(v)
 	}
-	if h.Config.Arch != t.cfg.Arch || h.Config.Crop != t.cfg.Crop || h.Config.Seed != t.cfg.Seed || h.Config.Anything != t.cfg.Anything || h.Floats != total {
+	if h.Config.Arch != t.cfg.Arch || h.Config.Crop != t.cfg.Crop || h.Config.Seed != t.cfg.Seed || h.Config.Anything != t.cfg.Anything ||
+		cmp.Or(h.Config.CrossEntropy, crossEntropy) != t.cfg.CrossEntropy || h.Floats != total {
 		return fmt.Errorf("checkpoint %s belongs to another run (%+v): choose another state folder", path, h.Config)
 	}
 	for _, v := range t.vectors() {
