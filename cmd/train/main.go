@@ -195,11 +195,13 @@ var stages = func() map[string]stage {
 	}
 	half := arch(8, 4, 80, 176, 144, 1)
 	half.Wide = 1
+	inner := arch(16, 4, 64, 96, 80, 1)
+	inner.Wide = 1
 	return map[string]stage{
 		"locate": {arch(8, 3, 40, 48, 40, 4), synth.Locate, anatomy.Brain, [3]int{}},
 		"whole":  {arch(8, 4, 80, 96, 80, 2), func(c config) config { return c }, anatomy.Brain, [3]int{}},
 		"half":   {half, synth.Half, slices.Concat(anatomy.Half, midline), [3]int{80, 96, 80}},
-		"inner":  {arch(16, 4, 64, 96, 80, 1), synth.Inner, append(slices.Clone(anatomy.Inner), inferiorHorn.Class, ventralDC.Class), [3]int{}},
+		"inner":  {inner, synth.Inner, append(slices.Clone(anatomy.Inner), inferiorHorn.Class, ventralDC.Class), [3]int{}},
 	}
 }()
 
