@@ -245,7 +245,7 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
           'section',
           { class: 'verdicts', 'aria-label': 'Findings' },
           amended(l, r),
-          r.fmri ? runVerdicts(r, r.fmri, l.reading) : [first.map(({ s, words }) => verdict(s, words, scores.filter((o) => o.s.condition === s.condition && o.s !== s), excluded)), quality(r)],
+          r.fmri ? runVerdicts(r, r.fmri, l.reading) : [first.map(({ s, words }, n) => verdict(s, words, n > 0 && asks(first[0]!.s) < 2, scores.filter((o) => o.s.condition === s.condition && o.s !== s), excluded)), quality(r)],
           h('p', { class: 'reports' }, h('span', {}, 'Report on A4: ', reports('')), h('span', {}, 'on Letter: ', reports('?paper=letter'))),
         ),
         viewBox,
@@ -281,13 +281,15 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
   /** The first of some facts, which are all in the details. */
   const foremost = (facts: string): string => prose(facts.split('; ')[0]!)
 
-  function verdict(s: Score, words: ScoreInWords | undefined, beside: { s: Score; words: ScoreInWords | undefined }[], excluded: ReadonlySet<string>): HTMLElement {
+  // Below a raised score another says less, so that all and the image's quality fit
+  // on the first screen.
+  function verdict(s: Score, words: ScoreInWords | undefined, brief: boolean, beside: { s: Score; words: ScoreInWords | undefined }[], excluded: ReadonlySet<string>): HTMLElement {
     const kind: Mark['kind'] = s.abstained !== null ? 'abstained' : s.flag === 'flagged' ? 'flagged' : s.flag === 'review' ? 'review' : 'none'
     const restsOn = [...excluded].filter((e) => (s.contributions ?? []).some((c) => c.feature === e || (c.feature === 'hippocampal_asymmetry_percent' && e.endsWith('-Hippocampus'))))
     const why = s.explanation
     const list = (title: string, items: string[] | null): Child => items && items.length > 0 && [h('h4', {}, title), h('ul', {}, items.map((t) => h('li', {}, typeset(t))))]
     // The last of the reasons sum up.
-    const strongest = (why.reasons ?? []).filter((t, n) => n < (s.contributions ?? []).length && !t.startsWith('Together')).slice(0, 2)
+    const strongest = (why.reasons ?? []).filter((t, n) => n < (s.contributions ?? []).length && !t.startsWith('Together')).slice(0, brief ? 1 : 2)
     const [says] = (words?.text ?? '').split(/(?<=\.) /)
     return h(
       'article',
@@ -301,10 +303,10 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
               { class: 'numbers' },
               h('span', {}, h('small', {}, kind === 'none' ? h('abbr', { title: 'Likelihood ratio' }, 'LR') : 'Likelihood ratio'), h('b', {}, ratio(s.likelihood_ratio)), s.ci95 && h('small', {}, `95 %: ${bound(s.ci95[0]!)} to ${bound(s.ci95[1]!)}`)),
               s.prior !== null && s.posterior !== null && words
-                ? h('span', {}, h('small', {}, 'Prior → posterior'), h('b', {}, `${percent(s.prior)} → ${percent(s.posterior)}`), h('small', { class: 'of' }, `of people with measurements like these, if ${percent(s.prior)} of those scanned have it`))
+                ? h('span', {}, h('small', {}, 'Prior → posterior'), h('b', {}, `${percent(s.prior)} → ${percent(s.posterior)}`), h('small', { class: 'of' }, `if ${percent(s.prior)} of those scanned have it`))
                 : h('span', {}, h('small', {}, 'Probability'), h('b', { class: 'dim' }, '–'), h('small', {}, s.posterior === null ? 'no prior is known' : 'made before its cohort and limits were kept with it: analyse the scan again')),
             ),
-            kind !== 'none' && says && h('p', { class: 'says' }, says),
+            kind !== 'none' && !brief && says && h('p', { class: 'says' }, says),
             words && h('p', { class: 'dim basis' }, `${foremost(words.cohort)} ${foremost(words.limits)}`),
           ],
       restsOn.length > 0 && h('p', { class: 'note' }, `Rests on what was left out: ${restsOn.map(nameOf).join(', ')}.`),
