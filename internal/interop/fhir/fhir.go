@@ -186,7 +186,7 @@ func (b *builder) study() (r4.ImagingStudy, bool) {
 	if m.StudyInstanceUID == "" {
 		return r4.ImagingStudy{}, false
 	}
-	mr := coding("http://dicom.nema.org/resources/ontology/DCM", "MR", "Magnetic Resonance")
+	mr := coding(dicom, "MR", "Magnetic Resonance")
 	s := r4.ImagingStudy{
 		Identifier: []r4.Identifier{{System: ptr("urn:dicom:uid"), Value: ptr("urn:oid:" + m.StudyInstanceUID)}},
 		Status:     r4.ImagingStudyStatusAvailable, Modality: []r4.Coding{mr}, Subject: b.patient, Started: b.scanned(),
@@ -264,11 +264,11 @@ func (b *builder) structure(v neuroscreen.Volume) r4.Observation {
 	}
 	optional(concept("Share of the intracranial volume"), v.PercentICV, "%", "%")
 	optional(concept("Expected volume at this age, sex and head size"), v.ExpectedMM3, "mm3", "mm3")
-	optional(concept("z-score", coding(dicom, "121416", "Z-score measurement")), v.Z, "1", "standard deviations")
+	optional(concept("z-score", coding(dicom, "121416", "Z-Score of measurement")), v.Z, "1", "standard deviations")
 	if v.Z != nil && v.ZCI95 != nil {
 		o.Component = append(o.Component, interval("95 % confidence interval of the z-score", *v.ZCI95, "1", "standard deviations"))
 	}
-	optional(concept("Percentile", coding(dicom, "121415", "Population percentile")), v.Percentile, "1", "percentile")
+	optional(concept("Percentile", coding(dicom, "121415", "Percentile Ranking of measurement")), v.Percentile, "1", "percentile")
 	if v.P5MM3 != nil && v.P95MM3 != nil {
 		o.ReferenceRange = []r4.ObservationReferenceRange{{
 			Low: quantity(*v.P5MM3, "mm3", "mm3"), High: quantity(*v.P95MM3, "mm3", "mm3"), Type: ptr(concept("", coding(rangeMeaning, "normal", "Normal Range"))),
