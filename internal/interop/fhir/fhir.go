@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -317,6 +318,13 @@ func (b *builder) score(n int, s neuroscreen.Score) {
 		said = b.page.Reading.Scores[n]
 	}
 	title := said.Title
+	if said.Headline == "" {
+		// It stands beside the score that decides, whose title says the pattern.
+		decides := slices.IndexFunc(b.page.Result.Scores, func(o neuroscreen.Score) bool { return o.Condition == s.Condition })
+		if decides < n && decides < len(b.page.Reading.Scores) {
+			title = fmt.Sprintf("%s, by %s", b.page.Reading.Scores[decides].Title, s.Model)
+		}
+	}
 	if s.Side != nil {
 		title += ", " + *s.Side
 	}
@@ -374,7 +382,9 @@ func (b *builder) report() r4.DiagnosticReport {
 	headline, text := p.Decision()
 	said := []string{headline, text, "Image quality: " + string(p.Result.QC.Verdict) + "."}
 	for _, s := range p.Reading.Scores {
-		said = append(said, s.Title+": "+s.Headline)
+		if s.Headline != "" { // else it stands beside one that decides
+			said = append(said, s.Title+": "+strings.TrimSuffix(s.Headline, ".")+".")
+		}
 	}
 	if p.Result.FMRI != nil {
 		said = append(said, "What was measured of a BOLD run is in the result document.")

@@ -47,6 +47,8 @@ func sample() report.Page {
 			Scores: []neuroscreen.Score{
 				{Condition: neuroscreen.Alzheimers, Model: "alzheimers-scan", Evidence: neuroscreen.ExternalCohort, LikelihoodRatio: ptr(6.4123), CI95: ptr([2]float64{2.9, 14.2}),
 					Prior: ptr(.05), Posterior: ptr(.25232), Flag: neuroscreen.FlagFlagged, IntendedUse: neuroscreen.IntendedUse},
+				{Condition: neuroscreen.Alzheimers, Model: "alzheimers-effects", Evidence: neuroscreen.PublishedEffects, LikelihoodRatio: ptr(11.2), CI95: ptr([2]float64{4.1, 30.6}),
+					Flag: neuroscreen.FlagNone, IntendedUse: neuroscreen.IntendedUse},
 				{Condition: neuroscreen.MesialTemporalSclerosis, Model: "mesial-temporal-sclerosis", Side: ptr("left"), Evidence: neuroscreen.PublishedEffects,
 					Flag: neuroscreen.FlagNone, Abstained: ptr("both hippocampi are small"), IntendedUse: neuroscreen.IntendedUse},
 			},
@@ -58,6 +60,7 @@ func sample() report.Page {
 		Version: 2, Created: time.Date(2026, 3, 14, 9, 26, 53, 0, time.UTC),
 		Reading: report.Reading{Norms: []string{"6,909 healthy adults; not calibrated to this network."}, Scores: []report.ScoreInWords{
 			{Model: "alzheimers-scan", Title: "Pattern of Alzheimer's disease", Headline: "Flagged.", Text: "Smaller than peers.", Cohort: "188 people aged 60 and over.", Performance: "AUC .79.", Limits: "Not for people under 60."},
+			{Model: "alzheimers-effects", Title: "Beside it, alzheimers effects", Text: "They agree."},
 			{Model: "mesial-temporal-sclerosis", Title: "Pattern of mesial temporal sclerosis", Headline: "No score."},
 		}},
 	}
