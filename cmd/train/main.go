@@ -164,6 +164,7 @@ type runCmd struct {
 	Wide     int           `help:"Levels below full resolution with twice as many channels; -1 is the product's number." default:"-1"`
 	Anything int           `help:"Heads of any kind for each ordinary one that is learnt from." default:"1"`
 	CE       float64       `name:"cross-entropy" help:"Weight of the cross-entropy beside a Dice loss of weight 1." default:"0.5"`
+	Held     bool          `name:"sizes-held" help:"Hold the denominators of the Dice loss constant: structures then get what is likelier theirs than not, instead of all that is theirs with a probability of half their Dice."`
 	Threads  int           `help:"Threads; 0 uses every core." default:"0"`
 	Every    int           `help:"Steps between evaluations on the held-out maps." default:"1000"`
 	Validate int           `help:"Held-out heads per evaluation." default:"16"`
@@ -245,7 +246,7 @@ func (c *runCmd) Run(ctx context.Context) error {
 		return err
 	}
 	t := train.New(train.Config{
-		Arch: arch, Crop: stage.crop, Seed: c.Seed, Anything: c.Anything, CrossEntropy: c.CE, Steps: c.Steps, LearningRate: c.Rate, Maps: trainingMaps(), HeldOut: heldOut,
+		Arch: arch, Crop: stage.crop, Seed: c.Seed, Anything: c.Anything, CrossEntropy: c.CE, SizesHeld: c.Held, Steps: c.Steps, LearningRate: c.Rate, Maps: trainingMaps(), HeldOut: heldOut,
 	}, threads, learn[0], learn[1])
 	checkpoint := filepath.Join(c.State, "checkpoint")
 	switch err := t.Load(checkpoint); {

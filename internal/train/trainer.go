@@ -27,6 +27,7 @@ type Config struct {
 	Seed         uint64   `json:"seed"`
 	Anything     int      `json:"anything"`      // heads of any kind for each ordinary one
 	CrossEntropy float64  `json:"cross_entropy"` // its weight beside a Dice loss of 1; 0 is a half
+	SizesHeld    bool     `json:"sizes_held"`    // in the Dice loss
 	Steps        int      `json:"steps"`         // length of the cosine schedule
 	LearningRate float64  `json:"learning_rate"` // at its top
 	Maps         []string `json:"training_maps"`
@@ -152,7 +153,7 @@ func (t *Trainer) next() Sample {
 }
 
 func (t *Trainer) loss() conv.LossConfig {
-	cfg := conv.LossConfig{CE: float32(t.cfg.CrossEntropy), Dice: 1, Present: t.cfg.Crop != [3]int{}}
+	cfg := conv.LossConfig{CE: float32(t.cfg.CrossEntropy), Dice: 1, SizesHeld: t.cfg.SizesHeld, Present: t.cfg.Crop != [3]int{}}
 	anneal := min(1, float64(t.step)/annealSteps)
 	if t.cfg.Start != nil {
 		anneal = 1
@@ -268,7 +269,7 @@ func (t *Trainer) Load(path string) error {
 		total += len(v)
 	}
 	if h.Config.Arch != t.cfg.Arch || h.Config.Crop != t.cfg.Crop || h.Config.Seed != t.cfg.Seed || h.Config.Anything != t.cfg.Anything ||
-		cmp.Or(h.Config.CrossEntropy, crossEntropy) != t.cfg.CrossEntropy || h.Floats != total {
+		cmp.Or(h.Config.CrossEntropy, crossEntropy) != t.cfg.CrossEntropy || h.Config.SizesHeld != t.cfg.SizesHeld || h.Floats != total {
 		return fmt.Errorf("checkpoint %s belongs to another run (%+v): choose another state folder", path, h.Config)
 	}
 	for _, v := range t.vectors() {

@@ -85,6 +85,11 @@ func (e *Engine) Logits(x *Tensor, h *Head, dst []float32) {
 type LossConfig struct {
 	ClassWeight [Classes]float32 // of the cross entropy
 	CE, Dice    float32
+	// SizesHeld takes the denominators of Dice for constant where gradients are computed. Dice
+	// gives a structure all voxels that are its own with a probability of more than half its
+	// Dice: more than it has, and the more so the less can be seen. With sizes held it gets those
+	// that are likelier its own than not.
+	SizesHeld bool
 	// Present gives classes that no voxel has a Dice of 1, whatever the posteriors: in a part of a
 	// head that lacks most of them, their last stray posteriors would outweigh all that is there.
 	Present bool
@@ -155,7 +160,11 @@ func (e *Engine) Loss(x *Tensor, h *Head, labels []uint8, cfg LossConfig, dx *Te
 			r.Dice[k], scale = 1, 0
 		}
 		r.Value -= r.Dice[k] / Classes
-		c[k], hit[k] = float32(r.Dice[k]*scale), float32(2*scale)
+		change := r.Dice[k] // of the denominator, against the numerator's
+		if cfg.SizesHeld {
+			change = 1
+		}
+		c[k], hit[k] = float32(change*scale), float32(2*scale)
 		if weight > 0 {
 			ce[k] = float32(float64(cfg.CE) * float64(cfg.ClassWeight[k]) / weight)
 		}

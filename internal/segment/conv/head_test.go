@@ -64,7 +64,10 @@ func lossRef(x *volume, w, b []float64, labels []uint8, cfg LossConfig) (value, 
 		for k := range dp {
 			den := sum[k] + count[k] + 1
 			if !cfg.Present || count[k] > 0 {
-				dp[k] = float64(cfg.Dice) / 33 * (2*hit[k] + 1) / (den * den)
+				dp[k] = float64(cfg.Dice) / 33 / den
+				if !cfg.SizesHeld {
+					dp[k] *= (2*hit[k] + 1) / den
+				}
 			}
 			if k == int(y) {
 				dp[k] -= float64(cfg.Dice)/33*2/den + float64(cfg.CE)*float64(cfg.ClassWeight[y])/weight/p[v][y]
@@ -181,7 +184,7 @@ func TestLossAndGradientsMatchReference(t *testing.T) {
 					labels[i] = uint8(r.IntN(33))
 				}
 				labels[0] = 0
-				cfg := LossConfig{CE: 0.5, Dice: 1.5, Present: i%2 == 0}
+				cfg := LossConfig{CE: 0.5, Dice: 1.5, Present: i%2 == 0, SizesHeld: i%4 > 1}
 				for k := range cfg.ClassWeight {
 					cfg.ClassWeight[k] = 0.1 + 3*r.Float32()
 				}
