@@ -24,6 +24,7 @@ require (
 	github.com/riverqueue/river/riverdriver/riverpgxv5 v0.51.1
 	github.com/rs/zerolog v1.34.0
 	github.com/samply/golang-fhir-models/fhir-models v0.3.2
+	github.com/suyashkumar/dicom v1.1.0
 	github.com/tus/tusd/v2 v2.9.1
 	github.com/x448/float16 v0.8.4
 	go.uber.org/goleak v1.3.0

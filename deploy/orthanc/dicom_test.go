@@ -39,8 +39,8 @@ const (
 type element struct{ vr, value string }
 
 // series writes an image as a scanner stores it: one file per sagittal slice
-// (along the image's first axis), columns along the second axis and rows along
-// the third, places in DICOM's LPS+ millimetres. With changes it is a series
+// (along the image's first axis), rows to the back, against its second axis, and
+// columns to the feet, against the third; places in DICOM's LPS+ millimetres. With changes it is a series
 // of its own.
 func series(m *nifti.Image, changes map[tag]string) [][]byte {
 	own := seriesUID
@@ -49,7 +49,7 @@ func series(m *nifti.Image, changes map[tag]string) [][]byte {
 		own = fmt.Sprintf("2.25.%d", binary.BigEndian.Uint64(id[:8]))
 	}
 	axis := func(n int) (v [3]float64, length float64) {
-		v = [3]float64{-m.Affine[0][n], -m.Affine[1][n], m.Affine[2][n]}
+		v = [3]float64{m.Affine[0][n], m.Affine[1][n], -m.Affine[2][n]}
 		length = math.Sqrt(v[0]*v[0] + v[1]*v[1] + v[2]*v[2])
 		for i := range v {
 			v[i] /= length
@@ -61,7 +61,7 @@ func series(m *nifti.Image, changes map[tag]string) [][]byte {
 	alongColumn, rowSpacing := axis(2)
 	var files [][]byte
 	for k := range m.Shape[0] {
-		at := apply(m.Affine, [3]float64{float64(k), 0, 0})
+		at := apply(m.Affine, [3]float64{float64(k), float64(m.Shape[1] - 1), float64(m.Shape[2] - 1)})
 		e := map[tag]element{
 			imageType: {"CS", `ORIGINAL\PRIMARY\M\ND\NORM`}, 0x00080016: {"UI", mrStorage}, 0x00080018: {"UI", fmt.Sprintf("%s.%d", own, k+1)},
 			0x00080020: {"DA", "20240701"}, 0x00080021: {"DA", "20240701"}, 0x00080022: {"DA", "20240701"}, 0x00080030: {"TM", "101112"},
@@ -109,8 +109,8 @@ func short(n int) element {
 func pixels(m *nifti.Image, slice int) string {
 	s := m.Shape
 	b := make([]byte, 0, 2*s[1]*s[2])
-	for k := range s[2] {
-		for j := range s[1] {
+	for k := s[2] - 1; k >= 0; k-- {
+		for j := s[1] - 1; j >= 0; j-- {
 			b = binary.LittleEndian.AppendUint16(b, uint16(math.Round(float64(m.Data[slice+s[0]*(j+s[1]*k)]))))
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -25,6 +26,8 @@ import (
 	"neuroscreen"
 	"neuroscreen/internal/client"
 	"neuroscreen/internal/config"
+	"neuroscreen/internal/interop/dicom"
+	"neuroscreen/internal/interop/interoptest"
 	"neuroscreen/internal/jobs"
 	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/pgtest"
@@ -347,6 +350,8 @@ func TestSeriesArrivesByItself(t *testing.T) {
 		t.Errorf("references %+v", m)
 	}
 
+	orthanc.takesResults(found.JSON200.Scans[posted].Metadata, whole.image, t1)
+
 	for name, what := range others {
 		series, want, _ := strings.Cut(what, " ")
 		if got := orthanc.decision(series); !strings.HasPrefix(got, want) {
@@ -386,6 +391,89 @@ func TestSeriesArrivesByItself(t *testing.T) {
 	}
 	if scans = len(found.JSON200.Scans); scans != 2 {
 		t.Errorf("%d scans of two series", scans)
+	}
+}
+
+// takesResults stores what the service writes of a result beside the scan, and
+// compares where both lie: frames of the segmentation are slices of the scan, in
+// its orientation, though the scan went through a converter.
+func (a *archive) takesResults(m neuroscreen.Metadata, image *nifti.Image, slices [][]byte) {
+	a.t.Helper()
+	p := interoptest.Page()
+	p.Metadata = m
+	labels := &nifti.Image{Header: image.Header, Data: make([]float32, len(image.Data))}
+	for i := range labels.Data {
+		labels.Data[i] = 17 // hippocampi, both on every slice
+		if i%3 == 0 {
+			labels.Data[i] = 53
+		}
+	}
+	var seg, sr bytes.Buffer
+	if err := dicom.Segmentation(&seg, p, func() (*nifti.Image, error) { return labels, nil }); err != nil {
+		a.t.Fatal(err)
+	}
+	if err := dicom.Report(&sr, p); err != nil {
+		a.t.Fatal(err)
+	}
+	type tags struct {
+		StudyInstanceUID, Modality, ImageOrientationPatient, ImagePositionPatient string
+
+		SharedFunctionalGroupsSequence   []struct{ PlaneOrientationSequence []tags }
+		PerFrameFunctionalGroupsSequence []struct{ PlanePositionSequence []tags }
+	}
+	stored := func(file []byte) (of tags) {
+		var answer struct{ ID string }
+		res, err := http.Post(a.url+"/instances", "application/dicom", bytes.NewReader(file))
+		if err == nil {
+			err = json.NewDecoder(res.Body).Decode(&answer)
+			res.Body.Close()
+		}
+		if err == nil {
+			res, err = http.Get(a.url + "/instances/" + answer.ID + "/simplified-tags")
+		}
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		defer res.Body.Close()
+		if err := json.NewDecoder(res.Body).Decode(&of); err != nil {
+			a.t.Fatalf("%s: %v", res.Status, err)
+		}
+		return of
+	}
+	got := stored(seg.Bytes())
+	if report := stored(sr.Bytes()); report.Modality != "SR" || got.Modality != "SEG" || report.StudyInstanceUID != studyUID || got.StudyInstanceUID != studyUID {
+		a.t.Errorf("the archive has %s of study %s and %s of study %s", report.Modality, report.StudyInstanceUID, got.Modality, got.StudyInstanceUID)
+	}
+	var scan []tags
+	for _, s := range slices {
+		scan = append(scan, stored(s))
+	}
+	if len(got.PerFrameFunctionalGroupsSequence) != 2*len(scan) {
+		a.t.Errorf("%d frames for %d slices", len(got.PerFrameFunctionalGroupsSequence), len(scan))
+	}
+	near := func(x, y string) bool {
+		p, q := strings.Split(x, `\`), strings.Split(y, `\`)
+		for i := range p {
+			v, _ := strconv.ParseFloat(p[i], 64)
+			w, err := strconv.ParseFloat(q[i], 64)
+			if err != nil || math.Abs(v-w) > 1e-3 {
+				return false
+			}
+		}
+		return len(p) == len(q)
+	}
+	if o := got.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0].ImageOrientationPatient; !near(o, scan[0].ImageOrientationPatient) {
+		a.t.Errorf("the segmentation lies along %s, the scan along %s", o, scan[0].ImageOrientationPatient)
+	}
+	for _, f := range got.PerFrameFunctionalGroupsSequence {
+		at := f.PlanePositionSequence[0].ImagePositionPatient
+		found := false
+		for _, s := range scan {
+			found = found || near(at, s.ImagePositionPatient)
+		}
+		if !found {
+			a.t.Fatalf("no slice of the scan begins at %s, as a frame does", at)
+		}
 	}
 }
 

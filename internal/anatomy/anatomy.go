@@ -69,6 +69,9 @@ var Structures = [NumClasses]Structure{
 	{32, 60, "Right-VentralDC", Right, 18, "110700", [3]uint8{165, 42, 42}},
 }
 
+// VentralDC stands in SCT where SNOMED CT has no concept: it is DICOM's own code.
+const VentralDC = "110700"
+
 // CSF is other intracranial cerebrospinal fluid: inside the head, outside the
 // brain and its ventricles.
 const CSF Class = 16

@@ -1443,8 +1443,20 @@ type GetRunFileParams struct {
 	Version *Version `form:"version,omitempty" json:"version,omitempty"`
 }
 
+// GetDICOMLabelsParams defines parameters for GetDICOMLabels.
+type GetDICOMLabelsParams struct {
+	// Version Result version; the newest if not given
+	Version *Version `form:"version,omitempty" json:"version,omitempty"`
+}
+
 // GetSegmentationParams defines parameters for GetSegmentation.
 type GetSegmentationParams struct {
+	// Version Result version; the newest if not given
+	Version *Version `form:"version,omitempty" json:"version,omitempty"`
+}
+
+// GetDICOMReportParams defines parameters for GetDICOMReport.
+type GetDICOMReportParams struct {
 	// Version Result version; the newest if not given
 	Version *Version `form:"version,omitempty" json:"version,omitempty"`
 }
@@ -2098,10 +2110,28 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/scans/{scan_id}/run/{file} (the `GetRunFile` operationId).
 	GetRunFile(ctx context.Context, scanID ScanID, file RunFile, params *GetRunFileParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetDICOMLabels The labels as a DICOM segmentation
+	//
+	// A binary segmentation in the study and frame of reference of the scan: a segment for each structure (SNOMED CT codes, laterality as modifier), a frame for
+	// each slice that shows it, on the scan's own grid, patient coordinates in LPS mm. Answers 409 `no-dicom-source` when the post named no study, series and
+	// frame of reference, 409 `result-withdrawn` for a result that was rejected or replaced, and 409 `sheared-grid` where the scan's axes are not at right angles.
+	//
+	// Corresponds with GET /v1/scans/{scan_id}/seg.dcm (the `GetDICOMLabels` operationId).
+	GetDICOMLabels(ctx context.Context, scanID ScanID, params *GetDICOMLabelsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetSegmentation The label map on the input's own grid, FreeSurfer label values
 	//
 	// Corresponds with GET /v1/scans/{scan_id}/segmentation.nii.gz (the `GetSegmentation` operationId).
 	GetSegmentation(ctx context.Context, scanID ScanID, params *GetSegmentationParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetDICOMReport The result as a DICOM structured report
+	//
+	// A Comprehensive 3D SR after TID 1500 in the study of the scan: a measurement group for each volume (mm3), which names its segment in `seg.dcm`, one for
+	// each index and score, and quality, decision and limits in words. PRELIMINARY until somebody decides, FINAL then; unverified. Answers 409
+	// `no-dicom-source` when the post named no study and series, and 409 `result-withdrawn` for a result that was rejected or replaced.
+	//
+	// Corresponds with GET /v1/scans/{scan_id}/sr.dcm (the `GetDICOMReport` operationId).
+	GetDICOMReport(ctx context.Context, scanID ScanID, params *GetDICOMReportParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListSites The key's own site
 	//
@@ -3378,11 +3408,49 @@ func (c *Client) GetRunFile(ctx context.Context, scanID ScanID, file RunFile, pa
 	return c.Client.Do(req)
 }
 
+// GetDICOMLabels The labels as a DICOM segmentation
+//
+// A binary segmentation in the study and frame of reference of the scan: a segment for each structure (SNOMED CT codes, laterality as modifier), a frame for
+// each slice that shows it, on the scan's own grid, patient coordinates in LPS mm. Answers 409 `no-dicom-source` when the post named no study, series and
+// frame of reference, 409 `result-withdrawn` for a result that was rejected or replaced, and 409 `sheared-grid` where the scan's axes are not at right angles.
+//
+// Corresponds with GET /v1/scans/{scan_id}/seg.dcm (the `GetDICOMLabels` operationId).
+func (c *Client) GetDICOMLabels(ctx context.Context, scanID ScanID, params *GetDICOMLabelsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetDICOMLabelsRequest(c.Server, scanID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetSegmentation The label map on the input's own grid, FreeSurfer label values
 //
 // Corresponds with GET /v1/scans/{scan_id}/segmentation.nii.gz (the `GetSegmentation` operationId).
 func (c *Client) GetSegmentation(ctx context.Context, scanID ScanID, params *GetSegmentationParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetSegmentationRequest(c.Server, scanID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetDICOMReport The result as a DICOM structured report
+//
+// A Comprehensive 3D SR after TID 1500 in the study of the scan: a measurement group for each volume (mm3), which names its segment in `seg.dcm`, one for
+// each index and score, and quality, decision and limits in words. PRELIMINARY until somebody decides, FINAL then; unverified. Answers 409
+// `no-dicom-source` when the post named no study and series, and 409 `result-withdrawn` for a result that was rejected or replaced.
+//
+// Corresponds with GET /v1/scans/{scan_id}/sr.dcm (the `GetDICOMReport` operationId).
+func (c *Client) GetDICOMReport(ctx context.Context, scanID ScanID, params *GetDICOMReportParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetDICOMReportRequest(c.Server, scanID, params)
 	if err != nil {
 		return nil, err
 	}
@@ -6503,6 +6571,67 @@ func NewGetRunFileRequest(server string, scanID ScanID, file RunFile, params *Ge
 	return req, nil
 }
 
+// NewGetDICOMLabelsRequest constructs an http.Request for the GetDICOMLabels method
+func NewGetDICOMLabelsRequest(server string, scanID ScanID, params *GetDICOMLabelsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "scan_id", scanID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/scans/%s/seg.dcm", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Version != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "version", *params.Version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetSegmentationRequest constructs an http.Request for the GetSegmentation method
 func NewGetSegmentationRequest(server string, scanID ScanID, params *GetSegmentationParams) (*http.Request, error) {
 	var err error
@@ -6520,6 +6649,67 @@ func NewGetSegmentationRequest(server string, scanID ScanID, params *GetSegmenta
 	}
 
 	operationPath := fmt.Sprintf("/v1/scans/%s/segmentation.nii.gz", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Version != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "version", *params.Version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetDICOMReportRequest constructs an http.Request for the GetDICOMReport method
+func NewGetDICOMReportRequest(server string, scanID ScanID, params *GetDICOMReportParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "scan_id", scanID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/scans/%s/sr.dcm", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -7995,12 +8185,34 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/scans/{scan_id}/run/{file} (the `GetRunFile` operationId).
 	GetRunFileWithResponse(ctx context.Context, scanID ScanID, file RunFile, params *GetRunFileParams, reqEditors ...RequestEditorFn) (*GetRunFileResponse, error)
 
+	// GetDICOMLabelsWithResponse The labels as a DICOM segmentation
+	//
+	// A binary segmentation in the study and frame of reference of the scan: a segment for each structure (SNOMED CT codes, laterality as modifier), a frame for
+	// each slice that shows it, on the scan's own grid, patient coordinates in LPS mm. Answers 409 `no-dicom-source` when the post named no study, series and
+	// frame of reference, 409 `result-withdrawn` for a result that was rejected or replaced, and 409 `sheared-grid` where the scan's axes are not at right angles.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/scans/{scan_id}/seg.dcm (the `GetDICOMLabels` operationId).
+	GetDICOMLabelsWithResponse(ctx context.Context, scanID ScanID, params *GetDICOMLabelsParams, reqEditors ...RequestEditorFn) (*GetDICOMLabelsResponse, error)
+
 	// GetSegmentationWithResponse The label map on the input's own grid, FreeSurfer label values
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/scans/{scan_id}/segmentation.nii.gz (the `GetSegmentation` operationId).
 	GetSegmentationWithResponse(ctx context.Context, scanID ScanID, params *GetSegmentationParams, reqEditors ...RequestEditorFn) (*GetSegmentationResponse, error)
+
+	// GetDICOMReportWithResponse The result as a DICOM structured report
+	//
+	// A Comprehensive 3D SR after TID 1500 in the study of the scan: a measurement group for each volume (mm3), which names its segment in `seg.dcm`, one for
+	// each index and score, and quality, decision and limits in words. PRELIMINARY until somebody decides, FINAL then; unverified. Answers 409
+	// `no-dicom-source` when the post named no study and series, and 409 `result-withdrawn` for a result that was rejected or replaced.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/scans/{scan_id}/sr.dcm (the `GetDICOMReport` operationId).
+	GetDICOMReportWithResponse(ctx context.Context, scanID ScanID, params *GetDICOMReportParams, reqEditors ...RequestEditorFn) (*GetDICOMReportResponse, error)
 
 	// ListSitesWithResponse The key's own site
 	//
@@ -10731,6 +10943,54 @@ func (r GetRunFileResponse) ContentType() string {
 	return ""
 }
 
+// GetDICOMLabelsResponse200Headers the declared response headers of an HTTP 200 response for GetDICOMLabels
+type GetDICOMLabelsResponse200Headers struct {
+	ETag string
+}
+
+type GetDICOMLabelsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetDICOMLabelsResponse200Headers
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetDICOMLabelsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetDICOMLabelsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetDICOMLabelsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetDICOMLabelsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetDICOMLabelsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetSegmentationResponse200Headers the declared response headers of an HTTP 200 response for GetSegmentation
 type GetSegmentationResponse200Headers struct {
 	ETag string
@@ -10773,6 +11033,54 @@ func (r GetSegmentationResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetSegmentationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetDICOMReportResponse200Headers the declared response headers of an HTTP 200 response for GetDICOMReport
+type GetDICOMReportResponse200Headers struct {
+	ETag string
+}
+
+type GetDICOMReportResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetDICOMReportResponse200Headers
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetDICOMReportResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetDICOMReportResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetDICOMReportResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetDICOMReportResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetDICOMReportResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -12592,6 +12900,23 @@ func (c *ClientWithResponses) GetRunFileWithResponse(ctx context.Context, scanID
 	return ParseGetRunFileResponse(rsp)
 }
 
+// GetDICOMLabelsWithResponse The labels as a DICOM segmentation
+//
+// A binary segmentation in the study and frame of reference of the scan: a segment for each structure (SNOMED CT codes, laterality as modifier), a frame for
+// each slice that shows it, on the scan's own grid, patient coordinates in LPS mm. Answers 409 `no-dicom-source` when the post named no study, series and
+// frame of reference, 409 `result-withdrawn` for a result that was rejected or replaced, and 409 `sheared-grid` where the scan's axes are not at right angles.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/scans/{scan_id}/seg.dcm (the `GetDICOMLabels` operationId).
+func (c *ClientWithResponses) GetDICOMLabelsWithResponse(ctx context.Context, scanID ScanID, params *GetDICOMLabelsParams, reqEditors ...RequestEditorFn) (*GetDICOMLabelsResponse, error) {
+	rsp, err := c.GetDICOMLabels(ctx, scanID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetDICOMLabelsResponse(rsp)
+}
+
 // GetSegmentationWithResponse The label map on the input's own grid, FreeSurfer label values
 //
 // Returns a wrapper object for the known response body format(s).
@@ -12603,6 +12928,23 @@ func (c *ClientWithResponses) GetSegmentationWithResponse(ctx context.Context, s
 		return nil, err
 	}
 	return ParseGetSegmentationResponse(rsp)
+}
+
+// GetDICOMReportWithResponse The result as a DICOM structured report
+//
+// A Comprehensive 3D SR after TID 1500 in the study of the scan: a measurement group for each volume (mm3), which names its segment in `seg.dcm`, one for
+// each index and score, and quality, decision and limits in words. PRELIMINARY until somebody decides, FINAL then; unverified. Answers 409
+// `no-dicom-source` when the post named no study and series, and 409 `result-withdrawn` for a result that was rejected or replaced.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/scans/{scan_id}/sr.dcm (the `GetDICOMReport` operationId).
+func (c *ClientWithResponses) GetDICOMReportWithResponse(ctx context.Context, scanID ScanID, params *GetDICOMReportParams, reqEditors ...RequestEditorFn) (*GetDICOMReportResponse, error) {
+	rsp, err := c.GetDICOMReport(ctx, scanID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetDICOMReportResponse(rsp)
 }
 
 // ListSitesWithResponse The key's own site
@@ -14865,6 +15207,48 @@ func ParseGetRunFileResponse(rsp *http.Response) (*GetRunFileResponse, error) {
 	return response, nil
 }
 
+// ParseGetDICOMLabelsResponse parses an HTTP response from a GetDICOMLabelsWithResponse call
+func ParseGetDICOMLabelsResponse(rsp *http.Response) (*GetDICOMLabelsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetDICOMLabelsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 304:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetDICOMLabelsResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseGetSegmentationResponse parses an HTTP response from a GetSegmentationWithResponse call
 func ParseGetSegmentationResponse(rsp *http.Response) (*GetSegmentationResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -14894,6 +15278,48 @@ func ParseGetSegmentationResponse(rsp *http.Response) (*GetSegmentationResponse,
 	switch {
 	case rsp.StatusCode == 200:
 		var headers GetSegmentationResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetDICOMReportResponse parses an HTTP response from a GetDICOMReportWithResponse call
+func ParseGetDICOMReportResponse(rsp *http.Response) (*GetDICOMReportResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetDICOMReportResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 304:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetDICOMReportResponse200Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {

@@ -53,6 +53,8 @@ var operations = map[string]access{
 	"getReport":       {roles: roles(clinician, researcher), audit: "report.read"},
 	"getReportPDF":    {roles: roles(clinician, researcher), audit: "report.read"},
 	"getFHIR":         {roles: roles(clinician, researcher), audit: "report.read"},
+	"getDICOMReport":  {roles: roles(clinician), audit: "report.read"},
+	"getDICOMLabels":  {roles: roles(clinician), audit: "segmentation.read"},
 	"getReading":      {roles: roles(clinician, researcher), audit: "reading.read"},
 	"getImage":        {roles: roles(clinician), audit: "image.read"},
 

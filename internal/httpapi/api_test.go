@@ -64,6 +64,8 @@ var calls = []call{
 	{"getReport", "GET", "/v1/scans/{scan}/report.html", ""},
 	{"getReportPDF", "GET", "/v1/scans/{scan}/report.pdf", ""},
 	{"getFHIR", "GET", "/v1/scans/{scan}/fhir", ""},
+	{"getDICOMReport", "GET", "/v1/scans/{scan}/sr.dcm", ""},
+	{"getDICOMLabels", "GET", "/v1/scans/{scan}/seg.dcm", ""},
 	{"getReading", "GET", "/v1/scans/{scan}/reading.json", ""},
 	{"getImage", "GET", "/v1/scans/{scan}/image.nii.gz", ""},
 	{"listCases", "GET", "/v1/cases", ""},

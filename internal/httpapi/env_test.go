@@ -21,6 +21,7 @@ import (
 
 	"neuroscreen"
 	"neuroscreen/internal/blob"
+	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/pipeline"
 	"neuroscreen/internal/report"
 	"neuroscreen/internal/resumable"
@@ -277,6 +278,14 @@ func rescoreInTest(old neuroscreen.Result, _ neuroscreen.Metadata, _ pipeline.Se
 func derivedBytes(kind string) []byte {
 	if kind == store.KindReading {
 		return []byte(`{"schema":"neuroscreen.reading/1","curves":[],"scores":[],"norms":["A cohort of this test."]}`)
+	}
+	if kind == store.KindSegmentation {
+		var labels bytes.Buffer
+		g := nifti.Geometry{Shape: []int{2, 2, 2}, Affine: nifti.Affine{{1, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}, {0, 0, 0, 1}}}
+		if err := nifti.Write(&labels, g, []uint8{17, 0, 0, 0, 0, 0, 0, 53}); err != nil {
+			panic(err)
+		}
+		return labels.Bytes()
 	}
 	return bytes.Repeat([]byte("file "+kind+"\n"), 1000)
 }

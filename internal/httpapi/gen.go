@@ -1441,8 +1441,20 @@ type GetRunFileParams struct {
 	Version *Version `form:"version,omitempty" json:"version,omitempty"`
 }
 
+// GetDICOMLabelsParams defines parameters for GetDICOMLabels.
+type GetDICOMLabelsParams struct {
+	// Version Result version; the newest if not given
+	Version *Version `form:"version,omitempty" json:"version,omitempty"`
+}
+
 // GetSegmentationParams defines parameters for GetSegmentation.
 type GetSegmentationParams struct {
+	// Version Result version; the newest if not given
+	Version *Version `form:"version,omitempty" json:"version,omitempty"`
+}
+
+// GetDICOMReportParams defines parameters for GetDICOMReport.
+type GetDICOMReportParams struct {
 	// Version Result version; the newest if not given
 	Version *Version `form:"version,omitempty" json:"version,omitempty"`
 }
@@ -1701,9 +1713,15 @@ type ServerInterface interface {
 	// GetRunFile A picture or map of a BOLD run
 	// (GET /v1/scans/{scan_id}/run/{file})
 	GetRunFile(w http.ResponseWriter, r *http.Request, scanID ScanID, file RunFile, params GetRunFileParams)
+	// GetDICOMLabels The labels as a DICOM segmentation
+	// (GET /v1/scans/{scan_id}/seg.dcm)
+	GetDICOMLabels(w http.ResponseWriter, r *http.Request, scanID ScanID, params GetDICOMLabelsParams)
 	// GetSegmentation The label map on the input's own grid, FreeSurfer label values
 	// (GET /v1/scans/{scan_id}/segmentation.nii.gz)
 	GetSegmentation(w http.ResponseWriter, r *http.Request, scanID ScanID, params GetSegmentationParams)
+	// GetDICOMReport The result as a DICOM structured report
+	// (GET /v1/scans/{scan_id}/sr.dcm)
+	GetDICOMReport(w http.ResponseWriter, r *http.Request, scanID ScanID, params GetDICOMReportParams)
 	// ListSites The key's own site
 	// (GET /v1/sites)
 	ListSites(w http.ResponseWriter, r *http.Request)
@@ -2076,9 +2094,21 @@ func (_ Unimplemented) GetRunFile(w http.ResponseWriter, r *http.Request, scanID
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// GetDICOMLabels The labels as a DICOM segmentation
+// (GET /v1/scans/{scan_id}/seg.dcm)
+func (_ Unimplemented) GetDICOMLabels(w http.ResponseWriter, r *http.Request, scanID ScanID, params GetDICOMLabelsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // GetSegmentation The label map on the input's own grid, FreeSurfer label values
 // (GET /v1/scans/{scan_id}/segmentation.nii.gz)
 func (_ Unimplemented) GetSegmentation(w http.ResponseWriter, r *http.Request, scanID ScanID, params GetSegmentationParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetDICOMReport The result as a DICOM structured report
+// (GET /v1/scans/{scan_id}/sr.dcm)
+func (_ Unimplemented) GetDICOMReport(w http.ResponseWriter, r *http.Request, scanID ScanID, params GetDICOMReportParams) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -4201,6 +4231,48 @@ func (siw *ServerInterfaceWrapper) GetRunFile(w http.ResponseWriter, r *http.Req
 	handler.ServeHTTP(w, r)
 }
 
+// GetDICOMLabels operation middleware
+func (siw *ServerInterfaceWrapper) GetDICOMLabels(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "scan_id" -------------
+	var scanID ScanID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "scan_id", chi.URLParam(r, "scan_id"), &scanID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "scan_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetDICOMLabelsParams
+
+	// ------------- Optional query parameter "version" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "version", r.URL.Query(), &params.Version, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "version"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "version", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetDICOMLabels(w, r, scanID, params)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetSegmentation operation middleware
 func (siw *ServerInterfaceWrapper) GetSegmentation(w http.ResponseWriter, r *http.Request) {
 
@@ -4234,6 +4306,48 @@ func (siw *ServerInterfaceWrapper) GetSegmentation(w http.ResponseWriter, r *htt
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetSegmentation(w, r, scanID, params)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetDICOMReport operation middleware
+func (siw *ServerInterfaceWrapper) GetDICOMReport(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "scan_id" -------------
+	var scanID ScanID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "scan_id", chi.URLParam(r, "scan_id"), &scanID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "scan_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetDICOMReportParams
+
+	// ------------- Optional query parameter "version" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "version", r.URL.Query(), &params.Version, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "version"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "version", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetDICOMReport(w, r, scanID, params)
 	}))
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -5202,7 +5316,13 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Get(options.BaseURL+"/v1/scans/{scan_id}/run/{file}", wrapper.GetRunFile)
 	})
 	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/scans/{scan_id}/seg.dcm", wrapper.GetDICOMLabels)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/v1/scans/{scan_id}/segmentation.nii.gz", wrapper.GetSegmentation)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/scans/{scan_id}/sr.dcm", wrapper.GetDICOMReport)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/v1/sites", wrapper.ListSites)
@@ -7723,6 +7843,66 @@ func (response GetRunFiledefaultApplicationProblemPlusJSONResponse) VisitGetRunF
 	return err
 }
 
+type GetDICOMLabelsRequestObject struct {
+	ScanID ScanID `json:"scan_id"`
+	Params GetDICOMLabelsParams
+}
+
+type GetDICOMLabelsResponseObject interface {
+	VisitGetDICOMLabelsResponse(w http.ResponseWriter) error
+}
+
+type GetDICOMLabels200ResponseHeaders struct {
+	ETag string
+}
+
+type GetDICOMLabels200ApplicationDicomResponse struct {
+	Body          io.Reader
+	Headers       GetDICOMLabels200ResponseHeaders
+	ContentLength int64
+}
+
+func (response GetDICOMLabels200ApplicationDicomResponse) VisitGetDICOMLabelsResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/dicom")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetDICOMLabels304Response struct {
+}
+
+func (response GetDICOMLabels304Response) VisitGetDICOMLabelsResponse(w http.ResponseWriter) error {
+	w.WriteHeader(304)
+	return nil
+}
+
+type GetDICOMLabelsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetDICOMLabelsdefaultApplicationProblemPlusJSONResponse) VisitGetDICOMLabelsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetSegmentationRequestObject struct {
 	ScanID ScanID `json:"scan_id"`
 	Params GetSegmentationParams
@@ -7772,6 +7952,66 @@ type GetSegmentationdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetSegmentationdefaultApplicationProblemPlusJSONResponse) VisitGetSegmentationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDICOMReportRequestObject struct {
+	ScanID ScanID `json:"scan_id"`
+	Params GetDICOMReportParams
+}
+
+type GetDICOMReportResponseObject interface {
+	VisitGetDICOMReportResponse(w http.ResponseWriter) error
+}
+
+type GetDICOMReport200ResponseHeaders struct {
+	ETag string
+}
+
+type GetDICOMReport200ApplicationDicomResponse struct {
+	Body          io.Reader
+	Headers       GetDICOMReport200ResponseHeaders
+	ContentLength int64
+}
+
+func (response GetDICOMReport200ApplicationDicomResponse) VisitGetDICOMReportResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/dicom")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetDICOMReport304Response struct {
+}
+
+func (response GetDICOMReport304Response) VisitGetDICOMReportResponse(w http.ResponseWriter) error {
+	w.WriteHeader(304)
+	return nil
+}
+
+type GetDICOMReportdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetDICOMReportdefaultApplicationProblemPlusJSONResponse) VisitGetDICOMReportResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -8694,9 +8934,15 @@ type StrictServerInterface interface {
 	// GetRunFile A picture or map of a BOLD run
 	// (GET /v1/scans/{scan_id}/run/{file})
 	GetRunFile(ctx context.Context, request GetRunFileRequestObject) (GetRunFileResponseObject, error)
+	// GetDICOMLabels The labels as a DICOM segmentation
+	// (GET /v1/scans/{scan_id}/seg.dcm)
+	GetDICOMLabels(ctx context.Context, request GetDICOMLabelsRequestObject) (GetDICOMLabelsResponseObject, error)
 	// GetSegmentation The label map on the input's own grid, FreeSurfer label values
 	// (GET /v1/scans/{scan_id}/segmentation.nii.gz)
 	GetSegmentation(ctx context.Context, request GetSegmentationRequestObject) (GetSegmentationResponseObject, error)
+	// GetDICOMReport The result as a DICOM structured report
+	// (GET /v1/scans/{scan_id}/sr.dcm)
+	GetDICOMReport(ctx context.Context, request GetDICOMReportRequestObject) (GetDICOMReportResponseObject, error)
 	// ListSites The key's own site
 	// (GET /v1/sites)
 	ListSites(ctx context.Context, request ListSitesRequestObject) (ListSitesResponseObject, error)
@@ -10180,6 +10426,33 @@ func (sh *strictHandler) GetRunFile(w http.ResponseWriter, r *http.Request, scan
 	}
 }
 
+// GetDICOMLabels operation middleware
+func (sh *strictHandler) GetDICOMLabels(w http.ResponseWriter, r *http.Request, scanID ScanID, params GetDICOMLabelsParams) {
+	var request GetDICOMLabelsRequestObject
+
+	request.ScanID = scanID
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetDICOMLabels(ctx, request.(GetDICOMLabelsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetDICOMLabels")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetDICOMLabelsResponseObject); ok {
+		if err := validResponse.VisitGetDICOMLabelsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetSegmentation operation middleware
 func (sh *strictHandler) GetSegmentation(w http.ResponseWriter, r *http.Request, scanID ScanID, params GetSegmentationParams) {
 	var request GetSegmentationRequestObject
@@ -10200,6 +10473,33 @@ func (sh *strictHandler) GetSegmentation(w http.ResponseWriter, r *http.Request,
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetSegmentationResponseObject); ok {
 		if err := validResponse.VisitGetSegmentationResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetDICOMReport operation middleware
+func (sh *strictHandler) GetDICOMReport(w http.ResponseWriter, r *http.Request, scanID ScanID, params GetDICOMReportParams) {
+	var request GetDICOMReportRequestObject
+
+	request.ScanID = scanID
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetDICOMReport(ctx, request.(GetDICOMReportRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetDICOMReport")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetDICOMReportResponseObject); ok {
+		if err := validResponse.VisitGetDICOMReportResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -12,7 +12,9 @@ import (
 
 	"github.com/google/uuid"
 
+	"neuroscreen/internal/interop/dicom"
 	"neuroscreen/internal/interop/fhir"
+	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/report"
 	"neuroscreen/internal/store"
 )
@@ -43,6 +45,30 @@ func (s *Server) GetFHIR(ctx context.Context, req GetFHIRRequestObject) (GetFHIR
 		return nil, err
 	}
 	return r.(GetFHIRResponseObject), err
+}
+
+func (s *Server) GetDICOMReport(ctx context.Context, req GetDICOMReportRequestObject) (GetDICOMReportResponseObject, error) {
+	r, err := s.report(ctx, req.ScanID, req.Params.Version, report.Paper{}, dicom.Report)
+	if r == nil {
+		return nil, err
+	}
+	return r.(GetDICOMReportResponseObject), err
+}
+
+func (s *Server) GetDICOMLabels(ctx context.Context, req GetDICOMLabelsRequestObject) (GetDICOMLabelsResponseObject, error) {
+	r, err := s.report(ctx, req.ScanID, req.Params.Version, report.Paper{}, func(w io.Writer, p report.Page) error {
+		return dicom.Segmentation(w, p, func() (*nifti.Image, error) {
+			file, err := s.derivedBytes(ctx, req.ScanID, p.Version, store.KindSegmentation)
+			if err != nil {
+				return nil, err
+			}
+			return nifti.Decode(bytes.NewReader(file), nifti.Limits{})
+		})
+	})
+	if r == nil {
+		return nil, err
+	}
+	return r.(GetDICOMLabelsResponseObject), err
 }
 
 func paperOf(p *Paper) report.Paper {
@@ -184,6 +210,16 @@ func (r reportResponse) VisitGetReportPDFResponse(w http.ResponseWriter) error {
 
 func (r reportResponse) VisitGetFHIRResponse(w http.ResponseWriter) error {
 	return r.visit(w, "application/fhir+json")
+}
+
+func (r reportResponse) VisitGetDICOMReportResponse(w http.ResponseWriter) error {
+	w.Header().Set("Content-Disposition", "attachment; filename=sr.dcm")
+	return r.visit(w, "application/dicom")
+}
+
+func (r reportResponse) VisitGetDICOMLabelsResponse(w http.ResponseWriter) error {
+	w.Header().Set("Content-Disposition", "attachment; filename=seg.dcm")
+	return r.visit(w, "application/dicom")
 }
 
 func (r reportResponse) visit(w http.ResponseWriter, mediaType string) error {

@@ -83,3 +83,46 @@ func TestFHIR(t *testing.T) {
 	e.json("POST", "/v1/cases/"+scan.ID.String()+"/review", key, `{"decision":"reject","comment":"labels beside the anatomy","run":1,"seen":1}`).want(201, "")
 	read(key, "entered-in-error", true)
 }
+
+// TestDICOM: a PACS gets objects for a study that the post named, of the stored
+// labels, and none of a result that must not be used.
+func TestDICOM(t *testing.T) {
+	e := setup(t)
+	key := e.a.keys[clinician]
+	plain := e.upload(&e.a, "SUBJ-1", 1)
+	e.finish(plain.ID, scoredOutcome(neuroscreen.FlagFlagged))
+	a := e.post(&e.a, []part{{name: "metadata", body: metadata(map[string]any{
+		"subject_id": "SUBJ-17", "study_instance_uid": "1.2.3", "series_instance_uid": "1.2.3.4", "frame_of_reference_uid": "1.2.3.5",
+	})}, {name: "scan", file: "x.nii.gz", body: image(e, 2)}})
+	a.want(202, "")
+	var scan Scan
+	a.json(&scan)
+	for _, name := range []string{"sr.dcm", "seg.dcm"} {
+		e.do("GET", "/v1/scans/"+plain.ID.String()+"/"+name, key).want(409, "no-dicom-source")
+		e.do("GET", "/v1/scans/"+scan.ID.String()+"/"+name, key).want(409, "not-ready")
+	}
+	e.finish(scan.ID, scoredOutcome(neuroscreen.FlagFlagged))
+	for name, holds := range map[string][]string{"sr.dcm": {"SUBJ-17", "1.2.3.4", "Left hippocampus", "PRELIMINARY"}, "seg.dcm": {"SUBJ-17", "1.2.3.5", "Left hippocampus"}} {
+		at := "/v1/scans/" + scan.ID.String() + "/" + name
+		a := e.do("GET", at, key)
+		a.want(200, "")
+		if got := a.header.Get("Content-Type"); got != "application/dicom" || string(a.body[128:132]) != "DICM" {
+			t.Errorf("%s: Content-Type %q, %.140q", name, got, a.body)
+		}
+		for _, needed := range holds {
+			if !strings.Contains(string(a.body), needed) {
+				t.Errorf("%s lacks %q", name, needed)
+			}
+		}
+		e.do("GET", at, key, header("If-None-Match", a.header.Get("ETag"))).want(304, "")
+		e.do("GET", at, e.a.keys[researcher]).want(403, "role-not-allowed")
+	}
+	e.json("POST", "/v1/cases/"+scan.ID.String()+"/review", key, `{"decision":"accept","run":1,"seen":0}`).want(201, "")
+	if a := e.do("GET", "/v1/scans/"+scan.ID.String()+"/sr.dcm", key); !strings.Contains(string(a.body), "FINAL") {
+		t.Error("an accepted report is not final")
+	}
+	e.json("POST", "/v1/cases/"+scan.ID.String()+"/review", key, `{"decision":"reject","comment":"labels beside the anatomy","run":1,"seen":1}`).want(201, "")
+	for _, name := range []string{"sr.dcm", "seg.dcm"} {
+		e.do("GET", "/v1/scans/"+scan.ID.String()+"/"+name, key).want(409, "result-withdrawn")
+	}
+}

@@ -183,6 +183,12 @@ func (p Page) Decision() (headline, text string) {
 	return v.Headline, v.Text
 }
 
+// Withdrawn reports whether the result must not be used: it was rejected,
+// another one stands now, or none does.
+func (p Page) Withdrawn() bool {
+	return p.State != "" || p.Stands > 0 || p.Review != nil && p.Review.Decision == "reject"
+}
+
 // decisionOf words the last decision. A result that nobody looked at says so,
 // and one that another has replaced.
 func decisionOf(p Page) decisionView {

@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"neuroscreen"
@@ -70,6 +71,37 @@ type ScoreInWords struct {
 	Cohort      string `json:"cohort"`      // on whom the model was fitted
 	Performance string `json:"performance"` // how well it tells people apart that it never saw
 	Limits      string `json:"limits"`      // when not to believe it
+}
+
+// Said is what the reading says of score n of the result, for systems that file
+// each score by itself: of one that stands beside the score that decides, the
+// title names pattern and model.
+func (p Page) Said(n int) ScoreInWords {
+	s, scores := p.Result.Scores[n], p.Reading.Scores
+	said := ScoreInWords{Title: string(s.Condition)}
+	if n < len(scores) {
+		said = scores[n]
+	}
+	if said.Headline == "" {
+		decides := slices.IndexFunc(p.Result.Scores, func(o neuroscreen.Score) bool { return o.Condition == s.Condition })
+		if decides < n && decides < len(scores) {
+			said.Title = fmt.Sprintf("%s, by %s", scores[decides].Title, s.Model)
+		}
+	}
+	if s.Side != nil {
+		said.Title += ", " + *s.Side
+	}
+	return said
+}
+
+// Conclusions say in a line each what the scores that decide came to.
+func (r Reading) Conclusions() (out []string) {
+	for _, s := range r.Scores {
+		if s.Headline != "" { // else it stands beside one that decides
+			out = append(out, s.Title+": "+strings.TrimSuffix(s.Headline, ".")+".")
+		}
+	}
+	return out
 }
 
 // InWords words the scores of a result; the first of a condition decides, the

@@ -444,6 +444,60 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/scans/{scan_id}/sr.dcm": {
+        parameters: {
+            query?: {
+                /** @description Result version; the newest if not given */
+                version?: components["parameters"]["Version"];
+            };
+            header?: never;
+            path: {
+                scan_id: components["parameters"]["ScanID"];
+            };
+            cookie?: never;
+        };
+        /**
+         * The result as a DICOM structured report
+         * @description A Comprehensive 3D SR after TID 1500 in the study of the scan: a measurement group for each volume (mm3), which names its segment in `seg.dcm`, one for
+         *     each index and score, and quality, decision and limits in words. PRELIMINARY until somebody decides, FINAL then; unverified. Answers 409
+         *     `no-dicom-source` when the post named no study and series, and 409 `result-withdrawn` for a result that was rejected or replaced.
+         */
+        get: operations["getDICOMReport"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/scans/{scan_id}/seg.dcm": {
+        parameters: {
+            query?: {
+                /** @description Result version; the newest if not given */
+                version?: components["parameters"]["Version"];
+            };
+            header?: never;
+            path: {
+                scan_id: components["parameters"]["ScanID"];
+            };
+            cookie?: never;
+        };
+        /**
+         * The labels as a DICOM segmentation
+         * @description A binary segmentation in the study and frame of reference of the scan: a segment for each structure (SNOMED CT codes, laterality as modifier), a frame for
+         *     each slice that shows it, on the scan's own grid, patient coordinates in LPS mm. Answers 409 `no-dicom-source` when the post named no study, series and
+         *     frame of reference, 409 `result-withdrawn` for a result that was rejected or replaced, and 409 `sheared-grid` where the scan's axes are not at right angles.
+         */
+        get: operations["getDICOMLabels"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/cases": {
         parameters: {
             query?: never;
@@ -3213,6 +3267,74 @@ export interface operations {
                 };
                 content: {
                     "application/fhir+json": Record<string, never>;
+                };
+            };
+            /** @description As named by If-None-Match */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    getDICOMReport: {
+        parameters: {
+            query?: {
+                /** @description Result version; the newest if not given */
+                version?: components["parameters"]["Version"];
+            };
+            header?: never;
+            path: {
+                scan_id: components["parameters"]["ScanID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The object, explicit VR little endian */
+            200: {
+                headers: {
+                    ETag: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/dicom": string;
+                };
+            };
+            /** @description As named by If-None-Match */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    getDICOMLabels: {
+        parameters: {
+            query?: {
+                /** @description Result version; the newest if not given */
+                version?: components["parameters"]["Version"];
+            };
+            header?: never;
+            path: {
+                scan_id: components["parameters"]["ScanID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The object, explicit VR little endian */
+            200: {
+                headers: {
+                    ETag: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/dicom": string;
                 };
             };
             /** @description As named by If-None-Match */

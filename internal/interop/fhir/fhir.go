@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,8 +32,6 @@ const (
 	rangeMeaning   = "http://terminology.hl7.org/CodeSystem/referencerange-meaning"
 	absent         = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
 	identifierType = "http://terminology.hl7.org/CodeSystem/v2-0203"
-
-	ventralDC = "110700" // DICOM's own code, where SNOMED CT has no concept
 
 	laterality = "http://hl7.org/fhir/StructureDefinition/observation-structureLaterality"
 )
@@ -126,7 +123,7 @@ func (b *builder) result(name string, o r4.Observation) r4.Reference {
 
 func status(p report.Page) r4.ObservationStatus {
 	switch r := p.Review; {
-	case p.State != "" || p.Stands > 0 || r != nil && r.Decision == "reject":
+	case p.Withdrawn():
 		return r4.ObservationStatusEnteredInError
 	case r == nil:
 		return r4.ObservationStatusPreliminary
@@ -245,7 +242,7 @@ func (b *builder) structure(v neuroscreen.Volume) r4.Observation {
 	o := b.volume(v.MM3)
 	s, _ := anatomy.ByLabel(v.Label)
 	system := snomed
-	if s.SCT == ventralDC {
+	if s.SCT == anatomy.VentralDC {
 		system = dicom
 	}
 	bare := strings.TrimPrefix(strings.TrimPrefix(v.Structure, "Left-"), "Right-")
@@ -313,23 +310,9 @@ func (b *builder) index(i neuroscreen.Index) r4.Observation {
 // score is a likelihood ratio with what it rests on; where there is a prior, a
 // risk assessment says the probability with it.
 func (b *builder) score(n int, s neuroscreen.Score) {
-	said := report.ScoreInWords{Title: string(s.Condition)}
-	if n < len(b.page.Reading.Scores) {
-		said = b.page.Reading.Scores[n]
-	}
-	title := said.Title
-	if said.Headline == "" {
-		// It stands beside the score that decides, whose title says the pattern.
-		decides := slices.IndexFunc(b.page.Result.Scores, func(o neuroscreen.Score) bool { return o.Condition == s.Condition })
-		if decides < n && decides < len(b.page.Reading.Scores) {
-			title = fmt.Sprintf("%s, by %s", b.page.Reading.Scores[decides].Title, s.Model)
-		}
-	}
-	if s.Side != nil {
-		title += ", " + *s.Side
-	}
+	said := b.page.Said(n)
 	name := fmt.Sprintf("score/%d", n)
-	o := b.observation(concept("Likelihood ratio: " + title))
+	o := b.observation(concept("Likelihood ratio: " + said.Title))
 	o.Method = ptr(concept("Model " + s.Model + ", evidence: " + string(s.Evidence)))
 	limits := []string{said.Text, "Fitted on: " + said.Cohort, said.Performance, said.Limits, s.IntendedUse}
 	for _, text := range limits {
@@ -358,7 +341,7 @@ func (b *builder) score(n int, s neuroscreen.Score) {
 		Status: b.status, Subject: b.patient, Performer: &b.device, Basis: []r4.Reference{observed}, Method: o.Method,
 		OccurrenceDateTime: b.scanned(),
 		Prediction: []r4.RiskAssessmentPrediction{{
-			Outcome: ptr(concept(title)), ProbabilityDecimal: number(*s.Posterior),
+			Outcome: ptr(concept(said.Title)), ProbabilityDecimal: number(*s.Posterior),
 			Rationale: ptr(strings.TrimSpace(fmt.Sprintf("From a prior probability of %v and a likelihood ratio of %s; probabilities lie between 0 and 1. Fitted on: %s %s %s",
 				number(*s.Prior), words.Ratio(*s.LikelihoodRatio), said.Cohort, said.Performance, said.Limits))),
 		}},
@@ -381,11 +364,7 @@ func (b *builder) report() r4.DiagnosticReport {
 	}
 	headline, text := p.Decision()
 	said := []string{headline, text, "Image quality: " + string(p.Result.QC.Verdict) + "."}
-	for _, s := range p.Reading.Scores {
-		if s.Headline != "" { // else it stands beside one that decides
-			said = append(said, s.Title+": "+strings.TrimSuffix(s.Headline, ".")+".")
-		}
-	}
+	said = append(said, p.Reading.Conclusions()...)
 	if p.Result.FMRI != nil {
 		said = append(said, "What was measured of a BOLD run is in the result document.")
 	}

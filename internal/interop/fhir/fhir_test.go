@@ -11,60 +11,11 @@ import (
 	"time"
 
 	"neuroscreen"
+	"neuroscreen/internal/interop/interoptest"
 	"neuroscreen/internal/report"
 )
 
 var update = flag.Bool("update", false, "write testdata anew; testdata/check.py judges it")
-
-// sample is a result with everything that a bundle can say.
-func sample() report.Page {
-	name := func(left, right, label int, side string) neuroscreen.Volume {
-		return neuroscreen.Volume{Structure: side + "-Hippocampus", Label: label, MM3: float64(left), StandardErrorMM: float64(right)}
-	}
-	left, right := name(2671, 180, 17, "Left"), name(3402, 190, 53, "Right")
-	left.PercentICV, left.ExpectedMM3, left.P5MM3, left.P95MM3 = ptr(.188), ptr(3655.5), ptr(3010.25), ptr(4300.5)
-	left.Z, left.ZCI95, left.Percentile = ptr(-2.49), ptr([2]float64{-3.4, -1.6}), ptr(.64)
-	right.P5MM3, right.P95MM3 = ptr(3050.), ptr(4400.)
-	return report.Page{
-		Result: &neuroscreen.Result{
-			ScanID: "018f6a52-0000-7000-8000-000000000001", SubjectID: "S-0042", Modality: neuroscreen.T1w,
-			Software: neuroscreen.Software{
-				Version: "1.2.3", Network: neuroscreen.Asset{Name: "default.weights", SHA256: strings.Repeat("1b", 32)},
-				Norms:  []neuroscreen.Asset{{Name: "nomis.csv", SHA256: strings.Repeat("2c", 32)}},
-				Models: []neuroscreen.Asset{{Name: "alzheimers.json", SHA256: strings.Repeat("3d", 32)}},
-			},
-			QC:                    neuroscreen.QC{Verdict: neuroscreen.VerdictReview, Reasons: []neuroscreen.Reason{{Code: "noise", Text: "Noise is 48 % of the contrast."}}},
-			IntracranialVolumeMM3: ptr(1421250.5),
-			Volumes: []neuroscreen.Volume{
-				left, right,
-				{Structure: "Brain-Stem", Label: 16, MM3: 21000, StandardErrorMM: 300, LeftOut: true},
-				{Structure: "Right-VentralDC", Label: 60, MM3: 3900, StandardErrorMM: 90},
-			},
-			Indices: []neuroscreen.Index{
-				{Name: "hippocampal_asymmetry_percent", Value: 12.1, CI95: ptr([2]float64{8, 16}), Reference: ptr([2]float64{-1.95, 5.15})},
-				{Name: "brain_parenchymal_fraction", Value: .7412},
-			},
-			Scores: []neuroscreen.Score{
-				{Condition: neuroscreen.Alzheimers, Model: "alzheimers-scan", Evidence: neuroscreen.ExternalCohort, LikelihoodRatio: ptr(6.4123), CI95: ptr([2]float64{2.9, 14.2}),
-					Prior: ptr(.05), Posterior: ptr(.25232), Flag: neuroscreen.FlagFlagged, IntendedUse: neuroscreen.IntendedUse},
-				{Condition: neuroscreen.Alzheimers, Model: "alzheimers-effects", Evidence: neuroscreen.PublishedEffects, LikelihoodRatio: ptr(11.2), CI95: ptr([2]float64{4.1, 30.6}),
-					Flag: neuroscreen.FlagNone, IntendedUse: neuroscreen.IntendedUse},
-				{Condition: neuroscreen.MesialTemporalSclerosis, Model: "mesial-temporal-sclerosis", Side: ptr("left"), Evidence: neuroscreen.PublishedEffects,
-					Flag: neuroscreen.FlagNone, Abstained: ptr("both hippocampi are small"), IntendedUse: neuroscreen.IntendedUse},
-			},
-		},
-		Metadata: neuroscreen.Metadata{
-			SubjectID: "S-0042", AgeYears: ptr(74.5), Sex: neuroscreen.Female, ScanDate: "2026-03-14",
-			AccessionNumber: "ACC-7", StudyInstanceUID: "1.2.840.113619.2.1", SeriesInstanceUID: "1.2.840.113619.2.1.3",
-		},
-		Version: 2, Created: time.Date(2026, 3, 14, 9, 26, 53, 0, time.UTC),
-		Reading: report.Reading{Norms: []string{"6,909 healthy adults; not calibrated to this network."}, Scores: []report.ScoreInWords{
-			{Model: "alzheimers-scan", Title: "Pattern of Alzheimer's disease", Headline: "Flagged.", Text: "Smaller than peers.", Cohort: "188 people aged 60 and over.", Performance: "AUC .79.", Limits: "Not for people under 60."},
-			{Model: "alzheimers-effects", Title: "Beside it, alzheimers effects", Text: "They agree."},
-			{Model: "mesial-temporal-sclerosis", Title: "Pattern of mesial temporal sclerosis", Headline: "No score."},
-		}},
-	}
-}
 
 // resources of a bundle by type.
 func resources(t *testing.T, p report.Page) map[string][]map[string]any {
@@ -117,7 +68,7 @@ func resources(t *testing.T, p report.Page) map[string][]map[string]any {
 
 func TestWrite(t *testing.T) {
 	var got bytes.Buffer
-	if err := Write(&got, sample()); err != nil {
+	if err := Write(&got, interoptest.Page()); err != nil {
 		t.Fatal(err)
 	}
 	const path = "testdata/bundle.json"
@@ -152,7 +103,7 @@ func TestStatus(t *testing.T) {
 		{"accepted, then withdrawn", "entered-in-error", func(p *report.Page) { p.Review, p.State = decided("accept"), neuroscreen.Refused }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p := sample()
+			p := interoptest.Page()
 			tt.change(&p)
 			all := resources(t, p)
 			for _, kind := range []string{"DiagnosticReport", "Observation", "RiskAssessment"} {
@@ -177,7 +128,7 @@ func TestStatus(t *testing.T) {
 
 // TestProbability: none is shown without its prior, cohort and limits.
 func TestProbability(t *testing.T) {
-	p := sample()
+	p := interoptest.Page()
 	risk := resources(t, p)["RiskAssessment"]
 	if len(risk) != 1 {
 		t.Fatalf("%d risk assessments", len(risk))
@@ -195,7 +146,7 @@ func TestProbability(t *testing.T) {
 			p.Result.Scores[0].LikelihoodRatio, p.Result.Scores[0].Abstained = nil, ptr("too young")
 		},
 	} {
-		p := sample()
+		p := interoptest.Page()
 		change(&p)
 		var b bytes.Buffer
 		if err := Write(&b, p); err != nil {
