@@ -180,6 +180,7 @@ func (e RefusalCode) Valid() bool {
 
 // Defines values for WebhookEvent.
 const (
+	ResultAccepted  WebhookEvent = "result.accepted"
 	ResultWithdrawn WebhookEvent = "result.withdrawn"
 	ScanCancelled   WebhookEvent = "scan.cancelled"
 	ScanFailed      WebhookEvent = "scan.failed"
@@ -190,6 +191,8 @@ const (
 // Valid indicates whether the value is a known member of the WebhookEvent enum.
 func (e WebhookEvent) Valid() bool {
 	switch e {
+	case ResultAccepted:
+		return true
 	case ResultWithdrawn:
 		return true
 	case ScanCancelled:
@@ -2294,7 +2297,7 @@ type ClientInterface interface {
 	// For each event a JSON message (`type`, `timestamp`, `data` with the scan's id, state, run, result version and reasons; nothing of the
 	// patient) is posted to the address, signed as Standard Webhooks says (headers `webhook-id`, `webhook-timestamp`, `webhook-signature`).
 	// Any 2xx answer ends it; otherwise it is sent again under the same id, at growing distances for about a day. 410 disables the webhook.
-	// Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
+	// `result.accepted` is for what files results once a reader accepted them; `result.withdrawn` says that one counts no longer. Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2306,7 +2309,7 @@ type ClientInterface interface {
 	// For each event a JSON message (`type`, `timestamp`, `data` with the scan's id, state, run, result version and reasons; nothing of the
 	// patient) is posted to the address, signed as Standard Webhooks says (headers `webhook-id`, `webhook-timestamp`, `webhook-signature`).
 	// Any 2xx answer ends it; otherwise it is sent again under the same id, at growing distances for about a day. 410 disables the webhook.
-	// Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
+	// `result.accepted` is for what files results once a reader accepted them; `result.withdrawn` says that one counts no longer. Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -3822,7 +3825,7 @@ func (c *Client) ListWebhooks(ctx context.Context, reqEditors ...RequestEditorFn
 // For each event a JSON message (`type`, `timestamp`, `data` with the scan's id, state, run, result version and reasons; nothing of the
 // patient) is posted to the address, signed as Standard Webhooks says (headers `webhook-id`, `webhook-timestamp`, `webhook-signature`).
 // Any 2xx answer ends it; otherwise it is sent again under the same id, at growing distances for about a day. 410 disables the webhook.
-// Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
+// `result.accepted` is for what files results once a reader accepted them; `result.withdrawn` says that one counts no longer. Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3844,7 +3847,7 @@ func (c *Client) CreateWebhookWithBody(ctx context.Context, contentType string, 
 // For each event a JSON message (`type`, `timestamp`, `data` with the scan's id, state, run, result version and reasons; nothing of the
 // patient) is posted to the address, signed as Standard Webhooks says (headers `webhook-id`, `webhook-timestamp`, `webhook-signature`).
 // Any 2xx answer ends it; otherwise it is sent again under the same id, at growing distances for about a day. 410 disables the webhook.
-// Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
+// `result.accepted` is for what files results once a reader accepted them; `result.withdrawn` says that one counts no longer. Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -8397,7 +8400,7 @@ type ClientWithResponsesInterface interface {
 	// For each event a JSON message (`type`, `timestamp`, `data` with the scan's id, state, run, result version and reasons; nothing of the
 	// patient) is posted to the address, signed as Standard Webhooks says (headers `webhook-id`, `webhook-timestamp`, `webhook-signature`).
 	// Any 2xx answer ends it; otherwise it is sent again under the same id, at growing distances for about a day. 410 disables the webhook.
-	// Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
+	// `result.accepted` is for what files results once a reader accepted them; `result.withdrawn` says that one counts no longer. Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8409,7 +8412,7 @@ type ClientWithResponsesInterface interface {
 	// For each event a JSON message (`type`, `timestamp`, `data` with the scan's id, state, run, result version and reasons; nothing of the
 	// patient) is posted to the address, signed as Standard Webhooks says (headers `webhook-id`, `webhook-timestamp`, `webhook-signature`).
 	// Any 2xx answer ends it; otherwise it is sent again under the same id, at growing distances for about a day. 410 disables the webhook.
-	// Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
+	// `result.accepted` is for what files results once a reader accepted them; `result.withdrawn` says that one counts no longer. Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -13250,7 +13253,7 @@ func (c *ClientWithResponses) ListWebhooksWithResponse(ctx context.Context, reqE
 // For each event a JSON message (`type`, `timestamp`, `data` with the scan's id, state, run, result version and reasons; nothing of the
 // patient) is posted to the address, signed as Standard Webhooks says (headers `webhook-id`, `webhook-timestamp`, `webhook-signature`).
 // Any 2xx answer ends it; otherwise it is sent again under the same id, at growing distances for about a day. 410 disables the webhook.
-// Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
+// `result.accepted` is for what files results once a reader accepted them; `result.withdrawn` says that one counts no longer. Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -13268,7 +13271,7 @@ func (c *ClientWithResponses) CreateWebhookWithBodyWithResponse(ctx context.Cont
 // For each event a JSON message (`type`, `timestamp`, `data` with the scan's id, state, run, result version and reasons; nothing of the
 // patient) is posted to the address, signed as Standard Webhooks says (headers `webhook-id`, `webhook-timestamp`, `webhook-signature`).
 // Any 2xx answer ends it; otherwise it is sent again under the same id, at growing distances for about a day. 410 disables the webhook.
-// Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
+// `result.accepted` is for what files results once a reader accepted them; `result.withdrawn` says that one counts no longer. Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

@@ -178,6 +178,7 @@ func (e RefusalCode) Valid() bool {
 
 // Defines values for WebhookEvent.
 const (
+	ResultAccepted  WebhookEvent = "result.accepted"
 	ResultWithdrawn WebhookEvent = "result.withdrawn"
 	ScanCancelled   WebhookEvent = "scan.cancelled"
 	ScanFailed      WebhookEvent = "scan.failed"
@@ -188,6 +189,8 @@ const (
 // Valid indicates whether the value is a known member of the WebhookEvent enum.
 func (e WebhookEvent) Valid() bool {
 	switch e {
+	case ResultAccepted:
+		return true
 	case ResultWithdrawn:
 		return true
 	case ScanCancelled:

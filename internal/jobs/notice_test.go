@@ -139,7 +139,14 @@ func TestNotices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Review(t.Context(), b.site, key.ID, scan.ID, store.NewReview{Run: 2, Decision: store.Reject, Comment: "motion"}); err != nil {
+	if _, err := b.Review(t.Context(), b.site, key.ID, scan.ID, store.NewReview{Run: 2, Decision: store.Accept}); err != nil {
+		t.Fatal(err)
+	}
+	check(said{store.NoticeAccepted, scan.ID, 2, ""})
+	if _, err := b.Review(t.Context(), b.site, key.ID, refuse.ID, store.NewReview{Run: 1, Decision: store.Accept}); err != nil {
+		t.Fatal(err) // there is no result to tell of
+	}
+	if _, err := b.Review(t.Context(), b.site, key.ID, scan.ID, store.NewReview{Run: 2, Seen: 1, Decision: store.Reject, Comment: "motion"}); err != nil {
 		t.Fatal(err)
 	}
 	check(said{store.NoticeWithdrawn, scan.ID, 2, "rejected"})
@@ -147,8 +154,8 @@ func TestNotices(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(said{store.NoticeWithdrawn, scan.ID, 2, "erased"})
-	if n := b.count(t, "SELECT count(*) FROM river_job WHERE kind = '"+noticeKind+"'"); n != 6 {
-		t.Errorf("%d notices, want 6", n)
+	if n := b.count(t, "SELECT count(*) FROM river_job WHERE kind = '"+noticeKind+"'"); n != 7 {
+		t.Errorf("%d notices, want 7", n)
 	}
 }
 

@@ -18,6 +18,8 @@ const (
 	NoticeRefused   = "scan.refused"
 	NoticeFailed    = "scan.failed"
 	NoticeCancelled = "scan.cancelled"
+	// NoticeAccepted: a reader accepted the result, which may now be filed.
+	NoticeAccepted = "result.accepted"
 	// NoticeWithdrawn: a result that was announced counts no longer, because a
 	// reader rejected it, what it was computed with was corrected, or the scan
 	// was erased.
@@ -25,7 +27,7 @@ const (
 )
 
 // NoticeKinds lists them all.
-var NoticeKinds = []string{NoticeScored, NoticeRefused, NoticeFailed, NoticeCancelled, NoticeWithdrawn}
+var NoticeKinds = []string{NoticeScored, NoticeRefused, NoticeFailed, NoticeCancelled, NoticeAccepted, NoticeWithdrawn}
 
 // Notice tells what became of a scan. It holds nothing of the patient: the
 // receiver asks for the scan with its own key.

@@ -1107,7 +1107,7 @@ export interface paths {
          * @description For each event a JSON message (`type`, `timestamp`, `data` with the scan's id, state, run, result version and reasons; nothing of the
          *     patient) is posted to the address, signed as Standard Webhooks says (headers `webhook-id`, `webhook-timestamp`, `webhook-signature`).
          *     Any 2xx answer ends it; otherwise it is sent again under the same id, at growing distances for about a day. 410 disables the webhook.
-         *     Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
+         *     `result.accepted` is for what files results once a reader accepted them; `result.withdrawn` says that one counts no longer. Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
          */
         post: operations["createWebhook"];
         delete?: never;
@@ -1962,7 +1962,7 @@ export interface components {
             scans: number;
         };
         /** @enum {string} */
-        WebhookEvent: "scan.scored" | "scan.refused" | "scan.failed" | "scan.cancelled" | "result.withdrawn";
+        WebhookEvent: "scan.scored" | "scan.refused" | "scan.failed" | "scan.cancelled" | "result.accepted" | "result.withdrawn";
         NewWebhook: {
             /** @example https://pacs.example/neuroscreen */
             url: string;
