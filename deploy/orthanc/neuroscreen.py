@@ -1,4 +1,5 @@
-"""Orthanc hands stable T1 series to NeuroScreen by itself.
+"""Orthanc hands stable T1 series to NeuroScreen by itself, and keeps the
+results that a reader accepts beside them.
 
 A series is stable when nothing came for StableAge seconds. Each one is decided
 once: posted, left alone, or impossible, with the reason. The decision stands
@@ -10,13 +11,27 @@ Settings, in Orthanc's environment:
   NEUROSCREEN_SERVER    address of the service, http://127.0.0.1:8080
   NEUROSCREEN_KEY_FILE  file that holds a key with the role uploader
 
+Results come back where the service's webhook for result.accepted and
+result.withdrawn leads to this script. What is accepted is fetched and stored
+(a structured report and a segmentation in the study of the scan); what is
+withdrawn is deleted. The answer is 204 once that is done, and the service
+sends again what was not.
+
+  NEUROSCREEN_WEBHOOK_SECRET_FILE  file that holds the webhook's secret; without it nothing comes back
+  NEUROSCREEN_WEBHOOK_LISTEN       where webhooks are taken, 127.0.0.1:8043
+  NEUROSCREEN_RESULTS_KEY_FILE     file that holds a key with the role clinician
+  NEUROSCREEN_SEND_TO              modality of Orthanc's that results are sent on to, none by default
+
 The conversion is dcm2niix's. Whether the image is what its tags say, and
 whether age and sex are known, is for the service to find out: what it refuses
 is in its worklist, with the reason.
 """
 
+import base64
 import gzip
 import hashlib
+import hmac
+import http.server
 import json
 import os
 import queue
@@ -24,6 +39,7 @@ import re
 import subprocess
 import tempfile
 import threading
+import time
 import urllib.error
 import urllib.request
 import uuid
@@ -32,6 +48,11 @@ SERVER = os.environ.get("NEUROSCREEN_SERVER", "http://127.0.0.1:8080").rstrip("/
 KEY_FILE = os.environ.get("NEUROSCREEN_KEY_FILE", "/etc/orthanc/neuroscreen.key")
 DECISION = "NeuroScreen"
 RETRY_SECONDS = float(os.environ.get("NEUROSCREEN_RETRY_SECONDS", "30"))
+SECRET_FILE = os.environ.get("NEUROSCREEN_WEBHOOK_SECRET_FILE", "")
+LISTEN = os.environ.get("NEUROSCREEN_WEBHOOK_LISTEN", "127.0.0.1:8043")
+RESULTS_KEY_FILE = os.environ.get("NEUROSCREEN_RESULTS_KEY_FILE", "")
+SEND_TO = os.environ.get("NEUROSCREEN_SEND_TO", "")
+RESULT = "NeuroScreenResult"  # metadata of a series that holds a result: of which scan
 FEWEST_SLICES = 60  # a whole head in slices of at most 3 mm
 MR_IMAGE_STORAGE = ("1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1")  # and enhanced
 
@@ -190,9 +211,7 @@ def refuse(m, code):
 def send(path, body, headers):
     """The service's answer. Raises OSError while it cannot take the request,
     and Impossible when it never will."""
-    with open(KEY_FILE) as f:
-        key = f.read().strip()
-    request = urllib.request.Request(SERVER + path, data=body, headers={"Authorization": "Bearer " + key, **headers})
+    request = urllib.request.Request(SERVER + path, data=body, headers={"Authorization": "Bearer " + read(KEY_FILE), **headers})
     try:
         with urllib.request.urlopen(request, timeout=300) as answer:
             return json.load(answer)
@@ -262,9 +281,115 @@ def decided(series):
         return False
 
 
+def read(file):
+    with open(file) as f:
+        return f.read().strip()
+
+
+def signed(headers, body):
+    """Whether a message is the service's own and new (Standard Webhooks)."""
+    at = headers.get("Webhook-Timestamp", "")
+    if not at.isdigit() or abs(time.time() - int(at)) > 300:
+        return False
+    key = base64.b64decode(read(SECRET_FILE).removeprefix("whsec_"))
+    text = ("%s.%s." % (headers.get("Webhook-Id", ""), at)).encode() + body
+    want = "v1," + base64.b64encode(hmac.new(key, text, hashlib.sha256).digest()).decode()
+    return any(hmac.compare_digest(want.encode(), s.encode()) for s in headers.get("Webhook-Signature", "").split())
+
+
+def kept(scan):
+    """Orthanc's series that hold results of a scan."""
+    query = {"Level": "Series", "Query": {"Modality": "SR\\SEG", "SeriesDescription": "NeuroScreen*"}}
+    found = []
+    for series in json.loads(orthanc.RestApiPost("/tools/find", json.dumps(query))):
+        try:
+            if orthanc.RestApiGet("/series/%s/metadata/%s" % (series, RESULT)).decode() == scan:
+                found.append(series)
+        except orthanc.OrthancException:
+            pass  # somebody else's
+    return found
+
+
+def keep(scan):
+    """Stores the accepted result of a scan instead of what is there of it.
+    Returns what was done."""
+    objects = []
+    for name in ("seg.dcm", "sr.dcm"):
+        request = urllib.request.Request("%s/v1/scans/%s/%s" % (SERVER, scan, name), headers={"Authorization": "Bearer " + read(RESULTS_KEY_FILE)})
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                objects.append(answer.read())
+        except urllib.error.HTTPError as e:
+            if e.code in (404, 409):  # withdrawn or erased meanwhile, or not from a study
+                return "%s is not stored: %s" % (name, json.load(e).get("detail", e.reason))
+            raise OSError("the service answers %d for %s" % (e.code, name)) from None
+    drop(scan)
+    stored = [json.loads(orthanc.RestApiPost("/instances", o)) for o in objects]
+    for s in stored:
+        orthanc.RestApiPut("/series/%s/metadata/%s" % (s["ParentSeries"], RESULT), scan.encode())
+    if SEND_TO:
+        orthanc.RestApiPost("/modalities/%s/store" % SEND_TO, json.dumps([s["ID"] for s in stored]))
+    return "its accepted result is stored" + (" and sent to " + SEND_TO if SEND_TO else "")
+
+
+def drop(scan):
+    series = kept(scan)
+    for s in series:
+        orthanc.RestApiDelete("/series/" + s)
+    return len(series)
+
+
+def take(notice):
+    """Does what a message asks for and returns what that was."""
+    scan = str(uuid.UUID(notice["data"]["scan_id"]))
+    if notice["type"] == "result.accepted":
+        return "scan %s: %s" % (scan, keep(scan))
+    if notice["type"] == "result.withdrawn":
+        n = drop(scan)
+        if n and SEND_TO:
+            return "scan %s: its result was withdrawn and is deleted here; delete it at %s" % (scan, SEND_TO)
+        return "scan %s: its result was withdrawn, %d series deleted" % (scan, n)
+    return "scan %s: nothing to do for %s" % (scan, notice["type"])
+
+
+class Notices(http.server.BaseHTTPRequestHandler):
+    one = threading.Lock()  # so that a withdrawal does not overtake what it withdraws
+    timeout = 30
+
+    def do_POST(self):
+        length = self.headers.get("Content-Length", "")
+        if not length.isdigit() or int(length) > 1 << 20:
+            return self.answer(413)
+        body = self.rfile.read(int(length))
+        if not signed(self.headers, body):
+            return self.answer(401)
+        try:
+            with self.one:
+                orthanc.LogWarning("NeuroScreen: " + take(json.loads(body)))
+        except Exception as e:  # the service sends it again
+            orthanc.LogError("NeuroScreen: a message waits to be sent again: %s" % e)
+            return self.answer(503)
+        self.answer(204)
+
+    def answer(self, status):
+        self.send_response_only(status)
+        self.send_header("Connection", "close")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def listen():
+    host, _, port = LISTEN.rpartition(":")
+    threading.Thread(target=http.server.ThreadingHTTPServer((host, int(port)), Notices).serve_forever, daemon=True).start()
+
+
 def on_change(change, level, resource):
     if change == orthanc.ChangeType.ORTHANC_STARTED:
         threading.Thread(target=work, daemon=True).start()
+        if SECRET_FILE:
+            listen()
         for series in json.loads(orthanc.RestApiGet("/series")):
             if not decided(series) and json.loads(orthanc.RestApiGet("/series/" + series))["IsStable"]:
                 waiting.put(series)

@@ -12,6 +12,8 @@ import (
 	"mime/multipart"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"net/textproto"
 	"os"
 	"os/exec"
@@ -19,9 +21,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 
 	"neuroscreen"
 	"neuroscreen/internal/client"
@@ -31,7 +36,10 @@ import (
 	"neuroscreen/internal/jobs"
 	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/pgtest"
+	"neuroscreen/internal/report"
 	"neuroscreen/internal/service"
+	"neuroscreen/internal/store"
+	"neuroscreen/internal/webhook"
 )
 
 // archive is a running Orthanc.
@@ -52,7 +60,7 @@ func freePort(t *testing.T) int {
 
 // start runs Orthanc with the deployed configuration, but for places, ports,
 // users and the time to wait.
-func start(t *testing.T, server, keyFile string) *archive {
+func start(t *testing.T, server, keyFile string, environment ...string) *archive {
 	t.Helper()
 	const orthanc = "/usr/sbin/Orthanc" // not on everybody's path
 	if _, err := os.Stat(orthanc); err != nil {
@@ -95,6 +103,7 @@ func start(t *testing.T, server, keyFile string) *archive {
 	var log bytes.Buffer
 	cmd := exec.Command(orthanc, file)
 	cmd.Env = append(os.Environ(), "NEUROSCREEN_SERVER="+server, "NEUROSCREEN_KEY_FILE="+keyFile, "NEUROSCREEN_RETRY_SECONDS=1", "PYTHONDONTWRITEBYTECODE=1")
+	cmd.Env = append(cmd.Env, environment...)
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -392,6 +401,122 @@ func TestSeriesArrivesByItself(t *testing.T) {
 	if scans = len(found.JSON200.Scans); scans != 2 {
 		t.Errorf("%d scans of two series", scans)
 	}
+}
+
+// TestResultsComeBack: what a reader accepts is stored in the study of the scan,
+// what is withdrawn is deleted, and who is not the service is not heard.
+func TestResultsComeBack(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts Orthanc")
+	}
+	scan, other := uuid.New(), uuid.New()
+	p := interoptest.Page()
+	p.Result.ScanID = scan.String()
+	p.Review = &report.Review{Decision: "accept", By: "Dr. A", At: p.Created}
+	var away, withdrawn atomic.Bool
+	api := http.NewServeMux()
+	serve := func(name string, write func(w io.Writer) error) {
+		api.HandleFunc("GET /v1/scans/{id}/"+name, func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case r.Header.Get("Authorization") != "Bearer reader":
+				http.Error(w, "{}", http.StatusUnauthorized)
+			case away.Load():
+				http.Error(w, "{}", http.StatusServiceUnavailable)
+			case r.PathValue("id") != scan.String() || withdrawn.Load():
+				http.Error(w, `{"detail":"this result is not for a PACS"}`, http.StatusConflict)
+			default:
+				if err := write(w); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	serve("sr.dcm", func(w io.Writer) error { return dicom.Report(w, p) })
+	serve("seg.dcm", func(w io.Writer) error {
+		return dicom.Segmentation(w, p, func() (*nifti.Image, error) {
+			return &nifti.Image{Header: nifti.Header{Shape: []int{2, 1, 1}, Affine: nifti.Affine{{1, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}, {0, 0, 0, 1}}}, Data: []float32{17, 53}}, nil
+		})
+	})
+	service := httptest.NewServer(api)
+	defer service.Close()
+
+	dir, secret, at := t.TempDir(), webhook.NewSecret(), fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	orthanc := start(t, service.URL, file("uploader", "uploader"), "NEUROSCREEN_WEBHOOK_SECRET_FILE="+file("secret", secret),
+		"NEUROSCREEN_WEBHOOK_LISTEN="+at, "NEUROSCREEN_RESULTS_KEY_FILE="+file("reader", "reader"))
+	sender := webhook.Sender{Allowed: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
+	send := func(secret string, id uuid.UUID, kind string) int {
+		t.Helper()
+		body, err := json.Marshal(store.Notice{Type: kind, At: time.Now(), Data: store.NoticeData{ScanID: id, ResultVersion: 1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var status int
+		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+			status, err = sender.Send(t.Context(), "http://"+at+"/", secret, uuid.NewString(), body)
+			if status != 0 {
+				return status
+			}
+			if time.Now().After(deadline) {
+				t.Fatal(err)
+			}
+		}
+	}
+	kept := func(want int) {
+		t.Helper()
+		if got := len(orthanc.list("/series")); got != want {
+			t.Errorf("Orthanc has %d series, want %d", got, want)
+		}
+	}
+	steps := []struct {
+		what   string
+		secret string
+		id     uuid.UUID
+		kind   string
+		away   bool
+		answer int
+		kept   int
+	}{
+		{"a stranger", webhook.NewSecret(), scan, store.NoticeAccepted, false, 401, 0},
+		{"the service is away", secret, scan, store.NoticeAccepted, true, 503, 0},
+		{"accepted", secret, scan, store.NoticeAccepted, false, 204, 2},
+		{"accepted, told twice", secret, scan, store.NoticeAccepted, false, 204, 2},
+		{"of no study", secret, other, store.NoticeAccepted, false, 204, 2},
+		{"another one withdrawn", secret, other, store.NoticeWithdrawn, false, 204, 2},
+		{"withdrawn", secret, scan, store.NoticeWithdrawn, false, 204, 0},
+	}
+	for _, s := range steps {
+		away.Store(s.away)
+		if got := send(s.secret, s.id, s.kind); got != s.answer {
+			t.Errorf("%s: answered %d, want %d", s.what, got, s.answer)
+		}
+		kept(s.kept)
+	}
+	withdrawn.Store(true)
+	if got := send(secret, scan, store.NoticeAccepted); got != 204 {
+		t.Errorf("a message that came too late: answered %d", got)
+	}
+	kept(0)
+}
+
+// list asks Orthanc for names.
+func (a *archive) list(path string) (names []string) {
+	a.t.Helper()
+	res, err := http.Get(a.url + path)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if err := json.NewDecoder(res.Body).Decode(&names); err != nil {
+		a.t.Fatal(err)
+	}
+	return names
 }
 
 // takesResults stores what the service writes of a result beside the scan, and
