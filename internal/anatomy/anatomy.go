@@ -5,6 +5,8 @@
 // are those of DICOM's CID 7140 and pydicom's SR dictionary.
 package anatomy
 
+import "strings"
+
 // Class is the network's output class: 0 is background, 1 to NumClasses-1 are
 // Structures in ascending order of their FreeSurfer label.
 type Class uint8
@@ -67,6 +69,11 @@ var Structures = [NumClasses]Structure{
 	{30, 54, "Right-Amygdala", Right, 15, "4958002", [3]uint8{103, 255, 255}},
 	{31, 58, "Right-Accumbens-area", Right, 17, "427667007", [3]uint8{255, 165, 0}},
 	{32, 60, "Right-VentralDC", Right, 18, "110700", [3]uint8{165, 42, 42}},
+}
+
+// Bare is a structure's name without the side.
+func Bare(name string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(name, "Left-"), "Right-")
 }
 
 // VentralDC stands in SCT where SNOMED CT has no concept: it is DICOM's own code.

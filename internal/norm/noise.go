@@ -4,7 +4,8 @@ import (
 	"fmt"
 	"math"
 	"strconv"
-	"strings"
+
+	"neuroscreen/internal/anatomy"
 )
 
 // retestCV is the standard deviation of a volume between two scans of the same
@@ -33,8 +34,7 @@ const retestDefault = 0.03
 // RetestCV returns the test-retest standard deviation of a structure's volume
 // as a fraction of it.
 func RetestCV(structure string) float64 {
-	s := strings.TrimPrefix(strings.TrimPrefix(structure, "Left-"), "Right-")
-	if cv, ok := retestCV[s]; ok {
+	if cv, ok := retestCV[anatomy.Bare(structure)]; ok {
 		return cv
 	}
 	return retestDefault

@@ -46,7 +46,7 @@ func matrixOrder(nodes []string) [][]int {
 	type key struct{ group, at int }
 	of := func(name string) key {
 		s, ok := anatomy.ByName(name)
-		bare := bareName(name)
+		bare := anatomy.Bare(name)
 		at := slices.Index(rank, bare)
 		switch {
 		case !ok || at < 0 && s.Name != "Brain-Stem":
@@ -80,14 +80,10 @@ func matrixOrder(nodes []string) [][]int {
 	return groups
 }
 
-func bareName(structure string) string {
-	return strings.TrimPrefix(strings.TrimPrefix(structure, "Left-"), "Right-")
-}
-
 // sidedName has the side behind it, so that names can be told apart by their
 // beginning.
 func sidedName(structure string) string {
-	name := words.Structure(bareName(structure))
+	name := words.Structure(anatomy.Bare(structure))
 	switch {
 	case strings.HasPrefix(structure, "Left-"):
 		return name + " L"

@@ -698,7 +698,7 @@ func pairs(volumes []neuroscreen.Volume, excluded []string) (both []pairView, si
 			singles = append(singles, vol)
 			continue
 		}
-		name := strings.TrimPrefix(strings.TrimPrefix(vol.Structure, "Left-"), "Right-")
+		name := anatomy.Bare(vol.Structure)
 		i, seen := at[name]
 		if !seen {
 			i = len(both)

@@ -39,8 +39,7 @@ func Structures() []Structure {
 	out := make([]Structure, 0, len(anatomy.Structures)-1)
 	for _, s := range anatomy.Structures[1:] {
 		c := anatomyColour(s.Label)
-		bare := strings.TrimPrefix(strings.TrimPrefix(s.Name, "Left-"), "Right-")
-		out = append(out, Structure{s.Name, s.Label, words.Structure(bare), string(s.Side), fmt.Sprintf("#%02x%02x%02x", c.R, c.G, c.B)})
+		out = append(out, Structure{s.Name, s.Label, words.Structure(anatomy.Bare(s.Name)), string(s.Side), fmt.Sprintf("#%02x%02x%02x", c.R, c.G, c.B)})
 	}
 	return out
 }

@@ -198,7 +198,7 @@ func runPairs(structures []neuroscreen.FMRIStructure) (pairs []runPair) {
 	}
 	for _, n := range slices.Concat(matrixOrder(names)...) {
 		s := &structures[n]
-		name := words.Structure(bareName(s.Structure))
+		name := words.Structure(anatomy.Bare(s.Structure))
 		at := slices.IndexFunc(pairs, func(p runPair) bool { return p.Name == name })
 		if at < 0 {
 			at = len(pairs)

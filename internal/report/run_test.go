@@ -54,7 +54,7 @@ func sampleRun() Page {
 			c.FisherZ = append(c.FisherZ, make([]float64, len(nodes)))
 			for j := range i {
 				z := 0.35 * rng.NormFloat64()
-				if bareName(nodes[i]) == bareName(nodes[j]) {
+				if anatomy.Bare(nodes[i]) == anatomy.Bare(nodes[j]) {
 					z = 1.1
 				}
 				c.FisherZ[i][j], c.FisherZ[j][i] = z, z

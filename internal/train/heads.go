@@ -149,7 +149,7 @@ func DiceOf17(labels *volume.Labels, truth []uint8) map[string]float64 {
 	counts := map[string]*count{}
 	var name [anatomy.NumClasses]string
 	for k, s := range anatomy.Structures {
-		name[k] = strings.TrimPrefix(strings.TrimPrefix(s.Name, "Left-"), "Right-")
+		name[k] = anatomy.Bare(s.Name)
 		counts[name[k]] = &count{}
 	}
 	for i, l := range labels.Data {

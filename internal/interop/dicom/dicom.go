@@ -31,8 +31,8 @@ const (
 	enhancedMRStorage   = "1.2.840.10008.5.1.4.1.1.4.1"
 )
 
-// form is part of every object's UID: who changes what an object says of the
-// same result must raise it, since the same UID never stands for two contents.
+// form is part of what names an object: who changes what is said of the same
+// result must raise it, since the same UID never stands for two contents.
 const form = 1
 
 // objects have UIDs that follow from the result, so that a PACS knows again what
@@ -40,13 +40,13 @@ const form = 1
 var objects = uuid.MustParse("9a0c6f1e-7a55-4c6c-8f0a-0f6d1b1f7a21")
 
 func newUID(name string) string {
-	id := uuid.NewSHA1(objects, fmt.Appendf(nil, "%d/%s", form, name))
+	id := uuid.NewSHA1(objects, []byte(name))
 	return "2.25." + new(big.Int).SetBytes(id[:]).String()
 }
 
-// uidOf names a part of a result.
+// uidOf names an object or a series of a result.
 func uidOf(p report.Page, part string) string {
-	return newUID(fmt.Sprintf("%s/%d/%s", p.Result.ScanID, p.Version, part))
+	return newUID(fmt.Sprintf("%s/%d/%d/%s", p.Result.ScanID, p.Version, form, part))
 }
 
 // check says why a result can't become an object.

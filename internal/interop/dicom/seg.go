@@ -6,7 +6,6 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/suyashkumar/dicom"
 	"github.com/suyashkumar/dicom/pkg/tag"
@@ -141,7 +140,7 @@ var anatomical = snomed("91723000", "Anatomical Structure")
 // siteOf is where a structure lies, and on which side; the latter has no value
 // for the midline.
 func siteOf(s anatomy.Structure) (where, side code) {
-	where = snomed(s.SCT, words.Structure(strings.TrimPrefix(strings.TrimPrefix(s.Name, "Left-"), "Right-")))
+	where = snomed(s.SCT, words.Structure(anatomy.Bare(s.Name)))
 	if s.SCT == anatomy.VentralDC {
 		where.scheme = "DCM"
 	}

@@ -245,8 +245,7 @@ func (b *builder) structure(v neuroscreen.Volume) r4.Observation {
 	if s.SCT == anatomy.VentralDC {
 		system = dicom
 	}
-	bare := strings.TrimPrefix(strings.TrimPrefix(v.Structure, "Left-"), "Right-")
-	site := concept(words.Structure(v.Structure), r4.Coding{System: &system, Code: &s.SCT, Display: ptr(words.Structure(bare))})
+	site := concept(words.Structure(v.Structure), r4.Coding{System: &system, Code: &s.SCT, Display: ptr(words.Structure(anatomy.Bare(s.Name)))})
 	switch s.Side {
 	case anatomy.Left:
 		site.Extension = side("7771000", "Left")

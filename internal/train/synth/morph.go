@@ -2,7 +2,6 @@ package synth
 
 import (
 	"runtime"
-	"strings"
 	"sync"
 
 	"neuroscreen/internal/anatomy"
@@ -34,7 +33,7 @@ func groupOf() (group [256]uint8) {
 	number := map[string]uint8{}
 	for i := range tissues {
 		s := anatomy.Structures[classOf[0][i]]
-		name := strings.TrimPrefix(strings.TrimPrefix(s.Name, "Left-"), "Right-")
+		name := anatomy.Bare(s.Name)
 		n, ok := number[name]
 		if !ok {
 			n = uint8(len(number))
