@@ -32,6 +32,7 @@ import (
 type cli struct {
 	Run       runCmd       `cmd:"" help:"Start or resume training."`
 	Evaluate  evaluateCmd  `cmd:"" help:"Print the accuracy of weights on held-out maps and, where present, on real labelled heads."`
+	Average   averageCmd   `cmd:"" help:"Write the mean of networks that learnt on from each other."`
 	Stability stabilityCmd `cmd:"" help:"Print how volumes change when a head is scanned or stored otherwise."`
 }
 
@@ -341,8 +342,6 @@ func (c *runCmd) evaluate(ctx context.Context, t *train.Trainer, threads int, he
 	if old, err := readWeights(best); err == nil && (*network(old, c.Stage)).Provenance.Evaluation["held_out_dice"] >= sc.Mean {
 		return nil
 	}
-	m.Provenance.Evaluation = map[string]float64{
-		"held_out_heads": float64(c.Validate), "held_out_dice": sc.Mean, "held_out_dice_hippocampus": sc.Hippocampus,
-	}
+	m.Provenance.Evaluation = heldOutScores(c.Validate, sc)
 	return writeWeights(best, w)
 }

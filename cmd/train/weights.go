@@ -2,10 +2,14 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
+	"runtime"
 
 	"neuroscreen/internal/segment"
+	"neuroscreen/internal/train"
+	"neuroscreen/internal/train/synth"
 )
 
 // asShipped rounds weights to the half precision of their file.
@@ -96,4 +100,60 @@ func describe(w *segment.Weights) string {
 		s += fmt.Sprintf(", inner structures after %d", w.Inner.Provenance.Steps)
 	}
 	return s
+}
+
+type averageCmd struct {
+	data
+	Stage    string   `help:"Network to average: ${enum}." enum:"locate,whole,half,inner" required:""`
+	Weights  []string `help:"Weights files that hold it, the one that learnt last at the end." type:"existingfile" required:""`
+	Out      string   `help:"File for the mean." required:""`
+	Validate int      `help:"Held-out boxes on which the networks and their mean are compared." default:"24"`
+}
+
+func (c *averageCmd) Run(ctx context.Context) error {
+	stage := stages[c.Stage]
+	held, err := c.sampler(heldOut, stage.Architecture, stage.draws(synth.Evaluation), 1)
+	if err != nil {
+		return err
+	}
+	judge := func(name string, m *segment.Model) (train.Scores, error) {
+		sc, err := train.EvaluateBoxes(ctx, m, runtime.NumCPU(), held, c.Validate, stage.judged)
+		fmt.Printf("%s: held-out Dice %.4f, hippocampus %.4f\n", name, sc.Mean, sc.Hippocampus)
+		return sc, err
+	}
+	var models []*segment.Model
+	for _, path := range c.Weights {
+		w, err := readWeights(path)
+		if err != nil {
+			return err
+		}
+		m := *network(w, c.Stage)
+		if m == nil {
+			return fmt.Errorf("%s holds no network of stage %s", path, c.Stage)
+		}
+		if _, err := judge(path, m); err != nil {
+			return err
+		}
+		models = append(models, m)
+	}
+	mean, err := train.Average(models)
+	if err != nil {
+		return err
+	}
+	w := &segment.Weights{}
+	*network(w, c.Stage) = mean
+	if w, err = asShipped(w); err != nil {
+		return err
+	}
+	sc, err := judge("their mean", *network(w, c.Stage))
+	if err != nil {
+		return err
+	}
+	(*network(w, c.Stage)).Provenance.Evaluation = heldOutScores(c.Validate, sc)
+	return writeWeights(c.Out, w)
+}
+
+// heldOutScores is what is kept with weights of one network.
+func heldOutScores(heads int, sc train.Scores) map[string]float64 {
+	return map[string]float64{"held_out_heads": float64(heads), "held_out_dice": sc.Mean, "held_out_dice_hippocampus": sc.Hippocampus}
 }

@@ -108,7 +108,8 @@ type Provenance struct {
 	Maps       []string           `json:"training_maps"`
 	HeldOut    []string           `json:"held_out_maps"`
 	Start      *Start             `json:"start,omitempty"`
-	Evaluation map[string]float64 `json:"evaluation"` // on the held-out maps, with these very weights
+	MeanOf     []Start            `json:"mean_of,omitempty"` // the weights are the mean of those after these steps
+	Evaluation map[string]float64 `json:"evaluation"`        // on the held-out maps, with these very weights
 }
 
 // Start is an earlier run, whose weights the one after it began with.

@@ -60,6 +60,9 @@ No scan: heads drawn from anatomical label maps of 20 people, bent, scaled and t
 			for s := p.Start; s != nil; s = s.Before {
 				fmt.Fprintf(&b, " after %d with %d at the first", s.Steps, s.Base)
 			}
+			for i, m := range p.MeanOf {
+				fmt.Fprintf(&b, "%s %d", []string{", the mean of the weights after", " and"}[min(i, 1)], m.Steps)
+			}
 			fmt.Fprintf(&b, ", maps %s; held out %s.\n", strings.Join(p.Maps, " "), strings.Join(p.HeldOut, " "))
 		}
 	}

@@ -125,7 +125,7 @@ func Default(shape [3]int, voxelMM float64) Config {
 
 		BlurVoxels: Range{.1, .6},
 		Ringing:    .15,
-		Thick:      .2, SliceMM: Range{1.2, 3.2},
+		Thick:      .2, SliceMM: Range{1.2, 4},
 		Coarse: .1, CoarseMM: Range{1.2, 2.6},
 		Bias: .9, BiasSD: Range{.02, .35}, BiasKnots: [2]int{4, 7},
 		Noise: .9, NoiseSD: Range{0, 12}, Rician: .5,
