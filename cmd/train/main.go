@@ -166,6 +166,7 @@ type runCmd struct {
 	Anything int           `help:"Heads of any kind for each ordinary one that is learnt from." default:"1"`
 	CE       float64       `name:"cross-entropy" help:"Weight of the cross-entropy beside a Dice loss of weight 1." default:"0.5"`
 	Held     bool          `name:"sizes-held" help:"Hold the denominators of the Dice loss constant: structures then get what is likelier theirs than not, instead of all that is theirs with a probability of half their Dice."`
+	Average  float64       `help:"Decay a step of the average of weights that is kept; .9998 averages over five times as many steps as .999." default:"0.999"`
 	Threads  int           `help:"Threads; 0 uses every core." default:"0"`
 	Every    int           `help:"Steps between evaluations on the held-out maps." default:"1000"`
 	Validate int           `help:"Held-out heads per evaluation." default:"16"`
@@ -238,6 +239,9 @@ func (c *runCmd) Run(ctx context.Context) error {
 	if c.Anything < 1 {
 		return errors.New("--anything is the number of heads of any kind for each ordinary one, at least 1")
 	}
+	if c.Average <= 0 || c.Average >= 1 {
+		return errors.New("--average is a decay: above 0 and below 1")
+	}
 	learn, err := c.learning(trainingMaps(), stage, arch, c.Seed, c.Anything)
 	if err != nil {
 		return err
@@ -247,7 +251,7 @@ func (c *runCmd) Run(ctx context.Context) error {
 		return err
 	}
 	t := train.New(train.Config{
-		Arch: arch, Crop: stage.crop, Seed: c.Seed, Anything: c.Anything, CrossEntropy: c.CE, SizesHeld: c.Held, Steps: c.Steps, LearningRate: c.Rate, Maps: trainingMaps(), HeldOut: heldOut,
+		Arch: arch, Crop: stage.crop, Seed: c.Seed, Anything: c.Anything, CrossEntropy: c.CE, SizesHeld: c.Held, Average: c.Average, Steps: c.Steps, LearningRate: c.Rate, Maps: trainingMaps(), HeldOut: heldOut,
 	}, threads, learn[0], learn[1])
 	checkpoint := filepath.Join(c.State, "checkpoint")
 	switch err := t.Load(checkpoint); {

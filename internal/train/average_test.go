@@ -1,6 +1,7 @@
 package train
 
 import (
+	"math"
 	"testing"
 
 	"neuroscreen/internal/segment"
@@ -37,6 +38,26 @@ func TestAverage(t *testing.T) {
 	for name, bad := range map[string][]*segment.Model{"none": nil, "shapes": {of(1, 1, arch), of(1, 1, wide)}} {
 		if _, err := Average(bad); err == nil {
 			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+// TestKeep: how far back the average of weights reaches.
+func TestKeep(t *testing.T) {
+	for _, tt := range []struct {
+		step          int
+		average, want float64 // steps
+		start         *segment.Start
+	}{
+		{1000, .999, 101, nil},
+		{50_000, .999, 1000, nil},
+		{1000, .999, 501, &segment.Start{}},
+		{50_000, .999, 1000, &segment.Start{}},
+		{50_000, .9998, 5000, &segment.Start{}},
+	} {
+		tr := &Trainer{cfg: Config{Average: tt.average, Start: tt.start}, step: tt.step}
+		if got := 1 / (1 - tr.keep()); math.Abs(got-tt.want) > 1e-6*tt.want {
+			t.Errorf("%+v: reaches back %g steps", tt, got)
 		}
 	}
 }

@@ -28,6 +28,7 @@ type Config struct {
 	Anything     int      `json:"anything"`      // heads of any kind for each ordinary one
 	CrossEntropy float64  `json:"cross_entropy"` // its weight beside a Dice loss of 1; 0 is a half
 	SizesHeld    bool     `json:"sizes_held"`    // in the Dice loss
+	Average      float64  `json:"average"`       // decay a step of the average of weights that is kept; 0 is .999
 	Steps        int      `json:"steps"`         // length of the cosine schedule
 	LearningRate float64  `json:"learning_rate"` // at its top
 	Maps         []string `json:"training_maps"`
@@ -52,9 +53,9 @@ func (c *Config) learns() segment.Architecture {
 // come out a third too large.
 const (
 	warmupSteps     = 200
-	finalRate       = 0.01 // of the top learning rate
-	annealSteps     = 5000 // until all class weights are 1
-	averageDecay    = 0.999
+	finalRate       = 0.01  // of the top learning rate
+	annealSteps     = 5000  // until all class weights are 1
+	averageDecay    = 0.999 // if the config names no other
 	gradientClip    = 1
 	renormFrom      = 1000 // steps of plain batch normalisation
 	renormFull      = 4000 // steps until the bounds are widest
@@ -93,7 +94,7 @@ type Trainer struct {
 
 // New starts a run. The two samplers must give the same sequence.
 func New(cfg Config, threads int, a, b Sampler) *Trainer {
-	cfg.CrossEntropy = cmp.Or(cfg.CrossEntropy, crossEntropy)
+	cfg.CrossEntropy, cfg.Average = cmp.Or(cfg.CrossEntropy, crossEntropy), cmp.Or(cfg.Average, averageDecay)
 	t := &Trainer{cfg: cfg, net: newNet(cfg.learns(), threads), samples: [2]Sampler{a, b}, prefetched: make(chan Sample, 1), prefetchedIndex: -1}
 	t.net.initialise(cfg.Seed)
 	t.average = append([]float32(nil), t.net.params...)
@@ -190,10 +191,21 @@ func (t *Trainer) Step() StepResult {
 	t.step++
 	res.Step = t.step
 	res.GradientNorm = n.engine.Adam(n.params, n.grads, n.m, n.v, t.step, res.LearningRate, .9, .999, 1e-8, 0, gradientClip)
-	keep := float32(min(averageDecay, float64(t.step)/float64(t.step+10)))
+	keep := float32(t.keep())
 	blend(t.average, n.params, keep)
 	blend(t.averageRunning, n.running, keep)
 	return res
+}
+
+// keep is the decay of this step: the average reaches back over a tenth of the
+// steps so far, as long as that is less than its decay's reach; over half of
+// them where the run began with weights that had learnt before.
+func (t *Trainer) keep() float64 {
+	lag := 10.
+	if t.cfg.Start != nil {
+		lag = 2
+	}
+	return min(t.cfg.Average, float64(t.step)/(float64(t.step)+lag))
 }
 
 func blend(avg, v []float32, keep float32) {
@@ -269,7 +281,7 @@ func (t *Trainer) Load(path string) error {
 		total += len(v)
 	}
 	if h.Config.Arch != t.cfg.Arch || h.Config.Crop != t.cfg.Crop || h.Config.Seed != t.cfg.Seed || h.Config.Anything != t.cfg.Anything ||
-		cmp.Or(h.Config.CrossEntropy, crossEntropy) != t.cfg.CrossEntropy || h.Config.SizesHeld != t.cfg.SizesHeld || h.Floats != total {
+		cmp.Or(h.Config.CrossEntropy, crossEntropy) != t.cfg.CrossEntropy || h.Config.SizesHeld != t.cfg.SizesHeld || cmp.Or(h.Config.Average, averageDecay) != t.cfg.Average || h.Floats != total {
 		return fmt.Errorf("checkpoint %s belongs to another run (%+v): choose another state folder", path, h.Config)
 	}
 	for _, v := range t.vectors() {
