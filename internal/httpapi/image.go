@@ -35,17 +35,26 @@ func (s *Server) GetImage(ctx context.Context, req GetImageRequestObject) (GetIm
 	if notModified(ctx, tag) {
 		return notModifiedResponse{tag}, nil
 	}
-	select {
-	case s.showing <- struct{}{}:
-		defer func() { <-s.showing }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	done, err := s.show(ctx)
+	if err != nil {
+		return nil, err
 	}
+	defer done()
 	geometry, voxels, err := s.voxels(ctx, rec)
 	if err != nil {
 		return nil, err
 	}
 	return imageResponse{s, tag, geometry, voxels}, nil
+}
+
+// show waits until no other image is in memory for being shown.
+func (s *Server) show(ctx context.Context) (done func(), err error) {
+	select {
+	case s.showing <- struct{}{}:
+		return func() { <-s.showing }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // voxels reads the first volume of a scan, once there is memory for it: 4 bytes

@@ -56,6 +56,11 @@ func (s *Server) GetDICOMReport(ctx context.Context, req GetDICOMReportRequestOb
 }
 
 func (s *Server) GetDICOMLabels(ctx context.Context, req GetDICOMLabelsRequestObject) (GetDICOMLabelsResponseObject, error) {
+	done, err := s.show(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	r, err := s.report(ctx, req.ScanID, req.Params.Version, report.Paper{}, func(w io.Writer, p report.Page) error {
 		return dicom.Segmentation(w, p, func() (*nifti.Image, error) {
 			file, err := s.derivedBytes(ctx, req.ScanID, p.Version, store.KindSegmentation)

@@ -124,7 +124,7 @@ type Server struct {
 	handler  http.Handler
 	docs     []byte
 	pages    *pages
-	showing  chan struct{} // held while a scan is made ready for the viewer, which takes memory
+	showing  chan struct{} // held while a scan is made ready for the viewer, or labels for a PACS, which takes memory
 	streams  chan struct{} // uploads under way, each with UploadMemory
 	turns    chan struct{} // those that work on what has come: a processor is left for other requests
 	watches  *watches
