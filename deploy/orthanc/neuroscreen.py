@@ -310,20 +310,31 @@ def kept(scan):
     return found
 
 
-def keep(scan):
-    """Stores the accepted result of a scan instead of what is there of it.
-    Returns what was done."""
+def fetch(path):
+    """The service's answer, None where there is nothing that counts."""
+    request = urllib.request.Request(SERVER + path, headers={"Authorization": "Bearer " + read(RESULTS_KEY_FILE)})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.read()
+    except urllib.error.HTTPError as e:
+        if e.code in (404, 409):  # erased, withdrawn, or not from a study
+            return None
+        raise OSError("the service answers %d for %s" % (e.code, path)) from None
+
+
+def settle(scan):
+    """Makes what Orthanc has of a scan's results what the service says now:
+    messages may come late, twice or in another order. Returns what was done."""
+    case = fetch("/v1/cases/" + scan)
     objects = []
-    for name in ("seg.dcm", "sr.dcm"):
-        request = urllib.request.Request("%s/v1/scans/%s/%s" % (SERVER, scan, name), headers={"Authorization": "Bearer " + read(RESULTS_KEY_FILE)})
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                objects.append(answer.read())
-        except urllib.error.HTTPError as e:
-            if e.code in (404, 409):  # withdrawn or erased meanwhile, or not from a study
-                return "%s is not stored: %s" % (name, json.load(e).get("detail", e.reason))
-            raise OSError("the service answers %d for %s" % (e.code, name)) from None
-    drop(scan)
+    if case and json.loads(case).get("decision", {}).get("decision") == "accept":
+        objects = [fetch("/v1/scans/%s/%s" % (scan, name)) for name in ("seg.dcm", "sr.dcm")]
+    before = kept(scan)
+    for series in before:
+        orthanc.RestApiDelete("/series/" + series)
+    if not objects or None in objects:
+        done = "no accepted result of a study, %d series deleted" % len(before)
+        return done + ("; delete them at %s too" % SEND_TO if before and SEND_TO else "")
     stored = [json.loads(orthanc.RestApiPost("/instances", o)) for o in objects]
     for s in stored:
         orthanc.RestApiPut("/series/%s/metadata/%s" % (s["ParentSeries"], RESULT), scan.encode())
@@ -332,28 +343,8 @@ def keep(scan):
     return "its accepted result is stored" + (" and sent to " + SEND_TO if SEND_TO else "")
 
 
-def drop(scan):
-    series = kept(scan)
-    for s in series:
-        orthanc.RestApiDelete("/series/" + s)
-    return len(series)
-
-
-def take(notice):
-    """Does what a message asks for and returns what that was."""
-    scan = str(uuid.UUID(notice["data"]["scan_id"]))
-    if notice["type"] == "result.accepted":
-        return "scan %s: %s" % (scan, keep(scan))
-    if notice["type"] == "result.withdrawn":
-        n = drop(scan)
-        if n and SEND_TO:
-            return "scan %s: its result was withdrawn and is deleted here; delete it at %s" % (scan, SEND_TO)
-        return "scan %s: its result was withdrawn, %d series deleted" % (scan, n)
-    return "scan %s: nothing to do for %s" % (scan, notice["type"])
-
-
 class Notices(http.server.BaseHTTPRequestHandler):
-    one = threading.Lock()  # so that a withdrawal does not overtake what it withdraws
+    one = threading.Lock()  # at a time, so that what was asked last is what stays
     timeout = 30
 
     def do_POST(self):
@@ -365,7 +356,8 @@ class Notices(http.server.BaseHTTPRequestHandler):
             return self.answer(401)
         try:
             with self.one:
-                orthanc.LogWarning("NeuroScreen: " + take(json.loads(body)))
+                scan = str(uuid.UUID(json.loads(body)["data"]["scan_id"]))
+                orthanc.LogWarning("NeuroScreen: scan %s: %s" % (scan, settle(scan)))
         except Exception as e:  # the service sends it again
             orthanc.LogError("NeuroScreen: a message waits to be sent again: %s" % e)
             return self.answer(503)

@@ -431,6 +431,21 @@ func TestResultsComeBack(t *testing.T) {
 			}
 		})
 	}
+	var decided atomic.Bool
+	decided.Store(true)
+	api.HandleFunc("GET /v1/cases/{id}", func(w http.ResponseWriter, r *http.Request) {
+		if away.Load() {
+			http.Error(w, "{}", http.StatusServiceUnavailable)
+			return
+		}
+		c := client.Case{ID: scan, State: neuroscreen.Scored}
+		if decided.Load() {
+			c.Decision = &client.CaseDecision{Decision: client.Accept, By: "Dr. A", At: p.Created}
+		}
+		if err := json.NewEncoder(w).Encode(c); err != nil {
+			t.Error(err)
+		}
+	})
 	serve("sr.dcm", func(w io.Writer) error { return dicom.Report(w, p) })
 	serve("seg.dcm", func(w io.Writer) error {
 		return dicom.Segmentation(w, p, func() (*nifti.Image, error) {
@@ -489,7 +504,7 @@ func TestResultsComeBack(t *testing.T) {
 		{"accepted, told twice", secret, scan, store.NoticeAccepted, false, 204, 2},
 		{"of no study", secret, other, store.NoticeAccepted, false, 204, 2},
 		{"another one withdrawn", secret, other, store.NoticeWithdrawn, false, 204, 2},
-		{"withdrawn", secret, scan, store.NoticeWithdrawn, false, 204, 0},
+		{"an older version withdrawn, told late", secret, scan, store.NoticeWithdrawn, false, 204, 2},
 	}
 	for _, s := range steps {
 		away.Store(s.away)
@@ -498,6 +513,12 @@ func TestResultsComeBack(t *testing.T) {
 		}
 		kept(s.kept)
 	}
+	decided.Store(false) // a newer version, which nobody accepted yet
+	if got := send(secret, scan, store.NoticeWithdrawn); got != 204 {
+		t.Errorf("replaced: answered %d", got)
+	}
+	kept(0)
+	decided.Store(true)
 	withdrawn.Store(true)
 	if got := send(secret, scan, store.NoticeAccepted); got != 204 {
 		t.Errorf("a message that came too late: answered %d", got)

@@ -230,6 +230,9 @@ func score(p report.Page, n int) attributes {
 	if s.Abstained != nil {
 		content = append(content, comments(contains, "No score: "+*s.Abstained)...)
 	}
+	if said.Cohort != "" {
+		content = append(content, text(contains, population, "Fitted on: "+said.Cohort))
+	}
 	content = append(content, comments(contains, said.Headline, said.Text, said.Evidence, said.Performance, said.Limits, s.IntendedUse)...)
 	return group(p, "1501", said.Title, fmt.Sprintf("score/%s/%s", s.Condition, s.Model), content...)
 }

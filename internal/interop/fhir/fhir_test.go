@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -71,19 +70,7 @@ func TestWrite(t *testing.T) {
 	if err := Write(&got, interoptest.Page()); err != nil {
 		t.Fatal(err)
 	}
-	const path = "testdata/bundle.json"
-	if *update {
-		if err := os.WriteFile(path, got.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got.Bytes(), want) {
-		t.Errorf("differs from %s; -update writes it anew, and testdata/check.py judges it:\n%s", path, got.Bytes())
-	}
+	interoptest.Golden(t, "testdata/bundle.json", got.Bytes(), *update)
 }
 
 // TestStatus: what may not be used says so in every resource that has a status.

@@ -2,7 +2,10 @@
 package interoptest
 
 import (
+	"bytes"
+	"os"
 	"strings"
+	"testing"
 	"time"
 
 	"neuroscreen"
@@ -57,6 +60,24 @@ func Page() report.Page {
 			{Model: "alzheimers-effects", Title: "Beside it, alzheimers effects", Text: "They agree."},
 			{Model: "mesial-temporal-sclerosis", Title: "Pattern of mesial temporal sclerosis", Headline: "No score."},
 		}},
+	}
+}
+
+// Golden holds what was written against a file, which update writes anew; then
+// check.py beside it has to judge it.
+func Golden(t *testing.T, path string, got []byte, update bool) {
+	t.Helper()
+	if update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%d bytes differ from the %d of %s; -update writes it anew, and check.py beside it judges it", len(got), len(want), path)
 	}
 }
 
