@@ -93,13 +93,11 @@ func (b *box) voxels() int { return b.shape[0] * b.shape[1] * b.shape[2] }
 // sample reads a box into image, smoothed against aliasing, zero outside the
 // scan, and normalises it.
 func (b *box) sample(image []float32, v *volume.Volume) {
-	toScan := volume.Identity // voxels of the box to those of the scan
+	var from, step [3]float64 // in voxels of the scan
 	for a, size := range v.VoxelSize() {
-		toScan[a][a] = b.mm / size
-		toScan[a][3] = b.from[a] / size
+		from[a], step[a] = b.from[a]/size, b.mm/size
 	}
-	grid := volume.Grid{Shape: b.shape, Affine: v.Affine.Mul(toScan)}
-	volume.ResampleInto(image, grid, v.Data, v.Grid, volume.Options{Sigma: volume.AntiAlias(grid, v.Grid)})
+	volume.Zoom(image, b.shape, v, from, step)
 	Normalise(image, b.shape)
 }
 

@@ -29,10 +29,48 @@ func gaussian(sigma float64) []float64 {
 	return w
 }
 
+// between are the weights of an even number of voxels round a point that lies f
+// beyond the middle two's lower one.
+type between func(f float64) []float64
+
+func linear(f float64) []float64 { return []float64{1 - f, f} }
+
+// spline interpolates by a cubic B-spline through the voxels (Unser 1999,
+// doi:10.1109/79.799930): a voxel's weight falls by .27 with each further one,
+// so that twelve are all but all of them.
+func spline(f float64) []float64 {
+	if f < edge || f > 1-edge { // at a voxel it is that voxel
+		return linear(math.Round(f))
+	}
+	const reach = 6
+	w := make([]float64, 2*reach)
+	sum := 0.0
+	for i := range w {
+		// The spline through a single 1, at this voxel's distance.
+		x := float64(i-reach+1) - f
+		for k := range 4 {
+			knot := math.Floor(x) - 1 + float64(k)
+			w[i] += math.Pow(math.Sqrt(3)-2, math.Abs(knot)) * bspline(x-knot)
+		}
+		sum += w[i]
+	}
+	for i := range w {
+		w[i] /= sum
+	}
+	return w
+}
+
+func bspline(d float64) float64 {
+	if d = math.Abs(d); d < 1 {
+		return 2./3 - d*d + d*d*d/2
+	}
+	return max(0, 2-d) * max(0, 2-d) * max(0, 2-d) / 6
+}
+
 // sampleTaps returns, for each of n destination voxels at source position
-// offset + step*i, linear interpolation between the sn source voxels after
-// they are smoothed by a Gaussian with the edge voxels repeated outwards.
-func sampleTaps(n, sn int, offset, step, sigma float64) []taps {
+// offset + step*i, interpolation between the sn source voxels after they are
+// smoothed by a Gaussian with the edge voxels repeated outwards.
+func sampleTaps(n, sn int, offset, step, sigma float64, weigh between) []taps {
 	kernel := gaussian(sigma)
 	radius := len(kernel) / 2
 	out := make([]taps, n)
@@ -42,12 +80,14 @@ func sampleTaps(n, sn int, offset, step, sigma float64) []taps {
 			continue
 		}
 		lo, f := split(x, sn)
-		first, last := max(lo-radius, 0), min(lo+1+radius, sn-1)
+		weights := weigh(float64(f))
+		lo -= len(weights)/2 - 1 + radius
+		first, last := max(lo, 0), min(lo+len(weights)-1+2*radius, sn-1)
 		acc := make([]float64, last-first+1)
-		for d, w := range kernel {
-			at := lo + d - radius
-			acc[min(max(at, first), last)-first] += w * (1 - float64(f))
-			acc[min(max(at+1, first), last)-first] += w * float64(f)
+		for k, b := range weights {
+			for d, w := range kernel {
+				acc[min(max(lo+k+d, first), last)-first] += w * b
+			}
 		}
 		// Interpolation at a voxel itself leaves a zero weight behind it.
 		for len(acc) > 1 && acc[len(acc)-1] == 0 {
@@ -62,12 +102,10 @@ func sampleTaps(n, sn int, offset, step, sigma float64) []taps {
 }
 
 // separable resamples along one axis after the other, slice by slice of dst,
-// which must not lie in src; m is diagonal up to rounding.
-func separable(dst []float32, dn [3]int, src []float32, sn [3]int, m Affine, sigma [3]float64, threads int) {
-	var t [3][]taps
+// which must not lie in src.
+func separable(dst []float32, dn [3]int, src []float32, sn [3]int, t [3][]taps, threads int) {
 	var from, to [3]int // the part of src that is read
 	for a := range 3 {
-		t[a] = sampleTaps(dn[a], sn[a], m[a][3], m[a][a], sigma[a])
 		from[a], to[a] = reach(t[a])
 	}
 	nx, ny := to[0]-from[0], to[1]-from[1]
@@ -121,19 +159,25 @@ func combine(dst, src []float32, t taps, stride int) {
 		clear(dst)
 		return
 	}
-	for n, w := range t.weight {
-		row := src[(t.first+n)*stride:][:len(dst)]
-		switch {
-		case n == 0 && w == 1:
-			copy(dst, row)
-		case n == 0:
-			for i, v := range row {
-				dst[i] = w * v
-			}
-		default:
-			for i, v := range row {
-				dst[i] += w * v
-			}
+	row := func(n int) []float32 { return src[(t.first+n)*stride:][:len(dst)] }
+	w := t.weight
+	if w[0] == 1 && len(w) == 1 {
+		copy(dst, row(0))
+		return
+	}
+	clear(dst)
+	n := 0
+	for ; n+4 <= len(w); n += 4 {
+		a, b, c, d := row(n), row(n+1), row(n+2), row(n+3)
+		wa, wb, wc, wd := w[n], w[n+1], w[n+2], w[n+3]
+		for i := range dst {
+			dst[i] += wa*a[i] + wb*b[i] + wc*c[i] + wd*d[i]
+		}
+	}
+	for ; n < len(w); n++ {
+		wn := w[n]
+		for i, v := range row(n) {
+			dst[i] += wn * v
 		}
 	}
 }
@@ -149,5 +193,9 @@ func Blur(v *Volume, sigma [3]float64, threads int) *Volume {
 }
 
 func blurInto(dst, src []float32, n [3]int, sigma [3]float64, threads int) {
-	separable(dst, n, src, n, Identity, sigma, threads)
+	var t [3][]taps
+	for a := range 3 {
+		t[a] = sampleTaps(n[a], n[a], 0, 1, sigma[a], linear)
+	}
+	separable(dst, n, src, n, t, threads)
 }

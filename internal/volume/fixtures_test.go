@@ -33,6 +33,13 @@ type fixtures struct {
 		P      []float64
 		Values []float64
 	}
+	Zooms []struct {
+		Name       string
+		SrcShape   [3]int `json:"src_shape"`
+		DstShape   [3]int `json:"dst_shape"`
+		Src, Want  []float32
+		From, Step [3]float64
+	}
 }
 
 type resampling struct {

@@ -23,13 +23,35 @@ func AntiAlias(dst, src Grid) [3]float64 {
 	m := src.Affine.Inverse().Mul(dst.Affine)
 	var s [3]float64
 	for a := range 3 {
-		r2 := m[a][0]*m[a][0] + m[a][1]*m[a][1] + m[a][2]*m[a][2]
-		// Rounding in an affine must not start a blur.
-		if r2 > 1+1e-6 {
-			s[a] = math.Sqrt((r2 - 1) / (8 * math.Ln2))
-		}
+		s[a] = antiAlias(math.Sqrt(m[a][0]*m[a][0] + m[a][1]*m[a][1] + m[a][2]*m[a][2]))
 	}
 	return s
+}
+
+func antiAlias(r float64) float64 {
+	if r*r < 1+1e-6 { // rounding in an affine must not start a blur
+		return 0
+	}
+	return math.Sqrt((r*r - 1) / (8 * math.Ln2))
+}
+
+// Zoom samples a box of src along its own axes: voxel i of dst lies at from +
+// step*i, both in voxels of src. It smooths against aliasing (see AntiAlias) and
+// interpolates by cubic B-splines, which keep large voxels as sharp as they are
+// where lines between them would blur (scipy's map_coordinates, order 3, mode
+// nearest). Along axes that are much coarsened, where smoothing has left nothing
+// to keep, it interpolates linearly. Outside the centres of src's outermost
+// voxels it is 0.
+func Zoom(dst []float32, dn [3]int, src *Volume, from, step [3]float64) {
+	var t [3][]taps
+	for a := range 3 {
+		weigh := spline
+		if step[a] > 1.5 {
+			weigh = linear
+		}
+		t[a] = sampleTaps(dn[a], src.Shape[a], from[a], step[a], antiAlias(step[a]), weigh)
+	}
+	separable(dst, dn, src.Data, src.Shape, t, 0)
 }
 
 // Resample returns src on another grid, interpolated trilinearly, 0 outside the
@@ -54,7 +76,12 @@ func ResampleInto(dst []float32, dstGrid Grid, src []float32, srcGrid Grid, opt 
 			reorient(t, src, srcGrid.Shape, re)
 			src = t
 		}
-		separable(dst, dstGrid.Shape, src, g.Shape, g.Affine.Inverse().Mul(dstGrid.Affine), sigma, opt.Threads)
+		m = g.Affine.Inverse().Mul(dstGrid.Affine)
+		var t [3][]taps
+		for a := range 3 {
+			t[a] = sampleTaps(dstGrid.Shape[a], g.Shape[a], m[a][3], m[a][a], sigma[a], linear)
+		}
+		separable(dst, dstGrid.Shape, src, g.Shape, t, opt.Threads)
 		return
 	}
 	if opt.Sigma != [3]float64{} {

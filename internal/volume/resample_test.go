@@ -48,6 +48,17 @@ func TestResampleLabelsEqualsScipy(t *testing.T) {
 	}
 }
 
+func TestZoomEqualsScipy(t *testing.T) {
+	t.Parallel()
+	for _, c := range loadFixtures(t).Zooms {
+		t.Run(c.Name, func(t *testing.T) {
+			got := make([]float32, len(c.Want))
+			Zoom(got, c.DstShape, &Volume{Grid{c.SrcShape, Identity}, c.Src}, c.From, c.Step)
+			wantClose(t, got, c.Want, .05) // of 100: what lies beyond twelve voxels
+		})
+	}
+}
+
 // The general path and the separable one must agree, so that a hair of
 // obliqueness changes nothing.
 func TestPathsAgree(t *testing.T) {

@@ -87,6 +87,34 @@ def sample(data, src, dst_shape, dst, order, mode):
     return ndimage.map_coordinates(data, xyz, order=order, mode=mode, cval=0).reshape(dst_shape)
 
 
+def zooms():
+    """Cubic B-splines along the source's axes by map_coordinates, lines where
+    every axis is much coarsened, after gaussian_filter."""
+    rng = np.random.default_rng(20261127)
+    out = []
+    for name, src_shape, dst_shape, start, step in [
+        ("thick slices", [9, 8, 5], [9, 8, 12], [0, 0, 0], [1, 1, 1 / 3]),
+        ("finer, past the edges", [7, 8, 9], [12, 11, 10], [-1.2, -0.3, 0.4], [0.7, 0.85, 0.9]),
+        ("a little coarser", [12, 11, 10], [9, 9, 8], [0.3, 0.2, 0.7], [1.1, 1.25, 1.4]),
+        ("much coarser", [12, 11, 10], [6, 5, 4], [0.3, 0.5, 0.7], [2, 2, 2.5]),
+        ("one slice", [9, 8, 1], [10, 9, 1], [0.2, 0.3, 0], [0.8, 0.8, 1]),
+    ]:
+        data = rng.uniform(0, 100, src_shape).round(1).astype(np.float32)
+        order = 1 if min(step) > 1.5 else 3
+        sigma = [float(np.sqrt((v * v - 1) / (8 * np.log(2)))) if v > 1 else 0.0 for v in step]
+        # The edge voxels go on outwards, far enough for both filters.
+        smoothed = ndimage.gaussian_filter(np.pad(data.astype(np.float64), 20, mode="edge"), sigma)
+        at = [start[a] + step[a] * np.arange(dst_shape[a]) for a in range(3)]
+        xyz = np.array(np.meshgrid(*at, indexing="ij")).reshape(3, -1)
+        want = ndimage.map_coordinates(smoothed, xyz + 20, order=order)
+        inside = np.all((xyz >= 0) & (xyz <= np.array(src_shape)[:, None] - 1), axis=0)
+        out.append({
+            "name": name, "src_shape": src_shape, "src": flat(data), "dst_shape": dst_shape,
+            "from": start, "step": step, "want": flat((want * inside).reshape(dst_shape)),
+        })
+    return out
+
+
 def resamplings():
     """Trilinear by map_coordinates, after gaussian_filter where sigma is given."""
     out = []
@@ -161,5 +189,5 @@ def percentiles():
 here = os.path.dirname(os.path.abspath(__file__))
 with open(os.path.join(here, "fixtures.json"), "w") as f:
     json.dump({"orientations": orientations(), "skewed": skewed(), "resamplings": resamplings(),
-               "blurs": blurs(), "percentiles": percentiles()}, f, separators=(",", ":"))
+               "blurs": blurs(), "percentiles": percentiles(), "zooms": zooms()}, f, separators=(",", ":"))
     f.write("\n")
