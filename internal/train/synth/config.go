@@ -38,8 +38,9 @@ type Config struct {
 	FineBendMM   Range   // and FineKnots apart
 	CoarseKnots  Range   // mm
 	FineKnots    Range   // mm
-	Morph        float64 // probability of becoming more, or less, like two other maps
-	MorphPart    Range   // of the way to each
+	Morph        float64 // probability of becoming more, or less, like some other maps
+	MorphPart    Range   // of the way to each, on average over the head
+	MorphSpread  Range   // SD of that part from place to place
 
 	// Local change of volume, each with its probability; as a fraction of what
 	// the map holds.
@@ -107,7 +108,7 @@ func Default(shape [3]int, voxelMM float64) Config {
 		FineBendMM:   Range{0, 1.6},
 		CoarseKnots:  Range{35, 60},
 		FineKnots:    Range{16, 28},
-		Morph:        .75, MorphPart: Range{-.25, .65},
+		Morph:        .75, MorphPart: Range{-.25, .5}, MorphSpread: Range{.1, .35},
 
 		Medial: .85, MedialOneSide: .4, MedialApart: .85,
 		MedialVolume: Range{.5, 1.2},

@@ -10,16 +10,17 @@ import (
 
 // Random bends know nothing of how people differ. Morphs do: each is the
 // velocity that makes the anatomy of one map that of another, but for place,
-// size and tilt. Part of one, or of two together, is a head between people.
+// size and tilt. Part of one is a head between people; parts of several, other
+// ones in other places, a head that takes after many.
 //
 // They are found by log-demons (Vercauteren et al. 2008,
 // doi:10.1007/978-3-540-85988-8_90) on the lattice, from the share that each
 // structure has of the 4 mm round a lattice point.
 const (
-	morphPartners = 6  // of each map, drawn among the others
-	morphSteps    = 40 // of the registration
-	morphUpdate   = 1. // blur of a step, in lattice points
-	morphBlur     = .7 // of the velocity at each step
+	morphSteps  = 40 // of the registration
+	morphUpdate = 1. // blur of a step, in lattice points
+	morphBlur   = .7 // of the velocity at each step
+	morphsAHead = 3  // maps that a head becomes more, or less, like
 )
 
 // numGroups are the structures without their sides, which lie too far apart to
@@ -44,8 +45,8 @@ func groupOf() (group [256]uint8) {
 	return group
 }
 
-// relate finds the morphs of all maps, the first time that it is called; it
-// takes a minute for sixteen of them.
+// relate finds the morphs of every map to each other one, the first time that
+// it is called; it takes minutes for sixteen of them.
 func (m *Maps) relate() {
 	m.related.Do(func() {
 		centres := make([]map[anatomy.Class][3]float64, len(m.list))
@@ -55,25 +56,14 @@ func (m *Maps) relate() {
 		var wg sync.WaitGroup
 		slots := make(chan struct{}, runtime.GOMAXPROCS(0))
 		for i, l := range m.list {
-			var others []int
-			for j := range m.list {
-				if j != i {
-					others = append(others, j)
-				}
-			}
-			r := stream(uint64(i), 0, forMorph)
-			for k := range others {
-				j := k + r.intN(len(others)-k)
-				others[k], others[j] = others[j], others[k]
-			}
-			others = others[:min(morphPartners, len(others))]
-			l.morphs = make([][][3]float32, len(others))
 			wg.Go(func() {
 				slots <- struct{}{}
 				defer func() { <-slots }()
 				from := newMorpher(l)
-				for k, j := range others {
-					l.morphs[k] = from.towards(m.list[j], affineBetween(centres[i], centres[j]))
+				for j, other := range m.list {
+					if j != i {
+						l.morphs = append(l.morphs, from.towards(other, affineBetween(centres[i], centres[j])))
+					}
 				}
 			})
 		}
@@ -324,12 +314,15 @@ func (p *morpher) force() {
 	}
 }
 
-// addMorph adds parts of two of the map's morphs.
-func (f *flow) addMorph(r *random, m *labelMap, part Range) {
-	for range 2 {
+// addMorph adds parts of some of the map's morphs. A part varies about its mean
+// over the head, so that one structure takes after another map than the next.
+func (f *flow) addMorph(r *random, m *labelMap, part Range, spread, knotsMM float64) {
+	for range morphsAHead {
 		v := m.morphs[r.intN(len(m.morphs))]
-		k := float32(r.in(part))
+		mean := float32(r.in(part))
+		f.drawField(r, knotsMM, spread)
 		for i := range f.u {
+			k := mean + f.comp[i]
 			for c := range 3 {
 				f.u[i][c] += k * v[i][c]
 			}

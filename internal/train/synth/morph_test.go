@@ -17,8 +17,8 @@ func TestMorph(t *testing.T) {
 	measure := func(only int, part float64) (ventricle, hippocampus float64) {
 		cfg := still(stillShape, stillMM)
 		if part != 0 {
-			// Twice half of the way to the only other map.
-			cfg.Morph, cfg.MorphPart = 1, Range{part / 2, part / 2}
+			// To the only other map, in parts.
+			cfg.Morph, cfg.MorphPart = 1, Range{part / morphsAHead, part / morphsAHead}
 		}
 		g := New(m, cfg, 1)
 		for i := range uint64(20) {

@@ -43,7 +43,7 @@ func (g *Generator) drawPose(r, morph *random, d *Drawn) pose {
 	g.flow.addRandom(r, r.in(c.CoarseKnots), r.in(c.CoarseBendMM))
 	g.flow.addRandom(r, r.in(c.FineKnots), r.in(c.FineBendMM))
 	if d.Morphed = len(p.m.morphs) > 0 && morph.chance(c.Morph); d.Morphed {
-		g.flow.addMorph(morph, p.m, c.MorphPart)
+		g.flow.addMorph(morph, p.m, c.MorphPart, morph.in(c.MorphSpread), morph.in(c.CoarseKnots))
 	}
 	g.drawChange(r, d)
 	for t, k := range p.m.amounts(d.Changed) {

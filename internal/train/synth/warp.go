@@ -320,30 +320,35 @@ func newFlow() *flow {
 	return &flow{u: make([][3]float32, latticeLen), next: make([][3]float32, latticeLen), comp: make([]float32, latticeLen)}
 }
 
-// addRandom adds a smooth random velocity: a B-spline with knots spacingMM
-// apart whose values have about sdMM standard deviation.
-func (f *flow) addRandom(r *random, spacingMM, sdMM float64) {
+// addRandom adds a smooth random velocity of about sdMM standard deviation.
+func (f *flow) addRandom(r *random, knotsMM, sdMM float64) {
+	for c := range 3 {
+		f.drawField(r, knotsMM, sdMM)
+		for i, v := range f.comp {
+			f.u[i][c] += v
+		}
+	}
+}
+
+// drawField fills f.comp with a smooth random field: a B-spline with knots some
+// mm apart and about sd standard deviation.
+func (f *flow) drawField(r *random, knotsMM, sd float64) {
 	var control [3]int
 	for a, n := range latticeShape {
-		control[a] = max(4, int(float64(n-1)*latticeMM/spacingMM+.5)+3)
+		control[a] = max(4, int(float64(n-1)*latticeMM/knotsMM+.5)+3)
 	}
 	f.ctl.reshape(control)
 	for a, n := range latticeShape {
 		f.ctl.axis[a].spline(control[a], n)
 	}
+	r.normals(f.ctl.data)
 	// Between its knots a cubic B-spline of white noise keeps .48 of the
 	// variance along each axis on average.
-	sd := float32(sdMM / math.Pow(.48, 1.5))
-	for c := range 3 {
-		r.normals(f.ctl.data)
-		for i := range f.ctl.data {
-			f.ctl.data[i] *= sd
-		}
-		f.ctl.run(f.comp, f.ctl.data)
-		for i, v := range f.comp {
-			f.u[i][c] += v
-		}
+	scale := float32(sd / math.Pow(.48, 1.5))
+	for i := range f.ctl.data {
+		f.ctl.data[i] *= scale
 	}
+	f.ctl.run(f.comp, f.ctl.data)
 }
 
 // addWarp adds k times a warp's velocity.
