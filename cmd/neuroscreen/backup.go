@@ -13,6 +13,7 @@ import (
 
 	"neuroscreen/internal/backup"
 	"neuroscreen/internal/config"
+	"neuroscreen/internal/durable"
 	"neuroscreen/internal/service"
 )
 
@@ -87,12 +88,7 @@ func giveName(part, name string) error {
 	if err != nil {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(name))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	if err := dir.Sync(); err != nil && !unknown(err) {
+	if err := durable.SyncDir(filepath.Dir(name)); err != nil && !unknown(err) {
 		return err
 	}
 	return nil

@@ -20,10 +20,10 @@ import (
 	"os"
 	"path"
 	"strings"
-	"syscall"
 	"time"
 
 	"neuroscreen"
+	"neuroscreen/internal/durable"
 )
 
 // Info of a stored blob.
@@ -357,9 +357,8 @@ func notFound(key string) error {
 }
 
 func storageError(step string, err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return &neuroscreen.Error{Code: neuroscreen.CodeUnavailable, Type: "storage-full",
-			Message: "the server has no room to store this; try again later", Err: err}
+	if full := durable.NoRoom(err); full != nil {
+		return full
 	}
 	return fmt.Errorf("blob: %s: %w", step, err)
 }

@@ -21,10 +21,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/google/uuid"
+
+	"neuroscreen/internal/durable"
 )
 
 // SecretSize in bytes.
@@ -56,7 +57,7 @@ func LoadOrCreate(path string) (*Keys, error) {
 	}
 	var b [SecretSize]byte
 	rand.Read(b[:])
-	if err := create(path, hex.EncodeToString(b[:])+"\n"); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := durable.WriteNew(path, hex.EncodeToString(b[:])+"\n"); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("deid: create secret: %w", err)
 	}
 	return load(path)
@@ -79,33 +80,6 @@ func load(path string) (*Keys, error) {
 		return nil, fmt.Errorf("%w (in %s)", err, path)
 	}
 	return k, nil
-}
-
-// create writes the file whole or not at all: temp file, fsync, then a hard
-// link, which fails when another process was first.
-func create(path, content string) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".secret-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	defer f.Close()
-	if _, err := f.WriteString(content); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := os.Link(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // key derives the 32-byte key of a site for a purpose.

@@ -8,10 +8,10 @@ import (
 	"math"
 	"os"
 	"slices"
-	"syscall"
 	"unsafe"
 
 	"neuroscreen"
+	"neuroscreen/internal/durable"
 	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/volume"
 )
@@ -89,9 +89,8 @@ func Read(ctx context.Context, rd *nifti.Reader, tr TR) (_ *Run, err error) {
 		r.Means = append(r.Means, sum/float64(len(v)))
 		r.change = append(r.change, change/float64(len(v)))
 		if _, err := f.Write(bytesOf(v)); err != nil {
-			if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-				return nil, &neuroscreen.Error{Code: neuroscreen.CodeUnavailable, Type: "storage-full",
-					Message: "the server has no room for the run's frames; try again later", Err: err}
+			if full := durable.NoRoom(err); full != nil {
+				return nil, full
 			}
 			return nil, fmt.Errorf("spooling a run: %w", err)
 		}

@@ -34,6 +34,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"neuroscreen/internal/durable"
 )
 
 const (
@@ -556,31 +558,7 @@ func loadSecret(path string) (string, error) {
 		return "", err
 	}
 	secret := rand.Text()
-	tmp := path + ".new"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	if _, err := f.WriteString(secret + "\n"); err != nil {
-		return "", err
-	}
-	if err := f.Sync(); err != nil {
-		return "", err
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return "", err
-	}
-	return secret, syncDir(filepath.Dir(path)) // a cluster must never outlive its password
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return secret, durable.WriteNew(path, secret+"\n") // a cluster must never outlive its password
 }
 
 // lockFile opens the file and takes the lock, polling so that ctx can end the

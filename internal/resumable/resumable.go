@@ -26,6 +26,7 @@ import (
 	"golang.org/x/exp/slog"
 
 	"neuroscreen"
+	"neuroscreen/internal/durable"
 )
 
 // Version of the protocol.
@@ -207,9 +208,8 @@ func (a *answer) problem() error {
 }
 
 func storageError(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return &neuroscreen.Error{Code: neuroscreen.CodeUnavailable, Type: "storage-full",
-			Message: "the server has no room to store this; try again later", Err: err}
+	if full := durable.NoRoom(err); full != nil {
+		return full
 	}
 	return fmt.Errorf("resumable: %w", err)
 }

@@ -13,6 +13,7 @@ import (
 	"neuroscreen/internal/backup"
 	"neuroscreen/internal/config"
 	"neuroscreen/internal/deid"
+	"neuroscreen/internal/durable"
 )
 
 // Backup writes an archive of the deployment; the service may run meanwhile.
@@ -107,5 +108,5 @@ func placeSecret(cfg config.Storage, a *backup.Archive) error {
 	if err := os.MkdirAll(cfg.Data, 0o711); err != nil {
 		return err
 	}
-	return writeNew(cfg.SecretFile(), a.Secret()+"\n")
+	return durable.WriteNew(cfg.SecretFile(), a.Secret()+"\n")
 }

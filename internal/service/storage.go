@@ -17,6 +17,7 @@ import (
 	"neuroscreen/internal/blob"
 	"neuroscreen/internal/config"
 	"neuroscreen/internal/deid"
+	"neuroscreen/internal/durable"
 	"neuroscreen/internal/pgembed"
 	"neuroscreen/internal/store"
 	"neuroscreen/migrations"
@@ -225,7 +226,7 @@ func adminKey(ctx context.Context, st *store.Store, cfg config.Storage, by store
 // already, and then this one gets another.
 func keepSecret(cfg config.Storage, used func(prefix string) (bool, error)) (secret, file string, err error) {
 	secret, file = store.NewSecret(), cfg.AdminKeyFile()
-	err = writeNew(file, secret+"\n")
+	err = durable.WriteNew(file, secret+"\n")
 	if !errors.Is(err, os.ErrExist) {
 		return secret, file, err
 	}
@@ -245,33 +246,7 @@ func keepSecret(cfg config.Storage, used func(prefix string) (bool, error)) (sec
 	}
 	prefix, _ := store.SecretPrefix(secret)
 	file = filepath.Join(cfg.Data, "admin-"+prefix+".key")
-	return secret, file, writeNew(file, secret+"\n")
-}
-
-// writeNew writes a file whole, durably, and only if it is not there: temporary
-// file, fsync, then a hard link, which fails when another process was first.
-func writeNew(path, content string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".key-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	defer f.Close()
-	if _, err := f.WriteString(content); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := os.Link(f.Name(), path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
+	return secret, file, durable.WriteNew(file, secret+"\n")
 }
 
 // databaseGone is closed when the private cluster is gone; nil, which never is,
