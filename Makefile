@@ -10,7 +10,7 @@ STAGE ?= whole
 
 .PHONY: help
 help: ## Show the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' Makefile
 
 .PHONY: run
 run: ## Install what is missing, start the service, analyse a sample, keep serving (SCAN=file.nii.gz AGE=71 SEX=F for another scan)
@@ -67,7 +67,7 @@ load: build ## Measure many uploaders, workers and cases at once; writes docs/lo
 	go run ./bench -load all -page docs/load.md
 
 .PHONY: train
-train: build ## Start or resume training a segmentation network, at low priority (STAGE=locate, whole or inner)
+train: build ## Start or resume training a segmentation network, at low priority (STAGE=locate, whole, half or inner)
 	nice -n 19 bin/train run --stage $(STAGE)
 
 .PHONY: evaluate

@@ -1,6 +1,9 @@
 package neuroscreen
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // ResultSchema names the version of the result document.
 const ResultSchema = "neuroscreen.result/1"
@@ -79,7 +82,7 @@ type Asset struct {
 // Software says exactly what computed the result.
 type Software struct {
 	Version string  `json:"version"`
-	Kernel  string  `json:"kernel"` // "avx2" or "generic"
+	Kernel  string  `json:"kernel"` // "avx512", "avx2" or "generic"
 	Network Asset   `json:"network"`
 	Norms   []Asset `json:"norms"`
 	Models  []Asset `json:"models"`
@@ -117,6 +120,22 @@ type Volume struct {
 	ZCI95           *[2]float64 `json:"z_ci95"`
 	Percentile      *float64    `json:"percentile"`
 	LeftOut         bool        `json:"left_out,omitempty"` // by a reviewer: without z, and used for nothing
+}
+
+// Outlying says on which side of the reference interval a volume lies: "low"
+// under the 5th percentile, "high" over the 95th, "" between them or without
+// a reference.
+func (v Volume) Outlying() string {
+	const z90 = 1.6448536269514722 // of the 95th percentile
+	switch {
+	case v.Z == nil:
+		return ""
+	case *v.Z < -z90:
+		return "low"
+	case *v.Z > z90:
+		return "high"
+	}
+	return ""
 }
 
 // Index is a derived number with its reference interval.
@@ -179,6 +198,12 @@ type Score struct {
 	Explanation     Explanation    `json:"explanation"`
 }
 
+// Deciding is the index of the score that decides on a condition, which is its
+// first; -1 if it has none. The others stand beside it.
+func Deciding(scores []Score, c Condition) int {
+	return slices.IndexFunc(scores, func(s Score) bool { return s.Condition == c })
+}
+
 // StructureExcluded is the type of an abstention: a reviewer left out what the
 // score needs, and Without names it.
 const StructureExcluded = "structure-excluded"
@@ -194,6 +219,7 @@ type ConformalSet struct {
 
 // Explanation is a score in words, for a clinician.
 type Explanation struct {
+	Features    []string `json:"-"`            // those of the reasons that tell of one feature, strongest first; the reading keeps them
 	Reasons     []string `json:"reasons"`      // what each feature did, strongest first, then all together
 	WouldChange []string `json:"would_change"` // the smallest single change that would move the flag
 	Uncertain   []string `json:"uncertain"`    // what is missing, doubtful or out of sight

@@ -91,6 +91,20 @@ type Reason struct {
 	Limit *float64 `json:"limit,omitempty"`
 }
 
+// SegmenterNotCalibrated is the code of the reason that what measured the
+// volumes was never itself compared with the norm.
+const SegmenterNotCalibrated = "segmenter-not-calibrated"
+
+// OfTheNorm reports whether a reason is about the comparison with the norm: it
+// then says nothing of the image. The pages have the same list.
+func (r Reason) OfTheNorm() bool {
+	switch r.Code {
+	case SegmenterNotCalibrated, "site-not-calibrated", "site-shift-not-applicable", "site-shift-other-scanner":
+		return true
+	}
+	return false
+}
+
 // Role of a key. Admins may do everything at their site.
 type Role string
 

@@ -4,6 +4,8 @@ only).
 
 fs7: eleven OpenNeuro data sets. A data set is one site, so n counts data sets:
 the mean is that of their medians, and sites, not people, limit its precision.
+neuroscreen: the same, for the network learnt FreeSurfer's labels and nobody has
+measured healthy people with it.
 oasis1: the FreeSurfer run behind OASIS-1's hippocampi, at 60 and over, CDR 0.
 """
 import json
@@ -50,11 +52,17 @@ def fs7():
             "mean_z": round(float(by.median().mean()), 4),
             "sd_z": round(float(np.sqrt((w * spread**2).sum() / w.sum())), 4),
         }
-    write("segmenter_fs7.json", {
+    shift = {
         "schema": "neuroscreen.shift/1", "name": "fs7-openneuro", "version": "1", "layer": "segmenter", "segmenter": "fs7",
         "source": "FreeSurfer 7 volumes of %d healthy adults (median age %.0f) in %d CC0 OpenNeuro data sets: %s"
                   % (len(d), d.age.median(), d.dataset.nunique(), ", ".join(sorted(d.dataset.unique()))),
         "structures": structures,
+    }
+    write("segmenter_fs7.json", shift)
+    write("segmenter_neuroscreen.json", shift | {
+        "name": "neuroscreen-as-fs7", "segmenter": "neuroscreen", "measured_with": "fs7",
+        "source": "not measured: the network learnt FreeSurfer's labels and is taken to differ from the norm as FreeSurfer 7 does (%s@%s), "
+                  "until healthy people are measured with it" % (shift["name"], shift["version"]),
     })
 
 

@@ -63,8 +63,9 @@ if [ -n "$scan" ]; then
 	say "run: analysing $scan"
 	submit "$scan" --subject "$(basename "$scan")" --age "$age" --sex "$sex"
 else
-	# Colin27: the average of 27 scans of one healthy man, here taken as 34.
-	say "run: analysing Colin27 (healthy man; age taken as 34)"
+	# Colin27: the average of 27 scans of one healthy man, here taken as 34. It was
+	# brought to the size of MNI's template, so it is measured and not scored.
+	say "run: analysing Colin27 (healthy man; age taken as 34; in MNI space, so without scores)"
 	submit /usr/share/mricron/templates/ch2.nii.gz --subject sample-colin27 --age 34 --sex M
 	say "run: analysing a synthetic head, made atrophied by this project's generator (as a woman of 74)"
 	submit testdata/heads/atrophied_74F.nii.gz --subject synthetic-atrophied --age 74 --sex F

@@ -99,8 +99,8 @@ func (v invented) analyse(ctx context.Context, in jobs.Input) (jobs.Output, erro
 	}
 	r.Scores = []neuroscreen.Score{{Condition: neuroscreen.Alzheimers, Model: "alzheimers-scan", Evidence: neuroscreen.ExternalCohort, LikelihoodRatio: ptr(math.E), CI95: &[2]float64{1.5, 5},
 		Prior: ptr(0.05), Posterior: ptr(0.125), Flag: flag, Contributions: []neuroscreen.Contribution{{Feature: left.Structure, Value: left.MM3, Z: left.Z, LogLR: 1}}, IntendedUse: neuroscreen.IntendedUse,
-		Conformal:   &neuroscreen.ConformalSet{ErrorRate: 0.1, Set: "both", Text: "At an error rate of 10 % neither can be excluded."},
-		Explanation: neuroscreen.Explanation{Reasons: []string{"Left hippocampus small: likelihood ratio 2.7."}, WouldChange: []string{`The flag would be "none" if it were larger.`}, Uncertain: []string{"Measured to +-0.5 SD."}}}}
+		Conformal:   &neuroscreen.ConformalSet{ErrorRate: 0.1, Set: "both", Text: "At an error rate of 10 % the volumes fit cases and controls alike."},
+		Explanation: neuroscreen.Explanation{Features: []string{"Left hippocampus +-0.5 SD small: likelihood ratio 2.7."}, Reasons: []string{"Left hippocampus +-0.5 SD small: likelihood ratio 2.7.", "Together: likelihood ratio 2.7."}, WouldChange: []string{`The flag would be "none" if it were larger.`}, Uncertain: []string{"Measured to +-0.5 SD."}}}}
 	reading.Scores = report.InWords(r.Scores)
 
 	var segmentation, preview bytes.Buffer
@@ -143,6 +143,13 @@ func TestVisits(t *testing.T) {
 	b.signIn(key)
 	b.open(scans[2].ID)
 	b.waitText("section.visits", "2023-03-01, this scan")
+	// What sums up is in the details only, where flags are called as in the report.
+	if got := b.text(".rests"); got != "Left hippocampus ±0.5 SD small: likelihood ratio 2.7." {
+		t.Errorf("the flag rests on %q", got)
+	}
+	if got := eval[string](b, "document.querySelector('.verdict details').textContent"); !strings.Contains(got, "Together") || !strings.Contains(got, "“not flagged”") {
+		t.Errorf("the details are %q", got)
+	}
 	b.axe("visits")
 	b.shotAt(1280, "visits", "section.visits")
 	b.shotAt(1920, "visits", "section.visits")
@@ -407,7 +414,7 @@ func TestDropAndCancel(t *testing.T) {
 	b.click("dialog .upload button.main")
 	b.wait("it is sent", "document.querySelector('progress').value > 0")
 	b.keys(kb.Escape)
-	b.waitText("#told", "Cancel that first")
+	b.waitText("dialog #told", "Cancel that first") // beside an open dialog nobody would hear it
 	b.shot("31-upload-going-1280")
 	b.click(".upload .ends button:last-child")
 	b.waitText(".upload", "Cancelled.")
@@ -624,6 +631,10 @@ func TestAdministration(t *testing.T) {
 	b.waitText("#calibration", "No control shift")
 	write(`{"schema":"something else"}`)
 	b.waitText("#calibration .problem", "The file's schema is something else")
+	write("null")
+	b.waitText("#calibration .problem", "The file's schema is undefined")
+	write(`{"schema":"neuroscreen.proposal/1","site_shift":{}}`)
+	b.waitText("#calibration .problem", "Its shift or its recalibrations are not as validate writes them.")
 	write(`{"schema":"neuroscreen.proposal/1","site_shift":{"schema":"neuroscreen.shift/1","name":"clinic","version":"1","layer":"site","segmenter":"neuroscreen",
 		"source":"24 local controls","structures":{"Left-Hippocampus":{"n":24,"mean_z":0.5,"sd_z":1.1},"Right-Hippocampus":{"n":25,"mean_z":0.4,"sd_z":1.1}}},
 		"recalibrations":[],"evidence":{"people":24,"manifest":"0123456789abcdef"}}`)

@@ -22,7 +22,7 @@ import (
 )
 
 type validateCmd struct {
-	Manifest  string `required:"" type:"existingfile" help:"CSV: id, age, sex; scan (a path, from the manifest's folder) or volumes as for score; labels in the columns alzheimers, parkinsons (1 case, 0 control) and mesial_temporal_sclerosis (left, right, 0); healthy (1) for the control shift; scanner."`
+	Manifest  string `required:"" type:"existingfile" help:"CSV: id, age, sex; scan (a path, from the manifest's folder) or volumes as for score; labels in the columns alzheimers, parkinsons (1 case, 0 control) and mesial_temporal_sclerosis (left, right, 0); healthy (1) for the control shift; scanner, manufacturer, field_strength_t."`
 	Segmenter string `enum:",fs5,fs6,fs7,neuroscreen" default:"" help:"What measured the volumes of rows that do not say: fs5, fs6, fs7 or neuroscreen."`
 	Settings  string `type:"existingfile" help:"The site's present settings (neuroscreen site settings); without it, the defaults."`
 	Name      string `default:"site" help:"Name of the control shift."`

@@ -1,8 +1,9 @@
 // Command train teaches and evaluates the segmentation network.
 //
-//	train run      start or resume training from label maps
-//	train evaluate print the accuracy of weights on held-out maps and real heads
-//	train stability print how volumes change when a head is scanned or stored otherwise
+//	train run        start or resume training from label maps
+//	train average    write the mean of two networks
+//	train evaluate   print the accuracy of weights on held-out maps and real heads
+//	train stability  print how volumes change when a head is scanned or stored otherwise
 package main
 
 import (

@@ -61,7 +61,7 @@ func readWeights(path string) (*segment.Weights, error) {
 // chosen says which weights a command works on.
 type chosen struct {
 	Weights   []string `help:"Weights files, each with one network or more; a network in none of them is that built into the program." type:"existingfile"`
-	WholeOnly bool     `help:"Leave out the network of the inner structures."`
+	WholeOnly bool     `help:"Label the whole head at 2 mm only, without closer looks."`
 }
 
 func (c chosen) read() (*segment.Weights, error) {
@@ -84,7 +84,7 @@ func (c chosen) read() (*segment.Weights, error) {
 		}
 		w = x
 	}
-	if c.WholeOnly && w.Inner != nil {
+	if c.WholeOnly {
 		w = &segment.Weights{Locate: w.Locate, Whole: w.Whole}
 	}
 	return w, nil

@@ -869,7 +869,7 @@ type ReadingSchema string
 // Reason defines model for Reason.
 type Reason = neuroscreen.Reason
 
-// Recalibration ln(likelihood ratio) becomes intercept + slope x ln(likelihood ratio), for one version of one model and one segmenter.
+// Recalibration ln(likelihood ratio) becomes intercept + slope x ln(likelihood ratio), for one version of one model, one segmenter with its weights and, where the site has a shift, scans to which that applies.
 type Recalibration = model.Recalibration
 
 // Refusal defines model for Refusal.
@@ -1023,7 +1023,7 @@ type ScanList struct {
 	Scans []Scan `json:"scans"`
 }
 
-// ScanUpdate Only what is wrong. The age can be given as `age_years` or as `birth_date` with `scan_date`.
+// ScanUpdate Only what is wrong. The age can be given as `age_years`, or as `birth_date`, for which `scan_date` is needed where none was posted. A corrected `scan_date` alone leaves the age as it is.
 type ScanUpdate struct {
 	// AgeYears At the scan. Kept as given: with scan_date, more than a tenth of a year tells the birth date
 	AgeYears *AgeYears `json:"age_years,omitempty"`
@@ -1044,6 +1044,9 @@ type ScoreInWords struct {
 	Cohort   string `json:"cohort"`
 	Evidence string `json:"evidence"`
 
+	// Features What each feature did, strongest first; absent in readings from before they were kept
+	Features []string `json:"features,omitempty"`
+
 	// Headline What the flag asks of a reader
 	Headline string `json:"headline"`
 	Limits   string `json:"limits"`
@@ -1051,6 +1054,16 @@ type ScoreInWords struct {
 	// Model Name of the score's model and of its card
 	Model       string `json:"model"`
 	Performance string `json:"performance"`
+
+	// Short The first of each, for where there is no room for all; absent in readings from before it was kept
+	Short *struct {
+		Cohort      string `json:"cohort"`
+		Limits      string `json:"limits"`
+		Performance string `json:"performance"`
+
+		// Text The likelihood ratio
+		Text string `json:"text"`
+	} `json:"short,omitempty"`
 
 	// Text Likelihood ratio, interval, prior and posterior in words
 	Text  string `json:"text"`
@@ -1355,6 +1368,11 @@ type GetNormCurveParams struct {
 
 	// SettingsVersion Whose local-control shift applies; the site's current one if not given, none with 0
 	SettingsVersion *int `form:"settings_version,omitempty" json:"settings_version,omitempty"`
+
+	// Scanner This and the next two: a local-control shift of another scanner does not apply
+	Scanner        *ShortText     `form:"scanner,omitempty" json:"scanner,omitempty"`
+	FieldStrengthT *FieldStrength `form:"field_strength_t,omitempty" json:"field_strength_t,omitempty"`
+	Manufacturer   *ShortText     `form:"manufacturer,omitempty" json:"manufacturer,omitempty"`
 }
 
 // FindScansParams defines parameters for FindScans.
@@ -1741,7 +1759,7 @@ type ClientInterface interface {
 	// StreamCases Follow the worklist
 	//
 	// Server-sent events `cases` with CaseCounts as data: one at once, and one whenever anything in the worklist has changed. The stream ends
-	// after five minutes at the latest; connect again.
+	// after five minutes at the latest; connect again. A key may have 50 event streams open, then 429 `too-many-streams`.
 	//
 	// Corresponds with GET /v1/cases/events (the `StreamCases` operationId).
 	StreamCases(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -1809,6 +1827,8 @@ type ClientInterface interface {
 	// somebody decided since, `case-held` while somebody else has it open. A comment is needed to amend and to reject. Decisions are kept for
 	// good; a later one stands. To correct age or sex, PATCH the scan: that makes a new result, which is then to be decided on.
 	//
+	// To amend without `excluded`, or with what is left out already, lets the result stand with the comment, as accepting does: webhooks are told `result.accepted`.
+	//
 	// To amend with `excluded` also makes a new result version, at once and without another segmentation (`made_version`): every score that rests on a left out
 	// structure is withheld with `abstained_type` `structure-excluded`, or made of the others where its model allows it; its volume is shown without z and enters no
 	// index, no explanation and no change over time. The version before stays as it was and is withdrawn from webhooks; the new one is to be decided on. What is left
@@ -1826,6 +1846,8 @@ type ClientInterface interface {
 	// `run` and `seen` say what you had before you. 409 `result-changed` when the scan was analysed again since, `reviewed-meanwhile` when
 	// somebody decided since, `case-held` while somebody else has it open. A comment is needed to amend and to reject. Decisions are kept for
 	// good; a later one stands. To correct age or sex, PATCH the scan: that makes a new result, which is then to be decided on.
+	//
+	// To amend without `excluded`, or with what is left out already, lets the result stand with the comment, as accepting does: webhooks are told `result.accepted`.
 	//
 	// To amend with `excluded` also makes a new result version, at once and without another segmentation (`made_version`): every score that rests on a left out
 	// structure is withheld with `abstained_type` `structure-excluded`, or made of the others where its model allows it; its volume is shown without z and enters no
@@ -1939,7 +1961,7 @@ type ClientInterface interface {
 
 	// RevokeKey Revoke a key
 	//
-	// It is refused from now on. A site's last admin key can't be revoked (409).
+	// It is refused from now on. A site's last admin key can't be revoked (409); people of an identity provider do not count.
 	//
 	// Corresponds with DELETE /v1/keys/{key_id} (the `RevokeKey` operationId).
 	RevokeKey(ctx context.Context, keyID openapi_types.UUID, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -1951,8 +1973,8 @@ type ClientInterface interface {
 
 	// GetNormCurve What healthy people have over age, for one structure, sex and head size
 	//
-	// For plotting a volume of a result on its curve: with the result's sex and intracranial volume and the settings version that it names, the curve passes through the
-	// result's own expected and 5 to 95 % values at its age, as long as `norms` are those of the result.
+	// For plotting a volume of a result on its curve: with the result's sex and intracranial volume, the settings version that it names and what was posted of its scanner,
+	// the curve passes through the result's own expected and 5 to 95 % values at its age, as long as `norms` are those of the result and the network's weights too.
 	//
 	// Corresponds with GET /v1/norms/curve (the `GetNormCurve` operationId).
 	GetNormCurve(ctx context.Context, params *GetNormCurveParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -1993,7 +2015,8 @@ type ClientInterface interface {
 	//
 	// 202 means that the bytes and the row are on disk and the scan will be analysed, whatever happens to this process. Posting the same
 	// bytes again for the same subject is safe: the answer is 200 with the same id. Metadata that differs is then not taken over
-	// (`metadata_differs` names the fields); correct it with PATCH.
+	// (`metadata_differs` names the fields); correct it with PATCH. DICOM references that the scan lacks
+	// are taken over, and another accession number is added.
 	//
 	// `Idempotency-Key` makes a retry safe by name: the same key with another body is refused (422 `idempotency-key-reused`).
 	// `Content-Digest: sha-256=:BASE64:` (RFC 9530) is compared with the received bytes. On a multipart request it may be the digest of the whole
@@ -2044,7 +2067,8 @@ type ClientInterface interface {
 	// StreamScanEvents Follow a scan
 	//
 	// Server-sent events. Each stage reached is one event: `id` counts up from 1, `event` is `state`, `data` is a ScanEvent. The stream starts with the
-	// stages already reached (after `Last-Event-ID`, if that is sent) and ends after a final state. Comment lines keep idle connections open.
+	// stages already reached (after `Last-Event-ID`, if that is sent) and ends after a final state, or after five minutes: connect again.
+	// Comment lines keep idle connections open. A key may have 50 event streams open, then 429 `too-many-streams`.
 	//
 	// Corresponds with GET /v1/scans/{scan_id}/events (the `StreamScanEvents` operationId).
 	StreamScanEvents(ctx context.Context, scanID ScanID, params *StreamScanEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2297,7 +2321,8 @@ type ClientInterface interface {
 	// For each event a JSON message (`type`, `timestamp`, `data` with the scan's id, state, run, result version and reasons; nothing of the
 	// patient) is posted to the address, signed as Standard Webhooks says (headers `webhook-id`, `webhook-timestamp`, `webhook-signature`).
 	// Any 2xx answer ends it; otherwise it is sent again under the same id, at growing distances for about a day. 410 disables the webhook.
-	// `result.accepted` is for what files results once a reader accepted them; `result.withdrawn` says that one counts no longer. Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
+	// `result.accepted` is for what files results: a reader accepted the result, or amended it with a comment only, so that it stands. It is sent for each such decision: fetch
+	// the result again, its report carries the newest decision and comment. `result.withdrawn` says that one counts no longer. Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2309,7 +2334,8 @@ type ClientInterface interface {
 	// For each event a JSON message (`type`, `timestamp`, `data` with the scan's id, state, run, result version and reasons; nothing of the
 	// patient) is posted to the address, signed as Standard Webhooks says (headers `webhook-id`, `webhook-timestamp`, `webhook-signature`).
 	// Any 2xx answer ends it; otherwise it is sent again under the same id, at growing distances for about a day. 410 disables the webhook.
-	// `result.accepted` is for what files results once a reader accepted them; `result.withdrawn` says that one counts no longer. Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
+	// `result.accepted` is for what files results: a reader accepted the result, or amended it with a comment only, so that it stands. It is sent for each such decision: fetch
+	// the result again, its report carries the newest decision and comment. `result.withdrawn` says that one counts no longer. Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2599,7 +2625,7 @@ func (c *Client) ListCases(ctx context.Context, params *ListCasesParams, reqEdit
 // StreamCases Follow the worklist
 //
 // Server-sent events `cases` with CaseCounts as data: one at once, and one whenever anything in the worklist has changed. The stream ends
-// after five minutes at the latest; connect again.
+// after five minutes at the latest; connect again. A key may have 50 event streams open, then 429 `too-many-streams`.
 //
 // Corresponds with GET /v1/cases/events (the `StreamCases` operationId).
 func (c *Client) StreamCases(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2747,6 +2773,8 @@ func (c *Client) ListReviews(ctx context.Context, scanID ScanID, reqEditors ...R
 // somebody decided since, `case-held` while somebody else has it open. A comment is needed to amend and to reject. Decisions are kept for
 // good; a later one stands. To correct age or sex, PATCH the scan: that makes a new result, which is then to be decided on.
 //
+// To amend without `excluded`, or with what is left out already, lets the result stand with the comment, as accepting does: webhooks are told `result.accepted`.
+//
 // To amend with `excluded` also makes a new result version, at once and without another segmentation (`made_version`): every score that rests on a left out
 // structure is withheld with `abstained_type` `structure-excluded`, or made of the others where its model allows it; its volume is shown without z and enters no
 // index, no explanation and no change over time. The version before stays as it was and is withdrawn from webhooks; the new one is to be decided on. What is left
@@ -2774,6 +2802,8 @@ func (c *Client) ReviewCaseWithBody(ctx context.Context, scanID ScanID, contentT
 // `run` and `seen` say what you had before you. 409 `result-changed` when the scan was analysed again since, `reviewed-meanwhile` when
 // somebody decided since, `case-held` while somebody else has it open. A comment is needed to amend and to reject. Decisions are kept for
 // good; a later one stands. To correct age or sex, PATCH the scan: that makes a new result, which is then to be decided on.
+//
+// To amend without `excluded`, or with what is left out already, lets the result stand with the comment, as accepting does: webhooks are told `result.accepted`.
 //
 // To amend with `excluded` also makes a new result version, at once and without another segmentation (`made_version`): every score that rests on a left out
 // structure is withheld with `abstained_type` `structure-excluded`, or made of the others where its model allows it; its volume is shown without z and enters no
@@ -3017,7 +3047,7 @@ func (c *Client) CreateKey(ctx context.Context, body CreateKeyJSONRequestBody, r
 
 // RevokeKey Revoke a key
 //
-// It is refused from now on. A site's last admin key can't be revoked (409).
+// It is refused from now on. A site's last admin key can't be revoked (409); people of an identity provider do not count.
 //
 // Corresponds with DELETE /v1/keys/{key_id} (the `RevokeKey` operationId).
 func (c *Client) RevokeKey(ctx context.Context, keyID openapi_types.UUID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3049,8 +3079,8 @@ func (c *Client) ListModels(ctx context.Context, reqEditors ...RequestEditorFn) 
 
 // GetNormCurve What healthy people have over age, for one structure, sex and head size
 //
-// For plotting a volume of a result on its curve: with the result's sex and intracranial volume and the settings version that it names, the curve passes through the
-// result's own expected and 5 to 95 % values at its age, as long as `norms` are those of the result.
+// For plotting a volume of a result on its curve: with the result's sex and intracranial volume, the settings version that it names and what was posted of its scanner,
+// the curve passes through the result's own expected and 5 to 95 % values at its age, as long as `norms` are those of the result and the network's weights too.
 //
 // Corresponds with GET /v1/norms/curve (the `GetNormCurve` operationId).
 func (c *Client) GetNormCurve(ctx context.Context, params *GetNormCurveParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3131,7 +3161,8 @@ func (c *Client) FindScans(ctx context.Context, params *FindScansParams, reqEdit
 //
 // 202 means that the bytes and the row are on disk and the scan will be analysed, whatever happens to this process. Posting the same
 // bytes again for the same subject is safe: the answer is 200 with the same id. Metadata that differs is then not taken over
-// (`metadata_differs` names the fields); correct it with PATCH.
+// (`metadata_differs` names the fields); correct it with PATCH. DICOM references that the scan lacks
+// are taken over, and another accession number is added.
 //
 // `Idempotency-Key` makes a retry safe by name: the same key with another body is refused (422 `idempotency-key-reused`).
 // `Content-Digest: sha-256=:BASE64:` (RFC 9530) is compared with the received bytes. On a multipart request it may be the digest of the whole
@@ -3242,7 +3273,8 @@ func (c *Client) CancelScan(ctx context.Context, scanID ScanID, reqEditors ...Re
 // StreamScanEvents Follow a scan
 //
 // Server-sent events. Each stage reached is one event: `id` counts up from 1, `event` is `state`, `data` is a ScanEvent. The stream starts with the
-// stages already reached (after `Last-Event-ID`, if that is sent) and ends after a final state. Comment lines keep idle connections open.
+// stages already reached (after `Last-Event-ID`, if that is sent) and ends after a final state, or after five minutes: connect again.
+// Comment lines keep idle connections open. A key may have 50 event streams open, then 429 `too-many-streams`.
 //
 // Corresponds with GET /v1/scans/{scan_id}/events (the `StreamScanEvents` operationId).
 func (c *Client) StreamScanEvents(ctx context.Context, scanID ScanID, params *StreamScanEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3825,7 +3857,8 @@ func (c *Client) ListWebhooks(ctx context.Context, reqEditors ...RequestEditorFn
 // For each event a JSON message (`type`, `timestamp`, `data` with the scan's id, state, run, result version and reasons; nothing of the
 // patient) is posted to the address, signed as Standard Webhooks says (headers `webhook-id`, `webhook-timestamp`, `webhook-signature`).
 // Any 2xx answer ends it; otherwise it is sent again under the same id, at growing distances for about a day. 410 disables the webhook.
-// `result.accepted` is for what files results once a reader accepted them; `result.withdrawn` says that one counts no longer. Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
+// `result.accepted` is for what files results: a reader accepted the result, or amended it with a comment only, so that it stands. It is sent for each such decision: fetch
+// the result again, its report carries the newest decision and comment. `result.withdrawn` says that one counts no longer. Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3847,7 +3880,8 @@ func (c *Client) CreateWebhookWithBody(ctx context.Context, contentType string, 
 // For each event a JSON message (`type`, `timestamp`, `data` with the scan's id, state, run, result version and reasons; nothing of the
 // patient) is posted to the address, signed as Standard Webhooks says (headers `webhook-id`, `webhook-timestamp`, `webhook-signature`).
 // Any 2xx answer ends it; otherwise it is sent again under the same id, at growing distances for about a day. 410 disables the webhook.
-// `result.accepted` is for what files results once a reader accepted them; `result.withdrawn` says that one counts no longer. Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
+// `result.accepted` is for what files results: a reader accepted the result, or amended it with a comment only, so that it stands. It is sent for each such decision: fetch
+// the result again, its report carries the newest decision and comment. `result.withdrawn` says that one counts no longer. Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -5414,6 +5448,42 @@ func NewGetNormCurveRequest(server string, params *GetNormCurveParams) (*http.Re
 		if params.SettingsVersion != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "settings_version", *params.SettingsVersion, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Scanner != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "scanner", *params.Scanner, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.FieldStrengthT != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "field_strength_t", *params.FieldStrengthT, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "number", Format: "double"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Manufacturer != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "manufacturer", *params.Manufacturer, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -7760,7 +7830,7 @@ type ClientWithResponsesInterface interface {
 	// StreamCasesWithResponse Follow the worklist
 	//
 	// Server-sent events `cases` with CaseCounts as data: one at once, and one whenever anything in the worklist has changed. The stream ends
-	// after five minutes at the latest; connect again.
+	// after five minutes at the latest; connect again. A key may have 50 event streams open, then 429 `too-many-streams`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -7836,6 +7906,8 @@ type ClientWithResponsesInterface interface {
 	// somebody decided since, `case-held` while somebody else has it open. A comment is needed to amend and to reject. Decisions are kept for
 	// good; a later one stands. To correct age or sex, PATCH the scan: that makes a new result, which is then to be decided on.
 	//
+	// To amend without `excluded`, or with what is left out already, lets the result stand with the comment, as accepting does: webhooks are told `result.accepted`.
+	//
 	// To amend with `excluded` also makes a new result version, at once and without another segmentation (`made_version`): every score that rests on a left out
 	// structure is withheld with `abstained_type` `structure-excluded`, or made of the others where its model allows it; its volume is shown without z and enters no
 	// index, no explanation and no change over time. The version before stays as it was and is withdrawn from webhooks; the new one is to be decided on. What is left
@@ -7853,6 +7925,8 @@ type ClientWithResponsesInterface interface {
 	// `run` and `seen` say what you had before you. 409 `result-changed` when the scan was analysed again since, `reviewed-meanwhile` when
 	// somebody decided since, `case-held` while somebody else has it open. A comment is needed to amend and to reject. Decisions are kept for
 	// good; a later one stands. To correct age or sex, PATCH the scan: that makes a new result, which is then to be decided on.
+	//
+	// To amend without `excluded`, or with what is left out already, lets the result stand with the comment, as accepting does: webhooks are told `result.accepted`.
 	//
 	// To amend with `excluded` also makes a new result version, at once and without another segmentation (`made_version`): every score that rests on a left out
 	// structure is withheld with `abstained_type` `structure-excluded`, or made of the others where its model allows it; its volume is shown without z and enters no
@@ -7978,7 +8052,7 @@ type ClientWithResponsesInterface interface {
 
 	// RevokeKeyWithResponse Revoke a key
 	//
-	// It is refused from now on. A site's last admin key can't be revoked (409).
+	// It is refused from now on. A site's last admin key can't be revoked (409); people of an identity provider do not count.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -7994,8 +8068,8 @@ type ClientWithResponsesInterface interface {
 
 	// GetNormCurveWithResponse What healthy people have over age, for one structure, sex and head size
 	//
-	// For plotting a volume of a result on its curve: with the result's sex and intracranial volume and the settings version that it names, the curve passes through the
-	// result's own expected and 5 to 95 % values at its age, as long as `norms` are those of the result.
+	// For plotting a volume of a result on its curve: with the result's sex and intracranial volume, the settings version that it names and what was posted of its scanner,
+	// the curve passes through the result's own expected and 5 to 95 % values at its age, as long as `norms` are those of the result and the network's weights too.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -8040,7 +8114,8 @@ type ClientWithResponsesInterface interface {
 	//
 	// 202 means that the bytes and the row are on disk and the scan will be analysed, whatever happens to this process. Posting the same
 	// bytes again for the same subject is safe: the answer is 200 with the same id. Metadata that differs is then not taken over
-	// (`metadata_differs` names the fields); correct it with PATCH.
+	// (`metadata_differs` names the fields); correct it with PATCH. DICOM references that the scan lacks
+	// are taken over, and another accession number is added.
 	//
 	// `Idempotency-Key` makes a retry safe by name: the same key with another body is refused (422 `idempotency-key-reused`).
 	// `Content-Digest: sha-256=:BASE64:` (RFC 9530) is compared with the received bytes. On a multipart request it may be the digest of the whole
@@ -8099,7 +8174,8 @@ type ClientWithResponsesInterface interface {
 	// StreamScanEventsWithResponse Follow a scan
 	//
 	// Server-sent events. Each stage reached is one event: `id` counts up from 1, `event` is `state`, `data` is a ScanEvent. The stream starts with the
-	// stages already reached (after `Last-Event-ID`, if that is sent) and ends after a final state. Comment lines keep idle connections open.
+	// stages already reached (after `Last-Event-ID`, if that is sent) and ends after a final state, or after five minutes: connect again.
+	// Comment lines keep idle connections open. A key may have 50 event streams open, then 429 `too-many-streams`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -8400,7 +8476,8 @@ type ClientWithResponsesInterface interface {
 	// For each event a JSON message (`type`, `timestamp`, `data` with the scan's id, state, run, result version and reasons; nothing of the
 	// patient) is posted to the address, signed as Standard Webhooks says (headers `webhook-id`, `webhook-timestamp`, `webhook-signature`).
 	// Any 2xx answer ends it; otherwise it is sent again under the same id, at growing distances for about a day. 410 disables the webhook.
-	// `result.accepted` is for what files results once a reader accepted them; `result.withdrawn` says that one counts no longer. Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
+	// `result.accepted` is for what files results: a reader accepted the result, or amended it with a comment only, so that it stands. It is sent for each such decision: fetch
+	// the result again, its report carries the newest decision and comment. `result.withdrawn` says that one counts no longer. Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8412,7 +8489,8 @@ type ClientWithResponsesInterface interface {
 	// For each event a JSON message (`type`, `timestamp`, `data` with the scan's id, state, run, result version and reasons; nothing of the
 	// patient) is posted to the address, signed as Standard Webhooks says (headers `webhook-id`, `webhook-timestamp`, `webhook-signature`).
 	// Any 2xx answer ends it; otherwise it is sent again under the same id, at growing distances for about a day. 410 disables the webhook.
-	// `result.accepted` is for what files results once a reader accepted them; `result.withdrawn` says that one counts no longer. Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
+	// `result.accepted` is for what files results: a reader accepted the result, or amended it with a comment only, so that it stands. It is sent for each such decision: fetch
+	// the result again, its report carries the newest decision and comment. `result.withdrawn` says that one counts no longer. Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -12211,7 +12289,7 @@ func (c *ClientWithResponses) ListCasesWithResponse(ctx context.Context, params 
 // StreamCasesWithResponse Follow the worklist
 //
 // Server-sent events `cases` with CaseCounts as data: one at once, and one whenever anything in the worklist has changed. The stream ends
-// after five minutes at the latest; connect again.
+// after five minutes at the latest; connect again. A key may have 50 event streams open, then 429 `too-many-streams`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -12335,6 +12413,8 @@ func (c *ClientWithResponses) ListReviewsWithResponse(ctx context.Context, scanI
 // somebody decided since, `case-held` while somebody else has it open. A comment is needed to amend and to reject. Decisions are kept for
 // good; a later one stands. To correct age or sex, PATCH the scan: that makes a new result, which is then to be decided on.
 //
+// To amend without `excluded`, or with what is left out already, lets the result stand with the comment, as accepting does: webhooks are told `result.accepted`.
+//
 // To amend with `excluded` also makes a new result version, at once and without another segmentation (`made_version`): every score that rests on a left out
 // structure is withheld with `abstained_type` `structure-excluded`, or made of the others where its model allows it; its volume is shown without z and enters no
 // index, no explanation and no change over time. The version before stays as it was and is withdrawn from webhooks; the new one is to be decided on. What is left
@@ -12358,6 +12438,8 @@ func (c *ClientWithResponses) ReviewCaseWithBodyWithResponse(ctx context.Context
 // `run` and `seen` say what you had before you. 409 `result-changed` when the scan was analysed again since, `reviewed-meanwhile` when
 // somebody decided since, `case-held` while somebody else has it open. A comment is needed to amend and to reject. Decisions are kept for
 // good; a later one stands. To correct age or sex, PATCH the scan: that makes a new result, which is then to be decided on.
+//
+// To amend without `excluded`, or with what is left out already, lets the result stand with the comment, as accepting does: webhooks are told `result.accepted`.
 //
 // To amend with `excluded` also makes a new result version, at once and without another segmentation (`made_version`): every score that rests on a left out
 // structure is withheld with `abstained_type` `structure-excluded`, or made of the others where its model allows it; its volume is shown without z and enters no
@@ -12561,7 +12643,7 @@ func (c *ClientWithResponses) CreateKeyWithResponse(ctx context.Context, body Cr
 
 // RevokeKeyWithResponse Revoke a key
 //
-// It is refused from now on. A site's last admin key can't be revoked (409).
+// It is refused from now on. A site's last admin key can't be revoked (409); people of an identity provider do not count.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -12589,8 +12671,8 @@ func (c *ClientWithResponses) ListModelsWithResponse(ctx context.Context, reqEdi
 
 // GetNormCurveWithResponse What healthy people have over age, for one structure, sex and head size
 //
-// For plotting a volume of a result on its curve: with the result's sex and intracranial volume and the settings version that it names, the curve passes through the
-// result's own expected and 5 to 95 % values at its age, as long as `norms` are those of the result.
+// For plotting a volume of a result on its curve: with the result's sex and intracranial volume, the settings version that it names and what was posted of its scanner,
+// the curve passes through the result's own expected and 5 to 95 % values at its age, as long as `norms` are those of the result and the network's weights too.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -12659,7 +12741,8 @@ func (c *ClientWithResponses) FindScansWithResponse(ctx context.Context, params 
 //
 // 202 means that the bytes and the row are on disk and the scan will be analysed, whatever happens to this process. Posting the same
 // bytes again for the same subject is safe: the answer is 200 with the same id. Metadata that differs is then not taken over
-// (`metadata_differs` names the fields); correct it with PATCH.
+// (`metadata_differs` names the fields); correct it with PATCH. DICOM references that the scan lacks
+// are taken over, and another accession number is added.
 //
 // `Idempotency-Key` makes a retry safe by name: the same key with another body is refused (422 `idempotency-key-reused`).
 // `Content-Digest: sha-256=:BASE64:` (RFC 9530) is compared with the received bytes. On a multipart request it may be the digest of the whole
@@ -12754,7 +12837,8 @@ func (c *ClientWithResponses) CancelScanWithResponse(ctx context.Context, scanID
 // StreamScanEventsWithResponse Follow a scan
 //
 // Server-sent events. Each stage reached is one event: `id` counts up from 1, `event` is `state`, `data` is a ScanEvent. The stream starts with the
-// stages already reached (after `Last-Event-ID`, if that is sent) and ends after a final state. Comment lines keep idle connections open.
+// stages already reached (after `Last-Event-ID`, if that is sent) and ends after a final state, or after five minutes: connect again.
+// Comment lines keep idle connections open. A key may have 50 event streams open, then 429 `too-many-streams`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -13253,7 +13337,8 @@ func (c *ClientWithResponses) ListWebhooksWithResponse(ctx context.Context, reqE
 // For each event a JSON message (`type`, `timestamp`, `data` with the scan's id, state, run, result version and reasons; nothing of the
 // patient) is posted to the address, signed as Standard Webhooks says (headers `webhook-id`, `webhook-timestamp`, `webhook-signature`).
 // Any 2xx answer ends it; otherwise it is sent again under the same id, at growing distances for about a day. 410 disables the webhook.
-// `result.accepted` is for what files results once a reader accepted them; `result.withdrawn` says that one counts no longer. Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
+// `result.accepted` is for what files results: a reader accepted the result, or amended it with a comment only, so that it stands. It is sent for each such decision: fetch
+// the result again, its report carries the newest decision and comment. `result.withdrawn` says that one counts no longer. Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -13271,7 +13356,8 @@ func (c *ClientWithResponses) CreateWebhookWithBodyWithResponse(ctx context.Cont
 // For each event a JSON message (`type`, `timestamp`, `data` with the scan's id, state, run, result version and reasons; nothing of the
 // patient) is posted to the address, signed as Standard Webhooks says (headers `webhook-id`, `webhook-timestamp`, `webhook-signature`).
 // Any 2xx answer ends it; otherwise it is sent again under the same id, at growing distances for about a day. 410 disables the webhook.
-// `result.accepted` is for what files results once a reader accepted them; `result.withdrawn` says that one counts no longer. Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
+// `result.accepted` is for what files results: a reader accepted the result, or amended it with a comment only, so that it stands. It is sent for each such decision: fetch
+// the result again, its report carries the newest decision and comment. `result.withdrawn` says that one counts no longer. Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

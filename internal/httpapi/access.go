@@ -40,7 +40,7 @@ var operations = map[string]access{
 	"createRefusal":    {roles: roles(uploader)},
 	"findScans":        {roles: roles(uploader, clinician), audit: "scan.find"},
 	"getScan":          {roles: everyone, audit: "scan.read"},
-	"streamScanEvents": {roles: everyone, audit: "scan.events"},
+	"streamScanEvents": {roles: everyone, audit: "scan.events", idle: true},
 	"updateScan":       {roles: roles(uploader, clinician)},
 	"retryScan":        {roles: roles(uploader, clinician)},
 	"cancelScan":       {roles: roles(uploader, clinician)},

@@ -3,10 +3,13 @@ package httpapi
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -334,6 +337,8 @@ func TestUnknownAddressesAndMethods(t *testing.T) {
 		{"GET", "/v1/cases?received_from=yesterday", 400, "invalid-date"},
 		{"GET", "/v1/cases?received_to=2024-02-30", 400, "invalid-date"},
 		{"GET", "/v1/cases?cursor=xyz", 400, "invalid-value"},
+		{"GET", "/v1/cases?cursor=" + base64.RawURLEncoding.EncodeToString([]byte(`{"o":"worst","s":99999}`)), 400, "invalid-value"},
+		{"GET", "/v1/sites/a/settings/versions?cursor=99999999999", 400, "invalid-value"},
 		{"GET", "/v1/cases?scanner=%00", 400, "invalid-value"},
 		{"GET", "/v1/cases?order=worst", 400, "unknown-parameter"},
 		{"GET", "/v1/audit?cursor=%21", 400, "invalid-value"},
@@ -347,6 +352,26 @@ func TestUnknownAddressesAndMethods(t *testing.T) {
 			e.do(tt.method, tt.path, e.a.keys[admin]).want(tt.status, tt.typ)
 		})
 	}
+}
+
+// TestMethods: 405 says what the address takes (RFC 9110, 15.5.6), and what is
+// public answers HEAD.
+func TestMethods(t *testing.T) {
+	e := setup(t)
+	for path, want := range map[string]string{
+		"/healthz": "GET, HEAD", "/session": "GET, POST, DELETE", "/v1/scans": "GET, POST", "/v1/scans/" + uuid.NewString(): "GET, PATCH, DELETE",
+		"/v1/uploads/" + strings.Repeat("0", 32): "HEAD, PATCH, DELETE",
+	} {
+		if a := e.do("PUT", path, e.a.keys[admin]).want(405, "method-not-allowed"); a.header.Get("Allow") != want {
+			t.Errorf("%s allows %q, want %q", path, a.header.Get("Allow"), want)
+		}
+	}
+	for _, path := range []string{"/healthz", "/readyz", "/docs", "/"} {
+		if a := e.do("HEAD", path, "").want(200, ""); len(a.body) > 0 || a.header.Get("Content-Type") != e.do("GET", path, "").header.Get("Content-Type") {
+			t.Errorf("%s: %v %.100q", path, a.header, a.body)
+		}
+	}
+	e.do("HEAD", "/v1/cases", e.a.keys[clinician]).want(405, "")
 }
 
 func TestSmallBodies(t *testing.T) {
@@ -374,7 +399,7 @@ func TestSmallBodies(t *testing.T) {
 		"age below 0":       {"PATCH", scan, "application/json", `{"age_years":-3}`, 400, "invalid-value", "age_years"},
 		"sex unknown":       {"PATCH", scan, "application/json", `{"sex":"X"}`, 400, "invalid-value", "sex"},
 		"birth date alone":  {"PATCH", scan, "application/json", `{"birth_date":"1950-01-01"}`, 400, "missing-field", "scan_date"},
-		"scan date alone":   {"PATCH", scan, "application/json", `{"scan_date":"2020-01-01"}`, 400, "missing-field", "birth_date"},
+		"scan in future":    {"PATCH", scan, "application/json", `{"scan_date":"2999-01-01"}`, 400, "invalid-date", "scan_date"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := e.in(t)
@@ -549,6 +574,89 @@ func TestResearchersSeePseudonyms(t *testing.T) {
 	if a.json(&list); len(list.Cases) != 1 || list.Cases[0].SubjectID != "SUBJ-17" || val(list.Cases[0].AccessionNumber) != "ACC-99" {
 		t.Errorf("clinician: %s", a.body)
 	}
+}
+
+// TestConsentToResearch: a scan that research was refused for does not exist
+// for researchers, whatever they call.
+func TestConsentToResearch(t *testing.T) {
+	e := setup(t)
+	post := func(subject, modality string, consent any, seed int16) (scan Scan) {
+		m := metadata(map[string]any{"subject_id": subject, "modality": modality, "tr_s": 2, "consent_research": consent})
+		e.post(&e.a, []part{{name: "metadata", body: m}, {name: "scan", body: image(t, seed)}}).want(202, "").json(&scan)
+		return scan
+	}
+	said := post("P", "T1w", true, 1)
+	unsaid := post("P", "T1w", nil, 2)
+	refused := post("P", "T1w", false, 3)
+	alone := post("ALONE", "T1w", false, 4)
+	for _, s := range []Scan{said, unsaid, refused, alone} {
+		e.finish(s.ID, scoredOutcome(neuroscreen.FlagFlagged))
+	}
+	run, allowed := post("P", "bold", false, 5), post("P", "bold", nil, 6)
+	var decoding Decoding
+	e.do("POST", "/v1/decodings", e.a.keys[clinician], decodingOfScans(nil, allowed, run)).want(202, "").json(&decoding)
+	e.decoded(decoding.ID)
+	key := e.a.keys[researcher]
+	hidden := []string{refused.ID.String(), alone.ID.String(), run.ID.String(), decoding.ID.String()}
+
+	for _, c := range calls {
+		if !operations[c.operation].allows(researcher) || c.operation == "signOut" || strings.Contains(c.path, "{watch}") {
+			continue
+		}
+		t.Run(c.operation, func(t *testing.T) {
+			e := e.in(t)
+			got := e.call(c, key, things{refused.ID, uuid.New(), "a", e.store.Pseudonym(e.a.id, "ALONE"), decoding.ID, uuid.New()})
+			for _, id := range hidden {
+				if bytes.Contains(got.body, []byte(id)) {
+					t.Errorf("%s is in %s", id, got.body)
+				}
+			}
+			if strings.Contains(c.path, "{") {
+				got.want(404, "")
+			}
+		})
+	}
+	for name, got := range map[string]*answer{
+		"a version":         e.do("GET", "/v1/scans/"+refused.ID.String()+"/result?version=1", key),
+		"a version's file":  e.do("GET", "/v1/scans/"+refused.ID.String()+"/preview.png?version=1", key),
+		"not modified":      e.do("GET", "/v1/scans/"+refused.ID.String()+"/preview.png", key, header("If-None-Match", "*")),
+		"events seen":       e.do("GET", "/v1/scans/"+refused.ID.String()+"/events", key, header("Last-Event-ID", "2")),
+		"to be decoded":     e.do("POST", "/v1/decodings", key, decodingOfScans(nil, run)),
+		"who else was told": e.do("GET", "/v1/scans/"+refused.ID.String()+"/result", e.b.keys[researcher]),
+	} {
+		if got.status != 404 {
+			t.Errorf("%s: %d %s", name, got.status, got.body)
+		}
+	}
+	// What is left is all there.
+	var visits struct {
+		Visits []struct {
+			ScanID uuid.UUID `json:"scan_id"`
+		}
+	}
+	e.do("GET", "/v1/cases/"+said.ID.String()+"/timeline", key).want(200, "").json(&visits)
+	if len(visits.Visits) != 2 || visits.Visits[0].ScanID != said.ID || visits.Visits[1].ScanID != unsaid.ID {
+		t.Errorf("visits %+v", visits)
+	}
+	count := func(key string) (cases, flagged, decodings int) {
+		var list CaseList
+		e.do("GET", "/v1/cases", key).want(200, "").json(&list)
+		var of DecodingList
+		e.do("GET", "/v1/decodings", key).want(200, "").json(&of)
+		_, data, _ := strings.Cut(string(e.do("GET", "/v1/cases/events", key).body), "data: ")
+		var counts CaseCounts
+		if err := json.NewDecoder(strings.NewReader(data)).Decode(&counts); err != nil {
+			t.Fatal(err)
+		}
+		return len(list.Cases), counts.Flagged, len(of.Decodings)
+	}
+	if cases, flagged, decodings := count(key); cases != 3 || flagged != 2 || decodings != 0 {
+		t.Errorf("a researcher sees %d cases, %d flagged, %d decodings", cases, flagged, decodings)
+	}
+	if cases, flagged, decodings := count(e.a.keys[clinician]); cases != 6 || flagged != 4 || decodings != 1 {
+		t.Errorf("a clinician sees %d cases, %d flagged, %d decodings", cases, flagged, decodings)
+	}
+	e.do("GET", "/v1/scans/"+refused.ID.String()+"/result", e.a.keys[clinician]).want(200, "")
 }
 
 func TestFindScans(t *testing.T) {
@@ -852,6 +960,41 @@ func TestSlowUpload(t *testing.T) {
 		t.Errorf("%s", answer)
 	}
 	e.wantNothingStored()
+}
+
+// TestLongUpload: a body may take longer than an answer.
+func TestLongUpload(t *testing.T) {
+	const idle = 500 * time.Millisecond
+	e := setup(t, func(c *Config) { c.Limits.WriteIdle = idle })
+	overTLS := httptest.NewUnstartedServer(e.srv)
+	overTLS.EnableHTTP2 = true
+	overTLS.StartTLS()
+	t.Cleanup(overTLS.Close)
+	for proto, ts := range map[string]*httptest.Server{"HTTP/1.1": e.ts, "HTTP/2.0": overTLS} {
+		t.Run(proto, func(t *testing.T) {
+			e := e.in(t)
+			ct, body := multipartBody(part{name: "metadata", body: metadata(map[string]any{"subject_id": proto})}, part{name: "scan", body: image(t, 1)})
+			pr, pw := io.Pipe()
+			go func() {
+				pw.Write(body[:len(body)/2])
+				time.Sleep(idle + idle/2) // the server's deadlines go by the machine's clock
+				pw.Write(body[len(body)/2:])
+				pw.Close()
+			}()
+			req := e.request("POST", "/v1/scans", e.a.keys[uploader])
+			req.URL.Scheme, req.URL.Host, _ = strings.Cut(ts.URL, "://")
+			req.Header.Set("Content-Type", ct)
+			req.Body = pr
+			res, err := ts.Client().Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			if answer, err := io.ReadAll(res.Body); err != nil || res.StatusCode != 202 || res.Proto != proto {
+				t.Errorf("%s %d %v %s", res.Proto, res.StatusCode, err, answer)
+			}
+		})
+	}
 }
 
 // TestResetUpload: a connection that breaks leaves nothing behind.

@@ -1,9 +1,14 @@
 package httpapi
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -69,54 +74,76 @@ func TestZeroAccessLetsNobodyIn(t *testing.T) {
 	}
 }
 
-// TestEveryProblemTypeHasAPage finds the types in this package's sources and
-// in the store's.
+// TestEveryProblemTypeHasAPage finds the types of problems and the codes of
+// reasons in the sources of every package.
 func TestEveryProblemTypeHasAPage(t *testing.T) {
-	const name, dashed = `"([a-z0-9]+(?:-[a-z0-9]+)*)"`, `"([a-z0-9]+(?:-[a-z0-9]+)+)"`
-	problem := regexp.MustCompile(`(?:Errorf\([^"\n]*?|Type: +|typ +:?= +)` + dashed)
-	for dir, more := range map[string]struct {
-		find  string // codes of reasons, beside problems
-		least int
-	}{
-		".": {``, 20}, "../..": {`\bCode: ` + name, 2}, "../store": {``, 10}, "../blob": {``, 1}, "../resumable": {``, 5},
-		"../qc":       {`(?m)^\t[A-Z]\w+ += ` + name + `$|^\t\{\w+, (?:true|false), [^"\n]+` + name, 25},
-		"../norm":     {`\bCode: ` + name + `|\breason\(` + name, 8},
-		"../model":    {``, 1},
-		"../timeline": {`\bnote\(` + name, 8},
-		"../jobs":     {`\bCode: ` + name, 4},
-		"../segment":  {`\bCode: ` + name, 0},
-		"../pipeline": {`\bCode: ` + name, 1},
-		"../fmri":     {`(?m)^(?:\t|const )[A-Z]\w+ += ` + dashed, 11},
-	} {
-		finds := []*regexp.Regexp{problem}
-		if more.find != "" {
-			finds = append(finds, regexp.MustCompile(more.find))
+	types := map[string]string{} // where each is used
+	name := regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
+	literal := func(e ast.Expr, at string) {
+		if l, ok := e.(*ast.BasicLit); ok && l.Kind == token.STRING {
+			if s, err := strconv.Unquote(l.Value); err == nil && name.MatchString(s) {
+				types[s] = at
+			}
 		}
-		entries, err := os.ReadDir(dir)
+	}
+	// Functions that take one, with the argument that it is.
+	takes := map[string]int{"Errorf": 1, "FieldErrorf": 1, "reason": 0, "note": 0}
+	// Constants that are codes: file.name=value.
+	codes := regexp.MustCompile(`^(qc/.*\.[A-Z]|nifti/.*\.Type|fmri/.*\.[A-Z]\w*="\w+-)`)
+	root := os.DirFS("..")
+	err := fs.WalkDir(root, ".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || strings.HasSuffix(path, "/gen.go") || path == "qc/metrics.go" {
+			return err
+		}
+		src, err := fs.ReadFile(root, path)
 		if err != nil {
-			t.Fatal(err)
+			return err
 		}
-		found := 0
-		for _, e := range entries {
-			if !strings.HasSuffix(e.Name(), ".go") || strings.HasSuffix(e.Name(), "_test.go") || e.Name() == "gen.go" || dir == "../qc" && e.Name() == "metrics.go" {
-				continue
-			}
-			src, err := os.ReadFile(dir + "/" + e.Name())
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, find := range finds {
-				for _, m := range find.FindAllStringSubmatch(string(src), -1) {
-					found++
-					typ := strings.Join(m[1:], "") // one of the alternatives
-					if _, ok := problemDocs[typ]; !ok {
-						t.Errorf("%s/%s: %q has no page", dir, e.Name(), typ)
+		f, err := parser.ParseFile(token.NewFileSet(), path, src, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.CallExpr:
+				called := ""
+				switch f := n.Fun.(type) {
+				case *ast.Ident:
+					called = f.Name
+				case *ast.SelectorExpr:
+					called = f.Sel.Name
+				}
+				if k, ok := takes[called]; ok && k < len(n.Args) {
+					literal(n.Args[k], path)
+				}
+			case *ast.KeyValueExpr:
+				if key, ok := n.Key.(*ast.Ident); ok && (key.Name == "Code" || key.Name == "Type") {
+					literal(n.Value, path)
+				}
+			case *ast.AssignStmt:
+				if id, ok := n.Lhs[0].(*ast.Ident); ok && id.Name == "typ" {
+					literal(n.Rhs[0], path)
+				}
+			case *ast.ValueSpec:
+				for i, v := range n.Values {
+					if l, ok := v.(*ast.BasicLit); ok && codes.MatchString(path+"."+n.Names[i].Name+"="+l.Value) {
+						literal(v, path)
 					}
 				}
 			}
-		}
-		if found < more.least {
-			t.Errorf("%s: only %d types found: the search is wrong", dir, found)
+			return true
+		})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(types) < 150 {
+		t.Errorf("only %d types found: the search is wrong", len(types))
+	}
+	for typ, at := range types {
+		if _, ok := problemDocs[typ]; !ok {
+			t.Errorf("%s: %q has no page", at, typ)
 		}
 	}
 	for name, d := range problemDocs {

@@ -148,7 +148,7 @@ func (s *Server) GetDecodingWeights(ctx context.Context, req GetDecodingWeightsR
 	if err != nil {
 		return nil, fmt.Errorf("weights of decoding %s: %v", rec.ID, err) // ours, not the client's
 	}
-	return &fileResponse{s: s, blob: blob, tag: tag, mediaType: "application/gzip", size: rec.WeightsSize}, nil
+	return &fileResponse{blob: blob, tag: tag, mediaType: "application/gzip", size: rec.WeightsSize}, nil
 }
 
 func (s *Server) DeleteDecoding(ctx context.Context, req DeleteDecodingRequestObject) (DeleteDecodingResponseObject, error) {

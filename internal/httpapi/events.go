@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -27,6 +28,9 @@ func (s *Server) StreamScanEvents(ctx context.Context, req StreamScanEventsReque
 			return nil, neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "invalid-value", "Last-Event-ID", "not an id of this stream")
 		}
 		since = n
+	}
+	if err := s.streamed.enter(ctx); err != nil {
+		return nil, err
 	}
 	changed, forget := s.cfg.Store.Changes(req.ScanID)
 	context.AfterFunc(ctx, forget)
@@ -62,6 +66,8 @@ func (e *eventStream) VisitStreamScanEventsResponse(w http.ResponseWriter) error
 	defer es.end()
 	poll := time.NewTicker(e.s.cfg.Poll)
 	defer poll.Stop()
+	until := time.NewTimer(e.s.cfg.StreamFor)
+	defer until.Stop()
 	for {
 		ended := false
 		var text strings.Builder
@@ -85,6 +91,8 @@ func (e *eventStream) VisitStreamScanEventsResponse(w http.ResponseWriter) error
 			return nil
 		case <-e.s.closed:
 			return nil
+		case <-until.C:
+			return nil
 		case <-e.changed:
 		case <-poll.C:
 		}
@@ -94,6 +102,38 @@ func (e *eventStream) VisitStreamScanEventsResponse(w http.ResponseWriter) error
 			return nil
 		}
 	}
+}
+
+// maxStreams of one key: each asks the database every Poll.
+const maxStreams = 50
+
+// listeners counts the open event streams of each key.
+type listeners struct {
+	mu sync.Mutex
+	of map[uuid.UUID]int
+}
+
+// enter counts a stream until its request has ended. Errors: CodeBusy
+// "too-many-streams".
+func (l *listeners) enter(ctx context.Context) error {
+	key := caller(ctx).ID
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.of[key] >= maxStreams {
+		return neuroscreen.Errorf(neuroscreen.CodeBusy, "too-many-streams", "%d event streams are open with this key; close one first", maxStreams)
+	}
+	if l.of == nil {
+		l.of = map[uuid.UUID]int{}
+	}
+	l.of[key]++
+	context.AfterFunc(ctx, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.of[key]--; l.of[key] == 0 {
+			delete(l.of, key)
+		}
+	})
+	return nil
 }
 
 // events is an answer of server-sent events.
@@ -117,13 +157,11 @@ func (s *Server) startEvents(w http.ResponseWriter) *events {
 func (e *events) end() { e.s.metrics.streams.Dec() }
 
 func (e *events) write(text string) error {
-	rc := http.NewResponseController(e.w)
 	e.wrote = time.Now()
-	rc.SetWriteDeadline(e.wrote.Add(e.s.cfg.Limits.WriteIdle))
 	if _, err := io.WriteString(e.w, text); err != nil {
 		return err
 	}
-	return rc.Flush()
+	return http.NewResponseController(e.w).Flush()
 }
 
 // breathe keeps an idle connection open.

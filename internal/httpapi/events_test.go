@@ -70,8 +70,10 @@ func (s *stream) want(states ...neuroscreen.State) (lastID string) {
 	return lastID
 }
 
+func streamLong(c *Config) { c.StreamFor = time.Minute }
+
 func TestEvents(t *testing.T) {
-	e := setup(t)
+	e := setup(t, streamLong)
 	scan := e.upload(&e.a, "S", 1)
 	path := "/v1/scans/" + scan.ID.String() + "/events"
 	key := e.a.keys[uploader]
@@ -114,7 +116,7 @@ func TestEvents(t *testing.T) {
 
 // TestEventsWithoutPolling: what this process changes wakes its streams.
 func TestEventsWithoutPolling(t *testing.T) {
-	e := setup(t, func(c *Config) { c.Poll = time.Hour })
+	e := setup(t, streamLong, func(c *Config) { c.Poll = time.Hour })
 	scan := e.upload(&e.a, "S", 1)
 	path := "/v1/scans/" + scan.ID.String() + "/events"
 	one, other := e.stream(path, e.a.keys[uploader], ""), e.stream(path, e.a.keys[uploader], "")
@@ -131,7 +133,7 @@ func TestEventsWithoutPolling(t *testing.T) {
 }
 
 func TestEventsCarryTheReasons(t *testing.T) {
-	e := setup(t)
+	e := setup(t, streamLong)
 	scan := e.upload(&e.a, "S", 1)
 	s := e.stream("/v1/scans/"+scan.ID.String()+"/events", e.a.keys[uploader], "")
 	s.want(neuroscreen.Received)
@@ -153,7 +155,7 @@ func TestEventsCarryTheReasons(t *testing.T) {
 
 // TestEventsGoOnAfterARetry: an earlier end is not the end.
 func TestEventsGoOnAfterARetry(t *testing.T) {
-	e := setup(t)
+	e := setup(t, streamLong)
 	scan := e.upload(&e.a, "S", 1)
 	at := "/v1/scans/" + scan.ID.String()
 	e.do("POST", at+"/cancel", e.a.keys[uploader]).want(200, "")
@@ -168,7 +170,7 @@ func TestEventsGoOnAfterARetry(t *testing.T) {
 }
 
 func TestEventStreamsBreathe(t *testing.T) {
-	e := setup(t, func(c *Config) { c.Heartbeat = time.Millisecond })
+	e := setup(t, streamLong, func(c *Config) { c.Heartbeat = time.Millisecond })
 	scan := e.upload(&e.a, "S", 1)
 	s := e.stream("/v1/scans/"+scan.ID.String()+"/events", e.a.keys[uploader], "")
 	s.want(neuroscreen.Received)
@@ -182,12 +184,59 @@ func TestEventStreamsBreathe(t *testing.T) {
 
 // TestCloseEndsStreams, so that a stopping service does not wait for them.
 func TestCloseEndsStreams(t *testing.T) {
-	e := setup(t)
+	e := setup(t, streamLong)
 	scan := e.upload(&e.a, "S", 1)
 	s := e.stream("/v1/scans/"+scan.ID.String()+"/events", e.a.keys[uploader], "")
 	s.want(neuroscreen.Received)
 	e.srv.Close()
 	if _, _, ok := s.next(); ok {
 		t.Error("an event after the end")
+	}
+}
+
+// TestEventsOfARevokedKey end: who opens the next stream must still be let in.
+func TestEventsOfARevokedKey(t *testing.T) {
+	e := setup(t)
+	scan := e.upload(&e.a, "S", 1)
+	path := "/v1/scans/" + scan.ID.String() + "/events"
+	secret, key, err := e.store.CreateKey(t.Context(), e.a.id, store.System, clinician, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := e.stream(path, secret, "")
+	s.want(neuroscreen.Received)
+	if _, err := e.store.RevokeKey(t.Context(), e.a.id, store.System, key.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, ev, ok := s.next(); ok {
+		t.Errorf("%+v", ev)
+	}
+	e.do("GET", path, secret).want(401, "invalid-key")
+}
+
+func TestStreamsAreBounded(t *testing.T) {
+	e := setup(t, streamLong, func(c *Config) { c.Poll = time.Hour })
+	path := "/v1/scans/" + e.upload(&e.a, "S", 1).ID.String() + "/events"
+	var last *stream
+	for range maxStreams {
+		last = e.stream(path, e.a.keys[clinician], "")
+	}
+	for _, path := range []string{path, "/v1/cases/events"} {
+		e.do("GET", path, e.a.keys[clinician]).want(429, "too-many-streams")
+	}
+	e.stream(path, e.a.keys[uploader], "") // another key has its own
+	last.res.Body.Close()
+	for end := time.Now().Add(time.Minute); ; {
+		res, err := e.client.Do(e.request("GET", path, e.a.keys[clinician]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode == 200 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal(res.Status)
+		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -77,9 +78,9 @@ func (s *Server) observe(next http.Handler) http.Handler {
 		r = r.WithContext(ctx)
 		r.Body = x.body
 		x.req = r
-		rec := &recorder{ResponseWriter: w, x: x}
-		// A write deadline set for one request of a connection would outlive it.
-		http.NewResponseController(w).SetWriteDeadline(start.Add(s.cfg.Limits.WriteIdle))
+		rec := &recorder{ResponseWriter: w, x: x, idle: s.cfg.Limits.WriteIdle}
+		// The deadline of the request before on this connection has outlived it.
+		http.NewResponseController(w).SetWriteDeadline(time.Time{})
 
 		h := w.Header()
 		h.Set("X-Request-Id", x.id)
@@ -126,8 +127,9 @@ func (s *Server) observe(next http.Handler) http.Handler {
 func (s *Server) gate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := exchangeFrom(r.Context())
-		route, pathParams, err := s.router.FindRoute(r)
+		r, route, pathParams, err := s.find(r)
 		if errors.Is(err, routers.ErrMethodNotAllowed) {
+			w.Header().Set("Allow", s.allow(r))
 			s.writeProblem(w, r, neuroscreen.Errorf(codeMethod, "method-not-allowed", "%s is not possible here", r.Method))
 			return
 		}
@@ -135,10 +137,14 @@ func (s *Server) gate(next http.Handler) http.Handler {
 			s.writeProblem(w, r, errNotFound())
 			return
 		}
-		x.operation, x.route = route.Operation.OperationID, route.Path
+		x.req, x.operation, x.route = r, route.Operation.OperationID, route.Path
 		if err := s.admit(r, x, route, pathParams); err != nil {
 			s.writeProblem(w, r, err)
 			return
+		}
+		if x.key != nil && x.key.Role == researcher {
+			r = r.WithContext(store.ForResearch(r.Context()))
+			x.req = r
 		}
 		if operations[x.operation].upload {
 			// Each takes some memory and a connection for as long as its client
@@ -153,6 +159,39 @@ func (s *Server) gate(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// find returns the operation that a request asks for. HEAD of what is public is
+// GET, whose text net/http leaves out; of a patient's data nothing would be read,
+// but the trail would say so.
+func (s *Server) find(r *http.Request) (*http.Request, *routers.Route, map[string]string, error) {
+	route, params, err := s.router.FindRoute(r)
+	if r.Method != http.MethodHead || !errors.Is(err, routers.ErrMethodNotAllowed) {
+		return r, route, params, err
+	}
+	get := as(http.MethodGet, r)
+	if route, params, getErr := s.router.FindRoute(get); getErr == nil && operations[route.Operation.OperationID].public {
+		return get, route, params, nil
+	}
+	return r, nil, nil, err
+}
+
+// allow lists the methods that the request's address has.
+func (s *Server) allow(r *http.Request) string {
+	var list []string
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+		if _, _, _, err := s.find(as(method, r)); err == nil {
+			list = append(list, method)
+		}
+	}
+	return strings.Join(list, ", ")
+}
+
+// as is the request with another method.
+func as(method string, r *http.Request) *http.Request {
+	c := *r
+	c.Method = method
+	return &c
 }
 
 func (s *Server) admit(r *http.Request, x *exchange, route *routers.Route, pathParams map[string]string) error {
@@ -505,13 +544,18 @@ func (b *requestBody) drain() {
 	}
 }
 
-// recorder remembers what was answered.
+// recorder remembers what was answered, and gives each piece of it its own
+// time: a client that is slow but steady gets all.
 type recorder struct {
 	http.ResponseWriter
 	x      *exchange
+	idle   time.Duration
 	status int
 	n      int64
 }
+
+// maxPiece of an answer is written within Limits.WriteIdle.
+const maxPiece = 1 << 20
 
 func (w *recorder) WriteHeader(status int) {
 	if w.status == 0 && status >= 200 {
@@ -521,16 +565,29 @@ func (w *recorder) WriteHeader(status int) {
 		w.status = status
 		w.x.answered = true
 	}
+	w.wait()
 	w.ResponseWriter.WriteHeader(status)
 }
 
-func (w *recorder) Write(p []byte) (int, error) {
+func (w *recorder) Write(p []byte) (n int, err error) {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
-	n, err := w.ResponseWriter.Write(p)
-	w.n += int64(n)
-	return n, err
+	for piece := range slices.Chunk(p, maxPiece) {
+		w.wait()
+		m, err := w.ResponseWriter.Write(piece)
+		n += m
+		w.n += int64(m)
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// wait for the client from now on.
+func (w *recorder) wait() {
+	http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(w.idle))
 }
 
 // cut reports whether a body was begun under a good status.

@@ -867,7 +867,7 @@ type ReadingSchema string
 // Reason defines model for Reason.
 type Reason = neuroscreen.Reason
 
-// Recalibration ln(likelihood ratio) becomes intercept + slope x ln(likelihood ratio), for one version of one model and one segmenter.
+// Recalibration ln(likelihood ratio) becomes intercept + slope x ln(likelihood ratio), for one version of one model, one segmenter with its weights and, where the site has a shift, scans to which that applies.
 type Recalibration = model.Recalibration
 
 // Refusal defines model for Refusal.
@@ -1021,7 +1021,7 @@ type ScanList struct {
 	Scans []Scan `json:"scans"`
 }
 
-// ScanUpdate Only what is wrong. The age can be given as `age_years` or as `birth_date` with `scan_date`.
+// ScanUpdate Only what is wrong. The age can be given as `age_years`, or as `birth_date`, for which `scan_date` is needed where none was posted. A corrected `scan_date` alone leaves the age as it is.
 type ScanUpdate struct {
 	// AgeYears At the scan. Kept as given: with scan_date, more than a tenth of a year tells the birth date
 	AgeYears *AgeYears `json:"age_years,omitempty"`
@@ -1042,6 +1042,9 @@ type ScoreInWords struct {
 	Cohort   string `json:"cohort"`
 	Evidence string `json:"evidence"`
 
+	// Features What each feature did, strongest first; absent in readings from before they were kept
+	Features []string `json:"features,omitempty"`
+
 	// Headline What the flag asks of a reader
 	Headline string `json:"headline"`
 	Limits   string `json:"limits"`
@@ -1049,6 +1052,16 @@ type ScoreInWords struct {
 	// Model Name of the score's model and of its card
 	Model       string `json:"model"`
 	Performance string `json:"performance"`
+
+	// Short The first of each, for where there is no room for all; absent in readings from before it was kept
+	Short *struct {
+		Cohort      string `json:"cohort"`
+		Limits      string `json:"limits"`
+		Performance string `json:"performance"`
+
+		// Text The likelihood ratio
+		Text string `json:"text"`
+	} `json:"short,omitempty"`
 
 	// Text Likelihood ratio, interval, prior and posterior in words
 	Text  string `json:"text"`
@@ -1353,6 +1366,11 @@ type GetNormCurveParams struct {
 
 	// SettingsVersion Whose local-control shift applies; the site's current one if not given, none with 0
 	SettingsVersion *int `form:"settings_version,omitempty" json:"settings_version,omitempty"`
+
+	// Scanner This and the next two: a local-control shift of another scanner does not apply
+	Scanner        *ShortText     `form:"scanner,omitempty" json:"scanner,omitempty"`
+	FieldStrengthT *FieldStrength `form:"field_strength_t,omitempty" json:"field_strength_t,omitempty"`
+	Manufacturer   *ShortText     `form:"manufacturer,omitempty" json:"manufacturer,omitempty"`
 }
 
 // FindScansParams defines parameters for FindScans.
@@ -3298,6 +3316,45 @@ func (siw *ServerInterfaceWrapper) GetNormCurve(w http.ResponseWriter, r *http.R
 			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "settings_version"})
 		} else {
 			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "settings_version", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "scanner" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "scanner", r.URL.Query(), &params.Scanner, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "scanner"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "scanner", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "field_strength_t" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "field_strength_t", r.URL.Query(), &params.FieldStrengthT, runtime.BindQueryParameterOptions{Type: "number", Format: "double"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "field_strength_t"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "field_strength_t", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "manufacturer" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "manufacturer", r.URL.Query(), &params.Manufacturer, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "manufacturer"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "manufacturer", Err: err})
 		}
 		return
 	}

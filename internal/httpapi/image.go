@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"time"
 
 	"neuroscreen"
+	"neuroscreen/internal/memory"
 	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/store"
 )
@@ -28,23 +28,21 @@ func (s *Server) GetImage(ctx context.Context, req GetImageRequestObject) (GetIm
 	if rec.BytesRemoved != nil {
 		return nil, s.explain(ctx, req.ScanID, neuroscreen.Errorf(neuroscreen.CodeConflict, "scan-bytes-removed", "the scan's bytes are kept for a time only and are gone; the picture of the labels is left"))
 	}
-	if err := s.audit(ctx, scanObject(req.ScanID), ""); err != nil {
-		return nil, err
-	}
 	tag := etag(rec.SHA256+"-image", false)
-	if notModified(ctx, tag) {
-		return notModifiedResponse{tag}, nil
+	var out GetImageResponseObject = notModifiedResponse{tag}
+	if !notModified(ctx, tag) {
+		done, err := s.show(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+		geometry, voxels, err := s.voxels(ctx, rec)
+		if err != nil {
+			return nil, err
+		}
+		out = imageResponse{tag, geometry, voxels}
 	}
-	done, err := s.show(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	geometry, voxels, err := s.voxels(ctx, rec)
-	if err != nil {
-		return nil, err
-	}
-	return imageResponse{s, tag, geometry, voxels}, nil
+	return out, s.audit(ctx, scanObject(req.ScanID), "")
 }
 
 // show waits until no other image is in memory for being shown.
@@ -100,15 +98,19 @@ func (s *Server) voxels(ctx context.Context, rec store.ScanRecord) (nifti.Geomet
 	if err := rd.Next(data); err != nil {
 		return none, nil, cannotShow(err)
 	}
-	shape := h.Shape3()
-	return nifti.Geometry{Shape: shape[:], Affine: h.Affine, Code: 1}, sixteenBits(data), nil
+	return h.Geometry(), sixteenBits(data), nil
 }
 
-// room waits for memory. Errors: CodeUnavailable "memory-busy".
+// room waits for memory. Errors: CodeUnavailable "memory-busy";
+// CodeUnprocessable "too-many-voxels" for more than there is in all.
 func (s *Server) room(ctx context.Context, bytes int64) (leave func(), err error) {
 	waiting, cancel := context.WithTimeout(ctx, s.cfg.MemoryIn)
 	defer cancel()
-	if leave, err = s.cfg.Memory.Enter(waiting, bytes); err != nil && ctx.Err() == nil {
+	leave, err = s.cfg.Memory.Enter(waiting, bytes)
+	switch {
+	case errors.Is(err, memory.ErrNever):
+		return nil, neuroscreen.Errorf(neuroscreen.CodeUnprocessable, "too-many-voxels", "the image takes more memory than the server has")
+	case err != nil && ctx.Err() == nil:
 		return nil, &neuroscreen.Error{Code: neuroscreen.CodeUnavailable, Type: "memory-busy", Message: "the server has no memory free for this; try again later", Err: err}
 	}
 	return leave, err
@@ -152,7 +154,6 @@ func sixteenBits(data []float32) []int16 {
 }
 
 type imageResponse struct {
-	s        *Server
 	tag      string
 	geometry nifti.Geometry
 	voxels   []int16
@@ -163,19 +164,8 @@ func (i imageResponse) VisitGetImageResponse(w http.ResponseWriter) error {
 	h.Set("Content-Type", "application/gzip")
 	setCaching(h, i.tag)
 	w.WriteHeader(http.StatusOK)
-	if err := nifti.Write(steady{w, i.s.cfg.Limits.WriteIdle}, i.geometry, i.voxels); err != nil {
+	if err := nifti.Write(w, i.geometry, i.voxels); err != nil {
 		panic(http.ErrAbortHandler) // the client must not take a part for the whole
 	}
 	return nil
-}
-
-// steady gives each piece of a long answer its own time.
-type steady struct {
-	http.ResponseWriter
-	idle time.Duration
-}
-
-func (s steady) Write(p []byte) (int, error) {
-	http.NewResponseController(s.ResponseWriter).SetWriteDeadline(time.Now().Add(s.idle))
-	return s.ResponseWriter.Write(p)
 }

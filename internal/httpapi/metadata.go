@@ -3,7 +3,6 @@ package httpapi
 import (
 	"bytes"
 	"encoding/json"
-	"maps"
 	"math"
 	"reflect"
 	"slices"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"neuroscreen"
-	"neuroscreen/internal/store"
 )
 
 // decodeMetadata reads the metadata part of an upload.
@@ -142,11 +140,12 @@ func badDate(field, message string) error {
 	return neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "invalid-date", field, "%s", message)
 }
 
-// metadataDiff names the fields in which two metadata of one subject differ.
-// Identifiers do not count: those of a repeated post are added to the scan's.
-func metadataDiff(a, b neuroscreen.Metadata) []string {
+// metadataDiff names the fields in which the metadata of a repeated post differ
+// from the stored ones. The subject is the same, and a scan has any number of
+// accession numbers.
+func metadataDiff(posted, stored neuroscreen.Metadata) []string {
 	fields := func(m neuroscreen.Metadata) map[string]json.RawMessage {
-		m = identified(m, "", store.Identity{})
+		m.SubjectID, m.AccessionNumber = "", ""
 		var out map[string]json.RawMessage
 		data, err := json.Marshal(m)
 		if err == nil {
@@ -157,15 +156,15 @@ func metadataDiff(a, b neuroscreen.Metadata) []string {
 		}
 		return out
 	}
-	fa, fb := fields(a), fields(b)
+	now, before := fields(posted), fields(stored)
 	var names []string
-	for name := range fa {
-		if !bytes.Equal(fa[name], fb[name]) {
+	for name := range now {
+		if !bytes.Equal(now[name], before[name]) {
 			names = append(names, name)
 		}
 	}
-	for name := range maps.Keys(fb) {
-		if _, ok := fa[name]; !ok {
+	for name := range before {
+		if _, ok := now[name]; !ok && !strings.Contains(name, "_uid") { // DICOM references need not be repeated
 			names = append(names, name)
 		}
 	}

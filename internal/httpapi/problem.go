@@ -38,7 +38,7 @@ const (
 )
 
 // problemDoc explains a problem type, or the code of a reason, on its page. A
-// test finds every one that the packages behind a scan use.
+// test finds every one in the sources.
 type problemDoc struct{ Title, Text string }
 
 var problemDocs = map[string]problemDoc{
@@ -95,6 +95,12 @@ var problemDocs = map[string]problemDoc{
 	"scan-refused":           {"The scan was refused", "It cannot be analysed; reasons says why. There is no result."},
 	"scan-failed":            {"The analysis failed", "The analysis ended with an error; reasons says which. POST .../retry starts it again."},
 	"scan-cancelled":         {"The analysis was cancelled", "POST .../retry starts it again."},
+	"cancelled":              {"Cancelled", "Somebody cancelled the analysis. POST .../retry starts it again; the bytes and the metadata are still there."},
+	"retried":                {"Analysed again", "Somebody asked for another analysis of the same bytes. Earlier results stay as versions."},
+	"completed":              {"Completed", "What the scan lacked came later, so that it is analysed again."},
+	"result-withdrawn":       {"The result was withdrawn", "A reviewer rejected it, or another version replaced it: it is not given out as a document any more. GET .../result shows what stands."},
+	"no-dicom-source":        {"No DICOM source", "DICOM output belongs to the study that the scan came from: post study_instance_uid and series_instance_uid with it, for the segmentation frame_of_reference_uid and sop_instance_uids too. The same bytes may be posted again with them."},
+	"sheared-grid":           {"The scan's axes are not at right angles", "DICOM has no slices for such a grid. Take segmentation.nii.gz."},
 	"scan-final":             {"The analysis has ended", "A scan that has ended cannot be cancelled."},
 	"scan-running":           {"The analysis is under way", "Wait until it has ended, or cancel it first."},
 	"scan-bytes-removed":     {"The scan's bytes were removed", "This deployment keeps the bytes of a scan for a time only; its results stay. Post the same file again, then repeat the call."},
@@ -109,6 +115,7 @@ var problemDocs = map[string]problemDoc{
 	"not-bold":               {"Not a functional run", "Decoding works on scans that were posted with the modality bold."},
 	"different-subjects":     {"Scans of different people", "A decoding learns from one person's runs and is tested on that person's."},
 	"too-many-decodings":     {"Too many decodings", "Your site has as many decodings waiting as it may. Send it again when some have ended."},
+	"too-many-streams":       {"Too many event streams", "As many event streams are open with this key as one may have. Close some, or follow scans by webhook."},
 	"watch-not-found":        {"No such watch", "There is no such watch at your site on this server: it was forgotten, nothing came for half an hour, or the server was started again."},
 	"too-many-watches":       {"Too many watches", "As many runs are watched as this server may. Delete one that has ended."},
 	"volume-ahead":           {"A volume is missing", "Volumes are looked at in their order, and too many wait already. Send the one that is named in detail first."},
@@ -170,6 +177,7 @@ var problemDocs = map[string]problemDoc{
 	"low-contrast":      {"Little contrast", "The border between white and grey matter is unsure."},
 	"unusual-head-size": {"Unusual head size", "Check the outline of the brain in the preview."},
 	"large-asymmetry":   {"The sides differ", "Look for surgery, stroke, a mass, or a part of the head that is missing."},
+	"template-space":    {"The image lies in a template's space", "Its sizes and volumes may be the template's and not this person's, so nothing is scored. Send the scan as it left the scanner."},
 	"skull-stripped":    {"The skull was removed", "How tightly decides the intracranial volume. A whole head measures better."},
 	"noise":             {"Noise", "Noise is large beside the contrast between white and grey matter."},
 	"blurred-tissues":   {"Tissues overlap", "White and grey matter differ less than each varies: noise, motion, or little contrast."},
@@ -200,17 +208,25 @@ var problemDocs = map[string]problemDoc{
 	"head-size-implausible":     {"Head size impossible", "The intracranial volume is not that of an adult; volumes are given without z."},
 	"head-size-clamped":         {"Head size beyond the norm", "The head is compared with the smallest or largest that the norm holds."},
 	"volume-not-finite":         {"A volume is missing", "A structure has no usable volume and is left out."},
-	"segmenter-not-calibrated":  {"Segmenter not calibrated", "No shift between this segmenter and the norm's is stored; its own offset is still in every z."},
-	"site-shift-not-applicable": {"The site's shift does not apply", "It was measured with another segmenter. Measure the site's controls again."},
+	"segmenter-not-calibrated":  {"Segmenter not calibrated", "No healthy people were measured with this segmenter for the norm: what its offset may be widens every interval. Controls of the site, measured with it, take the doubt away."},
+	"site-shift-not-applicable": {"The site's shift does not apply", "It was measured with another segmenter, other weights of the network or another version of the segmenter's shift. Measure the site's controls again."},
+	"site-shift-other-scanner":  {"The site's shift is of another scanner", "Its controls were scanned elsewhere; the spread between sites widens the intervals until controls of this scanner are measured."},
 	"site-not-calibrated":       {"Site not calibrated", "Fewer than 20 local controls are stored; the spread between sites widens the intervals."},
 	"invalid-shift":             {"A shift cannot be read", "The shift is not the document that neuroscreen validate writes; field names the part at fault, detail says why."},
 	"no-controls":               {"No usable control", "No healthy person lies within the norm's range: 18 to 100 years, sex F or M, intracranial volume in mm3."},
+	"no-people":                 {"Nobody to score", "The manifest holds nobody with what a score needs."},
+	"missing-column":            {"A column is missing", "The manifest lacks the column that is named in detail."},
+	"mixed-segmenters":          {"Several segmenters in one manifest", "Volumes of different programs can't be pooled. Validate each alone."},
+	"invalid-proposal":          {"A proposal cannot be read", "Send the document that neuroscreen validate --propose wrote, unchanged."},
 	"no-norm":                   {"No curve for this structure", "The norm holds no curve of this structure for the network's volumes: the name is wrong, or it is only known from the cortical surface. Results give null for it too."},
 
 	// What a reader of a timeline must know.
+	"visit-rejected":         {"A visit was rejected", "A reviewer rejected the result of at least one scan; it is compared with none."},
+	"changes-by-chance":      {"Some changes are chance", "With many structures compared, a few differ by more than their error though nothing changed."},
 	"visit-quality-in-doubt": {"Quality in doubt", "At least one scan of the timeline is to be reviewed: a change may be its artefact."},
 	"scanner-not-named":      {"Scanner not named", "Post scanner with every scan; without it one scanner is assumed."},
-	"scanner-changed":        {"Another scanner", "The scans come from different scanners. The spread between sites widens the smallest detectable change."},
+	"scanner-changed":        {"Another scanner", "Scanner, manufacturer or field strength of the scans differ. The spread between sites widens the smallest detectable change."},
+	"voxels-changed":         {"Another voxel size", "The voxels of two visits differ by more than 0.1 mm. Another protocol measures small structures differently."},
 	"weights-changed":        {"Other weights", "The network was replaced between the analyses. POST /v1/scans/{scan_id}/retry measures the older scan with the present one."},
 	"time-between-unknown":   {"Time between visits not known", "Post scan_date; the change per year needs it."},
 	"time-from-ages":         {"Time from ages", "Scan dates are missing; the time between visits was taken from the ages."},

@@ -24,7 +24,7 @@ import (
 // decided on the result and how.
 
 func (s *Server) GetReport(ctx context.Context, req GetReportRequestObject) (GetReportResponseObject, error) {
-	r, err := s.report(ctx, req.ScanID, req.Params.Version, paperOf(req.Params.Paper), report.HTML)
+	r, err := s.report(ctx, req.ScanID, req.Params.Version, paperOf(req.Params.Paper), true, report.HTML)
 	if r == nil {
 		return nil, err
 	}
@@ -32,7 +32,7 @@ func (s *Server) GetReport(ctx context.Context, req GetReportRequestObject) (Get
 }
 
 func (s *Server) GetReportPDF(ctx context.Context, req GetReportPDFRequestObject) (GetReportPDFResponseObject, error) {
-	r, err := s.report(ctx, req.ScanID, req.Params.Version, paperOf(req.Params.Paper), report.PDF)
+	r, err := s.report(ctx, req.ScanID, req.Params.Version, paperOf(req.Params.Paper), true, report.PDF)
 	if r == nil {
 		return nil, err
 	}
@@ -40,7 +40,7 @@ func (s *Server) GetReportPDF(ctx context.Context, req GetReportPDFRequestObject
 }
 
 func (s *Server) GetFHIR(ctx context.Context, req GetFHIRRequestObject) (GetFHIRResponseObject, error) {
-	r, err := s.report(ctx, req.ScanID, req.Params.Version, report.Paper{}, fhir.Write)
+	r, err := s.report(ctx, req.ScanID, req.Params.Version, report.Paper{}, false, fhir.Write)
 	if r == nil {
 		return nil, err
 	}
@@ -48,7 +48,7 @@ func (s *Server) GetFHIR(ctx context.Context, req GetFHIRRequestObject) (GetFHIR
 }
 
 func (s *Server) GetDICOMReport(ctx context.Context, req GetDICOMReportRequestObject) (GetDICOMReportResponseObject, error) {
-	r, err := s.report(ctx, req.ScanID, req.Params.Version, report.Paper{}, dicom.Report)
+	r, err := s.report(ctx, req.ScanID, req.Params.Version, report.Paper{}, false, dicom.Report)
 	if r == nil {
 		return nil, err
 	}
@@ -61,19 +61,36 @@ func (s *Server) GetDICOMLabels(ctx context.Context, req GetDICOMLabelsRequestOb
 		return nil, err
 	}
 	defer done()
-	r, err := s.report(ctx, req.ScanID, req.Params.Version, report.Paper{}, func(w io.Writer, p report.Page) error {
+	r, err := s.report(ctx, req.ScanID, req.Params.Version, report.Paper{}, false, func(w io.Writer, p report.Page) error {
 		return dicom.Segmentation(w, p, func() (*nifti.Image, error) {
-			file, err := s.derivedBytes(ctx, req.ScanID, p.Version, store.KindSegmentation)
-			if err != nil {
-				return nil, err
-			}
-			return nifti.Decode(bytes.NewReader(file), nifti.Limits{})
+			return s.labels(ctx, req.ScanID, p.Version)
 		})
 	})
 	if r == nil {
 		return nil, err
 	}
 	return r.(GetDICOMLabelsResponseObject), err
+}
+
+// labels reads a label map, once there is memory for the object made of it:
+// some 9 bytes a voxel (floats, classes, frames and the object), until the
+// request has ended.
+func (s *Server) labels(ctx context.Context, scanID uuid.UUID, version int) (*nifti.Image, error) {
+	file, err := s.derivedBytes(ctx, scanID, version, store.KindSegmentation)
+	if err != nil {
+		return nil, err
+	}
+	rd, err := nifti.NewReader(bytes.NewReader(file), nifti.Limits{})
+	if err != nil {
+		return nil, err
+	}
+	defer rd.Close()
+	leave, err := s.room(ctx, 9*int64(rd.Header().VolumeLen()))
+	if err != nil {
+		return nil, err
+	}
+	context.AfterFunc(ctx, leave)
+	return rd.Image()
 }
 
 func paperOf(p *Paper) report.Paper {
@@ -83,25 +100,32 @@ func paperOf(p *Paper) report.Paper {
 	return report.A4
 }
 
-func (s *Server) report(ctx context.Context, scanID uuid.UUID, version *int, paper report.Paper, write func(io.Writer, report.Page) error) (any, error) {
-	p, number, err := s.reportPage(ctx, scanID, version)
+// report is written by write, with or without the visits before.
+func (s *Server) report(ctx context.Context, scanID uuid.UUID, version *int, paper report.Paper, visits bool, write func(io.Writer, report.Page) error) (any, error) {
+	p, err := s.reportPage(ctx, scanID, version, visits)
 	if err != nil {
 		return nil, s.explain(ctx, scanID, err)
-	}
-	if err := s.audit(ctx, scanObject(scanID), fmt.Sprintf("version %d", number)); err != nil {
-		return nil, err
 	}
 	p.Paper = paper
 	var body bytes.Buffer
 	if err := write(&body, p); err != nil {
 		return nil, fmt.Errorf("report of scan %s: %w", scanID, err)
 	}
+	if err := s.audit(ctx, scanObject(scanID), fmt.Sprintf("version %d", p.Version)); err != nil {
+		return nil, err
+	}
+	if p.Timeline != nil {
+		before := p.Timeline.Visits[:len(p.Timeline.Visits)-1]
+		if err := s.auditVisits(ctx, before); err != nil {
+			return nil, err
+		}
+	}
 	sum := sha256.Sum256(body.Bytes())
 	tag := etag(hex.EncodeToString(sum[:]), false)
 	return reportResponse{tag, body.Bytes(), notModified(ctx, tag)}, nil
 }
 
-func (s *Server) reportPage(ctx context.Context, scanID uuid.UUID, version *int) (p report.Page, number int, err error) {
+func (s *Server) reportPage(ctx context.Context, scanID uuid.UUID, version *int, visits bool) (p report.Page, err error) {
 	site := siteID(ctx)
 	var v store.ResultVersion
 	if version == nil {
@@ -110,38 +134,38 @@ func (s *Server) reportPage(ctx context.Context, scanID uuid.UUID, version *int)
 		v, err = s.cfg.Store.ResultVersion(ctx, site, scanID, *version)
 	}
 	if err != nil {
-		return p, 0, err
+		return p, err
 	}
 	result, err := v.Result()
 	if err != nil {
-		return p, 0, fmt.Errorf("stored result %s/%d: %w", v.ScanID, v.Version, err)
+		return p, fmt.Errorf("stored result %s/%d: %w", v.ScanID, v.Version, err)
 	}
 	who, err := s.identities(ctx, []uuid.UUID{scanID})
 	if err != nil {
-		return p, 0, err
+		return p, err
 	}
 	p = report.Page{Result: &result, Metadata: identified(v.Metadata, result.SubjectID, who[scanID]), Version: v.Version, Created: v.Created}
 	result.SubjectID = p.Metadata.SubjectID
 	if p.Preview, err = s.derivedBytes(ctx, scanID, v.Version, store.KindPreview); err != nil {
-		return p, 0, err
+		return p, err
 	}
 	if result.FMRI != nil {
 		if p.Maps, err = s.derivedBytes(ctx, scanID, v.Version, store.KindMaps); err != nil {
-			return p, 0, err
+			return p, err
 		}
 	}
 	reading, err := s.derivedBytes(ctx, scanID, v.Version, store.KindReading)
 	if err != nil {
-		return p, 0, err
+		return p, err
 	}
 	if reading != nil {
 		if err := json.Unmarshal(reading, &p.Reading); err != nil {
-			return p, 0, fmt.Errorf("reading of scan %s: %w", scanID, err)
+			return p, fmt.Errorf("reading of scan %s: %w", scanID, err)
 		}
 	}
 	decisions, err := s.cfg.Store.Reviews(ctx, site, scanID)
 	if err != nil {
-		return p, 0, err
+		return p, err
 	}
 	for _, d := range decisions {
 		if d.ResultVersion == v.Version {
@@ -162,19 +186,19 @@ func (s *Server) reportPage(ctx context.Context, scanID uuid.UUID, version *int)
 	}
 	rec, err := s.cfg.Store.Scan(ctx, site, scanID)
 	if err != nil {
-		return p, 0, err
+		return p, err
 	}
 	switch stands := rec.CurrentVersion(); stands {
 	case 0:
 		p.State = rec.State
 	case v.Version:
-		if p.Timeline, err = s.timelineUntil(ctx, rec); err != nil {
-			return p, 0, err
+		if visits {
+			p.Timeline, err = s.timelineUntil(ctx, rec)
 		}
 	default:
 		p.Stands = stands
 	}
-	return p, v.Version, nil
+	return p, err
 }
 
 // derivedBytes reads a small derived file whole; nil when the result, made by

@@ -2,10 +2,13 @@ package httpapi
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"neuroscreen"
+	"neuroscreen/internal/memory"
 )
 
 // TestReportOfVisits: a report compares with the visits before its own, and
@@ -39,11 +42,18 @@ func TestReportOfVisits(t *testing.T) {
 	if page := report(2); !strings.Contains(page, "Since 2022-03-01") || !strings.Contains(page, "Since 2020-03-01") || strings.Count(page, ">smaller<") != 2 {
 		t.Error("the third visit is not compared with both before it")
 	}
-	trail := string(e.do("GET", "/v1/audit", e.a.keys[admin]).body)
-	// Each of the three reports was made of all visits.
-	if strings.Count(trail, "report.read") != 3*(1+len(scans)) || strings.Contains(trail, elsewhere.ID.String()) {
-		t.Errorf("%.2000s", trail)
+	reads := func(action string, want int) {
+		t.Helper()
+		trail := string(e.do("GET", "/v1/audit?limit=200", e.a.keys[admin]).body)
+		if n := strings.Count(trail, `"`+action+`"`); n != want || strings.Contains(trail, elsewhere.ID.String()) {
+			t.Errorf("%d reads %s, want %d: %.2000s", n, action, want, trail)
+		}
 	}
+	reads("report.read", 1+2+3) // each with the visits that it shows
+	e.do("GET", "/v1/scans/"+scans[2].ID.String()+"/fhir", e.a.keys[clinician]).want(200, "")
+	e.do("GET", "/v1/scans/"+scans[2].ID.String()+"/seg.dcm", e.a.keys[clinician]).want(409, "no-dicom-source")
+	reads("report.read", 1+2+3+1)
+	reads("segmentation.read", 0)
 }
 
 // TestFHIR: systems that file measurements learn whom they are of, whether
@@ -84,6 +94,62 @@ func TestFHIR(t *testing.T) {
 	read(key, "entered-in-error", true)
 }
 
+// TestLabelsForAPACSWaitForMemory that others take, for a while.
+func TestLabelsForAPACSWaitForMemory(t *testing.T) {
+	gate := memory.NewGate(9 * 2 * 2 * 2) // of the test's label map exactly
+	e := setup(t, func(c *Config) { c.Memory, c.MemoryIn = gate, 50*time.Millisecond })
+	scan := e.fromDICOM()
+	e.finish(scan.ID, scoredOutcome(neuroscreen.FlagNone))
+	at := "/v1/scans/" + scan.ID.String() + "/seg.dcm"
+	leave, err := gate.Enter(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.do("GET", at, e.a.keys[clinician]).want(503, "memory-busy")
+	leave()
+	e.do("GET", at, e.a.keys[clinician]).want(200, "")
+	wantEmpty(t, gate)
+}
+
+func TestLabelsLargerThanMemory(t *testing.T) {
+	e := setup(t, func(c *Config) { c.Memory = memory.NewGate(9*2*2*2 - 1) })
+	scan := e.fromDICOM()
+	e.finish(scan.ID, scoredOutcome(neuroscreen.FlagNone))
+	e.do("GET", "/v1/scans/"+scan.ID.String()+"/seg.dcm", e.a.keys[clinician]).want(422, "too-many-voxels")
+}
+
+// fromDICOM posts a scan with all that a PACS needs to know of it.
+func (e *env) fromDICOM() (scan Scan) {
+	e.Helper()
+	e.post(&e.a, []part{{name: "metadata", body: metadata(map[string]any{
+		"study_instance_uid": "1.2.3", "series_instance_uid": "1.2.3.4", "frame_of_reference_uid": "1.2.3.5",
+	})}, {name: "scan", file: "x.nii.gz", body: image(e, 2)}}).want(202, "").json(&scan)
+	return scan
+}
+
+// TestDICOMReferencesComeLater, with a repeated post of the scan.
+func TestDICOMReferencesComeLater(t *testing.T) {
+	e := setup(t)
+	scan := e.upload(&e.a, "S", 1)
+	e.finish(scan.ID, scoredOutcome(neuroscreen.FlagNone))
+	at := "/v1/scans/" + scan.ID.String() + "/sr.dcm"
+	e.do("GET", at, e.a.keys[clinician]).want(409, "no-dicom-source")
+	again := func(references map[string]any, differ ...string) {
+		t.Helper()
+		references["subject_id"] = "S"
+		var got Scan
+		e.post(&e.a, []part{{name: "metadata", body: metadata(references)}, {name: "scan", body: image(t, 1)}}).want(200, "").json(&got)
+		if got.ID != scan.ID || got.Metadata.SeriesInstanceUID != "1.2.3.4" || !slices.Equal(got.MetadataDiffers, differ) {
+			t.Errorf("%v: %+v", references, got)
+		}
+	}
+	again(map[string]any{"study_instance_uid": "1.2.3", "series_instance_uid": "1.2.3.4"})
+	e.do("GET", at, e.a.keys[clinician]).want(200, "")
+	again(map[string]any{})
+	again(map[string]any{"accession_number": "A"})
+	again(map[string]any{"study_instance_uid": "1.2.3", "series_instance_uid": "1.2.3.5", "frame_of_reference_uid": "1.2.3.6"}, "frame_of_reference_uid", "series_instance_uid")
+}
+
 // TestDICOM: a PACS gets objects for a study that the post named, of the stored
 // labels, and none of a result that must not be used.
 func TestDICOM(t *testing.T) {
@@ -91,12 +157,7 @@ func TestDICOM(t *testing.T) {
 	key := e.a.keys[clinician]
 	plain := e.upload(&e.a, "SUBJ-1", 1)
 	e.finish(plain.ID, scoredOutcome(neuroscreen.FlagFlagged))
-	a := e.post(&e.a, []part{{name: "metadata", body: metadata(map[string]any{
-		"subject_id": "SUBJ-17", "study_instance_uid": "1.2.3", "series_instance_uid": "1.2.3.4", "frame_of_reference_uid": "1.2.3.5",
-	})}, {name: "scan", file: "x.nii.gz", body: image(e, 2)}})
-	a.want(202, "")
-	var scan Scan
-	a.json(&scan)
+	scan := e.fromDICOM()
 	for _, name := range []string{"sr.dcm", "seg.dcm"} {
 		e.do("GET", "/v1/scans/"+plain.ID.String()+"/"+name, key).want(409, "no-dicom-source")
 		e.do("GET", "/v1/scans/"+scan.ID.String()+"/"+name, key).want(409, "not-ready")

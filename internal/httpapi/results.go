@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -95,12 +94,11 @@ func (s *Server) derived(ctx context.Context, scanID uuid.UUID, version *int, ki
 	if err != nil {
 		return nil, fmt.Errorf("derived file %s of scan %s: %v", kind, scanID, err) // ours, not the client's
 	}
-	return &fileResponse{s: s, blob: blob, tag: tag, mediaType: mediaType, size: file.Size}, nil
+	return &fileResponse{blob: blob, tag: tag, mediaType: mediaType, size: file.Size}, nil
 }
 
 // fileResponse streams a blob.
 type fileResponse struct {
-	s         *Server
 	blob      io.ReadCloser
 	tag       string
 	mediaType string
@@ -123,18 +121,11 @@ func (f *fileResponse) visit(w http.ResponseWriter) error {
 	h.Set("Content-Length", fmt.Sprint(f.size))
 	setCaching(h, f.tag)
 	w.WriteHeader(http.StatusOK)
-	rc := http.NewResponseController(w)
-	for {
-		rc.SetWriteDeadline(time.Now().Add(f.s.cfg.Limits.WriteIdle))
-		_, err := io.CopyN(w, f.blob, 1<<20)
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			// Content-Length tells the client that the file is not whole.
-			panic(http.ErrAbortHandler)
-		}
+	if _, err := io.Copy(w, f.blob); err != nil {
+		// Content-Length tells the client that the file is not whole.
+		panic(http.ErrAbortHandler)
 	}
+	return nil
 }
 
 // notModifiedResponse is 304.

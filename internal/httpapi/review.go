@@ -184,6 +184,9 @@ func reviewOf(ctx context.Context, r store.ReviewRecord) Review {
 }
 
 func (s *Server) StreamCases(ctx context.Context, _ StreamCasesRequestObject) (StreamCasesResponseObject, error) {
+	if err := s.streamed.enter(ctx); err != nil {
+		return nil, err
+	}
 	counts, err := s.cfg.Store.CaseCounts(ctx, siteID(ctx))
 	if err != nil {
 		return nil, err
@@ -200,7 +203,7 @@ type caseStream struct {
 func (c *caseStream) VisitStreamCasesResponse(w http.ResponseWriter) error {
 	es := c.s.startEvents(w)
 	defer es.end()
-	look := time.NewTicker(6 * c.s.cfg.Poll)
+	look := time.NewTicker(c.s.cfg.Poll)
 	defer look.Stop()
 	until := time.NewTimer(c.s.cfg.StreamFor)
 	defer until.Stop()

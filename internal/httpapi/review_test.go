@@ -334,7 +334,7 @@ func TestSearchCases(t *testing.T) {
 	e.json("POST", "/v1/cases/search", e.a.keys[clinician], `{"part":"on"}`).want(400, "invalid-value")
 	e.json("POST", "/v1/cases/search", e.a.keys[researcher], `{"part":"one"}`).want(403, "role-not-allowed")
 	for body, want := range map[string]string{`{"part":"ONE"}`: "one", `{"part":"c-9"}`: "two", `{"part":"tw%"}`: "", `{"part":"one","subject_id":"two"}`: "",
-		`{"subject_id":"one"}`: "one", `{"accession_number":"ACC-99"}`: "two", `{"subject_id":"three"}`: "", `{"subject_id":"one","accession_number":"ACC-99"}`: ""} {
+		`{"subject_id":"one"}`: "one", `{"accession_number":"ACC-99"}`: "two", `{"accession_number":"  "}`: "", `{"subject_id":"three"}`: "", `{"subject_id":"one","accession_number":"ACC-99"}`: ""} {
 		a := e.json("POST", "/v1/cases/search", e.a.keys[clinician], body)
 		a.want(200, "")
 		var list CaseList
@@ -426,6 +426,12 @@ func TestImageWaitsForMemory(t *testing.T) {
 	}
 	leave()
 	e.do("GET", at, e.a.keys[clinician]).want(200, "")
+	wantEmpty(t, gate)
+}
+
+// wantEmpty waits for the end of the requests that were answered.
+func wantEmpty(t *testing.T, gate *memory.Gate) {
+	t.Helper()
 	for end := time.Now().Add(time.Minute); gate.Used() > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%d bytes stay taken", gate.Used())

@@ -23,14 +23,11 @@ func (s *Server) FindScans(ctx context.Context, req FindScansRequestObject) (Fin
 	if err != nil {
 		return nil, err
 	}
-	if err := s.audit(ctx, "scans", ""); err != nil {
-		return nil, err
-	}
 	scans, err := s.scans(ctx, found)
 	if err != nil {
 		return nil, err
 	}
-	return FindScans200JSONResponse{Scans: scans}, nil
+	return FindScans200JSONResponse{Scans: scans}, s.audit(ctx, "scans", "")
 }
 
 func (s *Server) GetScan(ctx context.Context, req GetScanRequestObject) (GetScanResponseObject, error) {
@@ -38,11 +35,11 @@ func (s *Server) GetScan(ctx context.Context, req GetScanRequestObject) (GetScan
 	if err != nil {
 		return nil, err
 	}
-	if err := s.audit(ctx, scanObject(req.ScanID), ""); err != nil {
+	scan, err := s.scan(ctx, rec)
+	if err != nil {
 		return nil, err
 	}
-	scan, err := s.scan(ctx, rec)
-	return GetScan200JSONResponse(scan), err
+	return GetScan200JSONResponse(scan), s.audit(ctx, scanObject(req.ScanID), "")
 }
 
 func (s *Server) UpdateScan(ctx context.Context, req UpdateScanRequestObject) (UpdateScanResponseObject, error) {
@@ -56,14 +53,11 @@ func (s *Server) UpdateScan(ctx context.Context, req UpdateScanRequestObject) (U
 		}
 		scanDate = old.Metadata.ScanDate
 	}
-	if b.ScanDate != nil && b.BirthDate == nil {
-		return nil, missing("birth_date", "a scan date is taken only together with the birth date, for the age")
-	}
 	age, err := ageOf(b.AgeYears, val(b.BirthDate), scanDate, s.cfg.Now())
 	if err != nil {
 		return nil, err
 	}
-	rec, err := s.cfg.Store.PatchMetadata(ctx, siteID(ctx), actor(ctx), req.ScanID, store.MetadataPatch{AgeYears: age, Sex: b.Sex})
+	rec, err := s.cfg.Store.PatchMetadata(ctx, siteID(ctx), actor(ctx), req.ScanID, store.MetadataPatch{AgeYears: age, Sex: b.Sex, ScanDate: b.ScanDate})
 	if err != nil {
 		return nil, err
 	}

@@ -1,9 +1,9 @@
 // Package httpapi serves the contract in api/openapi.yaml.
 //
 // A request passes, in this order: observe (id, deadlines, log, metrics,
-// panics), gate (operation, key, role, contract), and the handler, which works
-// for the key's site only. A handler decodes, asks the store, and answers; an
-// error becomes an RFC 9457 problem in one place.
+// panics), gate (operation, key, role, contract, consent to research), and the
+// handler, which works for the key's site only. A handler decodes, asks the
+// store, and answers; an error becomes an RFC 9457 problem in one place.
 package httpapi
 
 import (
@@ -39,7 +39,7 @@ type Limits struct {
 	MaxJSON   int64         // bytes of any other body
 	Uploads   int           // that are read at the same time; more are told to come later
 	BodyIdle  time.Duration // a client that sends nothing for so long is given up
-	WriteIdle time.Duration // time for an answer; downloads and event streams get it anew for each piece
+	WriteIdle time.Duration // a client that takes nothing of an answer for so long is given up
 	Image     nifti.Limits  // of a scan once decompressed
 }
 
@@ -109,10 +109,10 @@ type Config struct {
 	Sessions store.SessionLimits // 30 minutes without use and 12 hours in all, where 0
 
 	Now       func() time.Time
-	Poll      time.Duration // between looks at a scan whose events are streamed; 150 ms if 0
+	Poll      time.Duration // between looks at what an event stream tells of; a second if 0
 	MemoryIn  time.Duration // that a picture waits for memory before the client is told to come again; 10 s if 0
 	Heartbeat time.Duration // between comment lines of an idle event stream; 15 s if 0
-	StreamFor time.Duration // that a stream of the worklist lasts: who opens the next must still be signed in; 5 minutes if 0
+	StreamFor time.Duration // that an event stream lasts: who opens the next must still be let in; 5 minutes if 0
 }
 
 // Server answers the API. Close ends its event streams and watches.
@@ -128,6 +128,7 @@ type Server struct {
 	streams  chan struct{} // uploads under way, each with UploadMemory
 	turns    chan struct{} // those that work on what has come: a processor is left for other requests
 	watches  *watches
+	streamed listeners
 	closed   chan struct{}
 	close    sync.Once
 }
@@ -144,7 +145,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.Metrics = prometheus.NewRegistry()
 	}
 	if cfg.Poll <= 0 {
-		cfg.Poll = 150 * time.Millisecond
+		cfg.Poll = time.Second
 	}
 	if cfg.MemoryIn <= 0 {
 		cfg.MemoryIn = 10 * time.Second

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -92,7 +93,7 @@ func (s *Server) changeSettings(ctx context.Context, site string, replaces int, 
 		return SiteSettings{}, fmt.Errorf("stored settings, version %d: %v", old.Version, err) // ours, not the client's
 	}
 	change(&now)
-	if err := now.Validate(); err != nil {
+	if err := cmp.Or(now.Validate(), now.Model.Reachable()); err != nil {
 		return SiteSettings{}, err
 	}
 	b, err := json.Marshal(now)
@@ -135,11 +136,11 @@ func (s *Server) ListSiteSettings(ctx context.Context, req ListSiteSettingsReque
 		most = defaultPage
 	}
 	if req.Params.Cursor != nil {
-		n, err := strconv.Atoi(*req.Params.Cursor)
+		n, err := strconv.ParseInt(*req.Params.Cursor, 10, 32)
 		if err != nil || n < 1 {
 			return nil, neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "invalid-value", "cursor", "take next_cursor from the page before, unchanged")
 		}
-		before = n
+		before = int(n)
 	}
 	found, err := s.cfg.Store.SettingsVersions(ctx, siteID(ctx), before, most+1)
 	if err != nil {
@@ -167,7 +168,8 @@ func (s *Server) calibration(ctx context.Context, version *int) (norm.Calibratio
 	if err != nil {
 		return norm.Calibration{}, v, fmt.Errorf("stored settings, version %d: %v", v.Version, err)
 	}
-	return norm.Calibration{Segmenter: norm.Network, SiteShift: parsed.SiteShift}, v, nil
+	cal, err := parsed.Calibration()
+	return cal, v, err
 }
 
 func (s *Server) GetNormCurve(ctx context.Context, req GetNormCurveRequestObject) (GetNormCurveResponseObject, error) {
@@ -188,6 +190,7 @@ func (s *Server) GetNormCurve(ctx context.Context, req GetNormCurveRequestObject
 	if err != nil {
 		return nil, err
 	}
+	cal.Scanner = norm.ScannerOf(neuroscreen.Metadata{Scanner: val(p.Scanner), Manufacturer: val(p.Manufacturer), FieldStrengthT: p.FieldStrengthT})
 	norms := norm.Default()
 	points, err := norms.Curve(p.Structure, norm.Person{Sex: p.Sex, ICVMM3: &p.IntracranialVolumeMm3}, cal, from, to, step)
 	if err != nil {

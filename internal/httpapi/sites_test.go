@@ -18,7 +18,7 @@ func (e *env) putJSON(path, key, body string) *answer {
 }
 
 const (
-	shiftBody = `{"schema":"neuroscreen.shift/1","name":"clinic","version":"1","layer":"site","segmenter":"neuroscreen","source":"30 controls",
+	shiftBody = `{"schema":"neuroscreen.shift/1","name":"clinic","version":"1","layer":"site","segmenter":"neuroscreen","after":"neuroscreen-as-fs7@1","scanners":[{"scanner":"PRISMA"}],"source":"30 controls",
 		"structures":{"Left-Hippocampus":{"n":30,"mean_z":-1,"sd_z":1.1}}}`
 	recalibrationBody = `{"model":"alzheimers-scan","model_sha256":"ab","segmenter":"neuroscreen","intercept":-0.2,"slope":0.8,
 		"covariance":[[0.04,0],[0,0.03]],"cases":30,"controls":40,"source":"30 and 40 people"}`
@@ -107,6 +107,8 @@ func TestSiteSettingsRefused(t *testing.T) {
 		"prior of 1":             {"settings", `{"replaces":0,"note":"x","settings":{"parkinsons_priors":[{"from_age":65,"prior":1}]}}`, "invalid-settings", "parkinsons_priors"},
 		"shift of a segmenter":   {"calibration", `{"replaces":0,"note":"x","site_shift":` + strings.Replace(shiftBody, `"site"`, `"segmenter"`, 1) + `}`, "invalid-value", "site_shift.layer"},
 		"shift beyond reason":    {"calibration", `{"replaces":0,"note":"x","site_shift":` + strings.Replace(shiftBody, `-1`, `-100`, 1) + `}`, "invalid-shift", "structures"},
+		"no such version":        {"settings", `{"replaces":3000000000,"note":"x","settings":{}}`, "invalid-value", "replaces"},
+		"no such version either": {"calibration", `{"replaces":3000000000,"note":"x"}`, "invalid-value", "replaces"},
 		"too few people":         {"calibration", `{"replaces":0,"note":"x","recalibrations":[` + strings.Replace(recalibrationBody, `"cases":30`, `"cases":3`, 1) + `]}`, "invalid-settings", "recalibrations"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -148,6 +150,9 @@ func TestNormCurve(t *testing.T) {
 	now, before := curve("structure=Left-Hippocampus"), curve("structure=Left-Hippocampus&settings_version=0")
 	if now.SettingsVersion != 1 || now.Points[52].ExpectedMm3 >= c.Points[52].ExpectedMm3 || before.Points[52] != c.Points[52] || len(now.Norms) != len(before.Norms)+1 {
 		t.Errorf("now %+v, before %+v", now.Points[52], before.Points[52])
+	}
+	if same, other := curve("structure=Left-Hippocampus&scanner=PRISMA"), curve("structure=Left-Hippocampus&scanner=SKYRA"); same.Points[52] != now.Points[52] || other.Points[52] != before.Points[52] {
+		t.Errorf("on the controls' scanner %+v, on another %+v", same.Points[52], other.Points[52])
 	}
 	for query, typ := range map[string]string{
 		"structure=Hippocampus":                             "no-norm",

@@ -130,9 +130,7 @@ func (u *upload) create(idempotencyKey string) (scan Scan, known bool, err error
 		return Scan{}, false, err
 	}
 	if created.Duplicate {
-		if created.MetadataDiffers {
-			scan.MetadataDiffers = metadataDiff(u.metadata, scan.Metadata)
-		}
+		scan.MetadataDiffers = metadataDiff(u.metadata, scan.Metadata)
 		u.discard() // bytes that came under another header or compression, if any
 	}
 	return scan, created.Duplicate, nil

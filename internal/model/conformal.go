@@ -59,16 +59,16 @@ func (m *linear) conformalSet(ln, errorRate float64, seg norm.Segmenter) *neuros
 		switch isCase, isControl := ln >= b.Case, ln <= b.Control; {
 		case isCase && isControl:
 			s.Set = "both"
-			s.Text = fmt.Sprintf("At an error rate of %g %% neither cases nor controls can be excluded; %.0f %% of the people behind the model get this answer.", 100*errorRate, 100*b.both)
+			s.Text = fmt.Sprintf("At an error rate of %g %% the volumes fit cases and controls alike; %.0f %% of the people behind the model get this answer.", 100*errorRate, 100*b.both)
 		case isCase:
 			s.Set = "case"
-			s.Text = fmt.Sprintf("At an error rate of %g %% controls are excluded: at most that share of them has volumes as far out as these.", 100*errorRate)
+			s.Text = fmt.Sprintf("At an error rate of %g %% the volumes fit cases only: at most that share of controls has volumes as far out as these.", 100*errorRate)
 		case isControl:
 			s.Set = "control"
-			s.Text = fmt.Sprintf("At an error rate of %g %% cases are excluded: at most that share of them has volumes as ordinary as these.", 100*errorRate)
+			s.Text = fmt.Sprintf("At an error rate of %g %% the volumes fit controls only: at most that share of cases has volumes as ordinary as these, which excludes nobody.", 100*errorRate)
 		default:
 			s.Set = "neither"
-			s.Text = fmt.Sprintf("At an error rate of %g %% the volumes are like neither cases nor controls.", 100*errorRate)
+			s.Text = fmt.Sprintf("At an error rate of %g %% the volumes fit neither cases nor controls.", 100*errorRate)
 		}
 		if !s.Validated {
 			s.Text += " The error rate was counted on FreeSurfer's volumes of one cohort and is not validated on these."

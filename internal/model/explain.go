@@ -14,17 +14,17 @@ import (
 // explain words a score that was made of the features, whose settings have
 // their defaults.
 func (m *Models) explain(f Features, s neuroscreen.Score) neuroscreen.Explanation {
-	e := neuroscreen.Explanation{Reasons: []string{}, WouldChange: []string{}, Uncertain: []string{}}
+	e := neuroscreen.Explanation{Features: []string{}, Reasons: []string{}, WouldChange: []string{}, Uncertain: []string{}}
 	if s.Abstained != nil {
 		e.Uncertain = append(e.Uncertain, "No score: "+*s.Abstained+".")
 		return e
 	}
 	for _, c := range strongest(s.Contributions) {
 		if math.Abs(c.LogLR) >= 0.05 { // a likelihood ratio within 5 % of 1 is no reason
-			e.Reasons = append(e.Reasons, fmt.Sprintf("%s: likelihood ratio %s.", m.describe(f, c), ratio(math.Exp(c.LogLR))))
+			e.Features = append(e.Features, fmt.Sprintf("%s: likelihood ratio %s.", m.describe(f, c), ratio(math.Exp(c.LogLR))))
 		}
 	}
-	e.Reasons = append(e.Reasons, fmt.Sprintf("Together, starting from %s for average volumes: likelihood ratio %s, 95 %% interval %s to %s.",
+	e.Reasons = append(slices.Clone(e.Features), fmt.Sprintf("Together, starting from %s for average volumes: likelihood ratio %s, 95 %% interval %s to %s.",
 		ratio(math.Exp(s.Intercept)), ratio(*s.LikelihoodRatio), ratio(s.CI95[0]), ratio(s.CI95[1])))
 	if s.Prior != nil && s.Posterior != nil {
 		e.Reasons = append(e.Reasons, fmt.Sprintf("With a prior of %s the posterior is %s; where the condition is more or less frequent than that, it is another.", percent(*s.Prior), percent(*s.Posterior)))
@@ -34,7 +34,8 @@ func (m *Models) explain(f Features, s neuroscreen.Score) neuroscreen.Explanatio
 
 	limit := m.sclerosis.LogLRCap
 	if s.Condition == neuroscreen.MesialTemporalSclerosis {
-		e.Reasons = append(e.Reasons, m.otherSide(f, s))
+		other := m.otherSide(f, s)
+		e.Features, e.Reasons = append(e.Features, other), append(e.Reasons, other)
 		e.WouldChange = append(e.WouldChange, m.sclerosisChange(s, f.Settings)...)
 		e.Uncertain = append(e.Uncertain, m.sclerosisDoubts(f, s)...)
 	} else {
@@ -193,7 +194,7 @@ func (m *Models) linearChange(lm *linear, s neuroscreen.Score, f Features) []str
 		ln += t.Coefficient * (at - t.Reference)
 	}
 	slope := 1.0
-	if r, _ := f.Settings.recalibration(lm, f.Calibration.Segmenter); r != nil {
+	if r, _ := m.recalibration(lm, f); r != nil {
 		slope = r.Slope
 		ln = r.Intercept + slope*ln
 	}
@@ -253,12 +254,12 @@ func (m *Models) linearDoubts(lm *linear, f Features, s neuroscreen.Score) []str
 	if f.Calibration.Segmenter != lm.Segmenter && s.Evidence == neuroscreen.ExternalCohort {
 		out = append(out, "The model was trained on FreeSurfer volumes of one cohort; on these it is not validated.")
 	}
-	r, stale := f.Settings.recalibration(lm, f.Calibration.Segmenter)
+	r, stale := m.recalibration(lm, f)
 	switch {
 	case r != nil:
 		out = append(out, fmt.Sprintf("The likelihood ratio holds the site's own recalibration (intercept %.2f, slope %.2f, from %d cases and %d controls).", r.Intercept, r.Slope, r.Cases, r.Controls))
 	case stale:
-		out = append(out, "The site's recalibration was fitted for another version of this model or another segmenter and is not applied: validate again.")
+		out = append(out, "The site's recalibration was fitted for another version of this model, another segmenter, other weights of the network or another scanner and is not applied: validate again.")
 	}
 	return out
 }
@@ -266,8 +267,8 @@ func (m *Models) linearDoubts(lm *linear, f Features, s neuroscreen.Score) []str
 // volumeDoubts says what is not known of the volumes that a score was made of.
 func (m *Models) volumeDoubts(f Features, s neuroscreen.Score) []string {
 	var out []string
-	if c := f.Calibration; c.Segmenter != norm.FreeSurfer6 && c.SegmenterShift == nil && c.SiteShift == nil && m.norms.Shipped(c.Segmenter) == nil {
-		out = append(out, "No shift is stored for what measured these volumes: its own offset against the norm is in every z.")
+	if !m.norms.OffsetMeasured(f.Calibration) {
+		out = append(out, "No healthy people were measured with what measured these volumes: its own offset against the norm is in every z.")
 	}
 	if !slices.ContainsFunc(s.Contributions, func(c neuroscreen.Contribution) bool { return f.Volumes[c.Feature].SE > 0 }) {
 		out = append(out, "The volumes came without their measurement's error: of it only the spread between two scans of one person is in the interval.")

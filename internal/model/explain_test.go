@@ -36,7 +36,7 @@ func TestExplain(t *testing.T) {
 		"badly measured":             {noisy(ill, 400), neuroscreen.Alzheimers, []string{"Right hippocampus is measured to +-", "by a factor of", "Within the interval the flag goes from"}},
 		"badly measured asymmetry":   {noisy(base, 200), neuroscreen.MesialTemporalSclerosis, []string{"Asymmetry is measured to +-", "At the ends of that interval"}},
 		"volumes of a table":         {noisy(ill, 0), neuroscreen.Alzheimers, []string{"came without their measurement's error"}},
-		"another segmenter":          {segmentedBy(ill, norm.Network), neuroscreen.Parkinsons, []string{"No shift is stored for what measured these volumes"}},
+		"another segmenter":          {segmentedBy(ill, norm.Network), neuroscreen.Parkinsons, []string{"No healthy people were measured with what measured these volumes"}},
 		"feature that is missing":    {ill, neuroscreen.Alzheimers, []string{"nWBV) was not given", "The MMSE was not given"}},
 		"norm that knows the sex":    {base.with("Left-Putamen", 3000), neuroscreen.Parkinsons, []string{"Left putamen", "of her age, sex and head size"}},
 	} {
@@ -49,6 +49,18 @@ func TestExplain(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The features of an explanation are its reasons without what these come to.
+func TestExplainedFeatures(t *testing.T) {
+	ill := healthy(t, 76, neuroscreen.Female, 1.45e6).with("Left-Hippocampus", 1438)
+	for c, beyond := range map[neuroscreen.Condition]int{neuroscreen.Alzheimers: 2, neuroscreen.MesialTemporalSclerosis: 1} { // sclerosis has no prior
+		_, e := explainFirst(t, ill, c)
+		rest := slices.DeleteFunc(slices.Clone(e.Reasons), func(r string) bool { return slices.Contains(e.Features, r) })
+		if len(e.Features) == 0 || len(rest) != beyond || !strings.HasPrefix(rest[0], "Together") {
+			t.Errorf("%s: features %q, and %q", c, e.Features, rest)
+		}
 	}
 }
 
@@ -137,9 +149,9 @@ func TestConformalSet(t *testing.T) {
 		want string
 		text string
 	}{
-		{ill, 0.05, "case", "controls are excluded"},
+		{ill, 0.05, "case", "fit cases only"},
 		{well, 0.05, "both", "of the people behind the model get this answer"},
-		{well, 0.2, "control", "cases are excluded"},
+		{well, 0.2, "control", "fit controls only"},
 	} {
 		tc.f.Settings.ConformalErrorRate = tc.rate
 		s := first(t, m.Score(tc.f), neuroscreen.Alzheimers)

@@ -143,7 +143,7 @@ func (m *Models) scoreLinear(lm *linear, f Features, d decision) neuroscreen.Sco
 	}
 	seg := f.Calibration.Segmenter
 	set := lm.conformalSet(l.sum(), f.Settings.WithDefaults().ConformalErrorRate, seg)
-	if r, _ := f.Settings.recalibration(lm, seg); r != nil {
+	if r, _ := m.recalibration(lm, f); r != nil {
 		l.recalibrate(*r)
 	}
 	s := lm.finish(l, d, f.QC)

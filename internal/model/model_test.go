@@ -537,6 +537,18 @@ func TestSettings(t *testing.T) {
 			}
 		})
 	}
+	if err := (Settings{}).Reachable(); err != nil {
+		t.Errorf("the defaults: %v", err)
+	}
+	for name, s := range map[string]Settings{
+		"alzheimers_review_lr":  {AlzheimersReviewLR: 60, AlzheimersFlaggedLR: 100},
+		"alzheimers_flagged_lr": {AlzheimersFlaggedLR: 50},
+		"parkinsons_review_lr":  {ParkinsonsReviewLR: 2},
+	} {
+		if e := neuroscreen.AsError(s.Reachable()); e == nil || e.Field != name {
+			t.Errorf("%s out of reach: %v", name, e)
+		}
+	}
 	// A site's own thresholds decide.
 	f := healthy(t, 74, neuroscreen.Female, 1.45e6)
 	f.Settings = Settings{AlzheimersReviewLR: 1.0001, AlzheimersFlaggedLR: 1.0001}
@@ -553,6 +565,9 @@ func TestCards(t *testing.T) {
 	}
 	for _, c := range cards {
 		md := c.Markdown()
+		if strings.Contains(md, "shared tables") {
+			t.Errorf("%s: its source is a path of ours", c.Name)
+		}
 		for _, want := range []string{"# " + c.Name, "## Purpose", "## Trained on", "## Performance", "## Must not be used for", c.SHA256} {
 			if !strings.Contains(md, want) {
 				t.Errorf("%s: the card lacks %q", c.Name, want)

@@ -9,11 +9,13 @@ import (
 
 // Recalibration is a site's own correction of one model, fitted on its labelled
 // people: ln(LR) becomes Intercept + Slope ln(LR). It belongs to one version of
-// the model and to one segmenter, and is not applied with another.
+// the model, to one segmenter with its weights and, where the site has a shift,
+// to volumes to which that applies; it is applied to nothing else.
 type Recalibration struct {
 	Model       string         `json:"model"`
 	ModelSHA256 string         `json:"model_sha256"` // of the coefficient file
 	Segmenter   norm.Segmenter `json:"segmenter"`
+	Weights     string         `json:"weights_sha256,omitempty"` // of the network, where it measured these people
 	Intercept   float64        `json:"intercept"`
 	Slope       float64        `json:"slope"`
 	Covariance  [2][2]float64  `json:"covariance"` // of the two
@@ -53,16 +55,20 @@ func (r Recalibration) validate(m *Models) error {
 	return nil
 }
 
-// recalibration returns the one that applies to a model and segmenter. stale
-// says that the site has one for the model that does not.
-func (s Settings) recalibration(m *linear, seg norm.Segmenter) (r *Recalibration, stale bool) {
-	for i := range s.Recalibrations {
-		if r := &s.Recalibrations[i]; r.Model == m.Name {
-			if r.ModelSHA256 == m.sha256 && r.Segmenter == seg {
-				return r, false
-			}
-			stale = true
+// recalibration returns the one that applies to a person's score by a model.
+// stale says that the site has one for the model that does not.
+func (m *Models) recalibration(lm *linear, f Features) (r *Recalibration, stale bool) {
+	cal := f.Calibration
+	for i := range f.Settings.Recalibrations {
+		r := &f.Settings.Recalibrations[i]
+		if r.Model != lm.Name {
+			continue
 		}
+		otherWeights := r.Weights != "" && cal.Weights != "" && r.Weights != cal.Weights
+		if r.ModelSHA256 == lm.sha256 && r.Segmenter == cal.Segmenter && !otherWeights && m.norms.SiteShiftApplies(cal) {
+			return r, false
+		}
+		stale = true
 	}
 	return nil, stale
 }

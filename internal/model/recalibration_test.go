@@ -43,7 +43,10 @@ func TestRecalibration(t *testing.T) {
 
 	other := recalibrationOf("alzheimers-scan", norm.FreeSurfer6, -0.4, 0.7)
 	other.ModelSHA256 = "another version"
-	for name, r := range map[string]Recalibration{"another segmenter": recalibrationOf("alzheimers-scan", norm.Network, -0.4, 0.7), "another version": other} {
+	weights := recalibrationOf("alzheimers-scan", norm.FreeSurfer6, -0.4, 0.7)
+	weights.Weights = "other weights"
+	f.Calibration.Weights = "these weights"
+	for name, r := range map[string]Recalibration{"another segmenter": recalibrationOf("alzheimers-scan", norm.Network, -0.4, 0.7), "another version": other, "other weights": weights} {
 		t.Run(name, func(t *testing.T) {
 			s := score(r)
 			if *s.LikelihoodRatio != *plain.LikelihoodRatio {
@@ -53,6 +56,21 @@ func TestRecalibration(t *testing.T) {
 				t.Errorf("not said: %q", s.Explanation.Uncertain)
 			}
 		})
+	}
+}
+
+// TestRecalibrationOnAnotherScanner: what was fitted on top of a site's shift
+// doesn't count where that doesn't.
+func TestRecalibrationOnAnotherScanner(t *testing.T) {
+	f := healthy(t, 76, neuroscreen.Female, 1.45e6)
+	f.Settings.Recalibrations = []Recalibration{recalibrationOf("alzheimers-scan", norm.FreeSurfer6, -0.4, 0.7)}
+	f.Calibration.SiteShift = &norm.Shift{Layer: norm.LayerSite, Segmenter: norm.FreeSurfer6, Scanners: []norm.Scanner{{Name: "Achieva", FieldStrengthT: 3}}}
+	for field, want := range map[float64]bool{3: true, 1.5: false} {
+		f.Calibration.Scanner = norm.Scanner{Name: "Achieva", FieldStrengthT: field}
+		s := first(t, Default().Score(f), neuroscreen.Alzheimers)
+		if applied := strings.Contains(strings.Join(s.Explanation.Uncertain, " "), "own recalibration"); applied != want {
+			t.Errorf("%g T: applied %v", field, applied)
+		}
 	}
 }
 

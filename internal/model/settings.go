@@ -120,6 +120,29 @@ func (s Settings) Validate() error {
 	return nil
 }
 
+// Reachable refuses thresholds that no likelihood ratio of the models reaches.
+// It is for new settings: stored ones must stay readable.
+func (s Settings) Reachable() error {
+	s = s.WithDefaults()
+	models := Default()
+	for _, t := range []struct {
+		field string
+		at    float64
+		of    *linear
+	}{
+		{"alzheimers_review_lr", s.AlzheimersReviewLR, models.alzheimersScan},
+		{"alzheimers_flagged_lr", s.AlzheimersFlaggedLR, models.alzheimersScan},
+		{"parkinsons_review_lr", s.ParkinsonsReviewLR, models.parkinsons},
+	} {
+		// At the cap itself rounding would decide.
+		if most := math.Exp(t.of.LogLRCap); !(t.at < most*(1-1e-9)) {
+			return neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "invalid-settings", t.field,
+				"must be below %.4g, got %g: the model gives no likelihood ratio over that, so that nobody would be flagged", most, t.at)
+		}
+	}
+	return nil
+}
+
 // priorAt returns the prior at an age, nil below the first entry.
 func priorAt(priors []AgePrior, ageYears float64) *float64 {
 	var out *float64

@@ -281,7 +281,9 @@ func (h *Header) setUnits(r *raw) {
 	}
 }
 
-// setAffine picks the transform as nibabel does.
+// setAffine picks the transform as nibabel does, except that a sform that leads
+// to a template gives way to a qform that leads elsewhere: sizes along it are
+// pixdim's.
 func (h *Header) setAffine(r *raw) *Error {
 	if h.Format == Analyze {
 		h.Affine, h.AffineSource = analyzeAffine(r, h.VoxelSize), FromPixdim
@@ -306,6 +308,13 @@ func (h *Header) setAffine(r *raw) *Error {
 	case h.SformCode > 0:
 		h.Affine = Affine{r.srow[0], r.srow[1], r.srow[2], {0, 0, 0, 1}}
 		h.AffineSource = FromSform
+		if ofTemplate(h.SformCode) && h.QformCode > 0 && !ofTemplate(h.QformCode) {
+			// A qform that repeats the sform lies about one of the two spaces.
+			if q, ok := quaternionAffine(r, h.VoxelSize); ok && apart(q, h.Affine) {
+				sform := h.Affine
+				h.Template, h.Affine, h.AffineSource = &sform, q, FromQform
+			}
+		}
 	case h.QformCode > 0:
 		a, ok := quaternionAffine(r, h.VoxelSize)
 		if !ok {
@@ -320,6 +329,18 @@ func (h *Header) setAffine(r *raw) *Error {
 		h.Affine, h.AffineSource = centredAffine(dims, zooms), FromPixdim
 	}
 	return nil
+}
+
+// apart reports whether two transforms differ by more than rounding, in mm.
+func apart(a, b Affine) bool {
+	for i := range 3 {
+		for j := range 4 {
+			if math.Abs(a[i][j]-b[i][j]) > 0.01 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // quaternionAffine is method 2 of nifti1.h: R(b,c,d) * diag(pixdim), the third

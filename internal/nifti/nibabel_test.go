@@ -47,14 +47,17 @@ var formats = map[string]nifti.Format{
 // offset of an affine made from voxel sizes alone, and else for rounding.
 func wantAffine(t *testing.T, h *nifti.Header, want [4][4]float64) {
 	t.Helper()
-	tol := 1e-12
+	tol, got := 1e-12, h.Affine
+	if h.Template != nil { // which nibabel would use
+		got = *h.Template
+	}
 	if h.AffineSource == nifti.FromPixdim {
 		tol = 1e-6
 	}
 	for i := range 4 {
 		for j := range 4 {
-			if !(math.Abs(h.Affine[i][j]-want[i][j]) <= tol*max(1, math.Abs(want[i][j]))) {
-				t.Fatalf("affine from %s is\n%v, want\n%v", h.AffineSource, h.Affine, want)
+			if !(math.Abs(got[i][j]-want[i][j]) <= tol*max(1, math.Abs(want[i][j]))) {
+				t.Fatalf("affine from %s is\n%v, want\n%v", h.AffineSource, got, want)
 			}
 		}
 	}
@@ -117,7 +120,7 @@ func TestAffineSource(t *testing.T) {
 	for name, want := range map[string]nifti.AffineSource{
 		"sform_only.nii":          nifti.FromSform,
 		"qform_only.nii":          nifti.FromQform,
-		"sform_over_qform.nii":    nifti.FromSform,
+		"sform_over_qform.nii":    nifti.FromQform, // it leads to MNI's space
 		"no_form.nii":             nifti.FromPixdim,
 		"sform_code_unknown.nii":  nifti.FromQform,
 		"sform_code_negative.nii": nifti.FromQform,
@@ -129,6 +132,20 @@ func TestAffineSource(t *testing.T) {
 		}
 		if im.AffineSource != want || im.OrientationKnown() != (want != nifti.FromPixdim) {
 			t.Errorf("%s: affine from %s, orientation known: %v; want from %s", name, im.AffineSource, im.OrientationKnown(), want)
+		}
+	}
+}
+
+func TestSharedTemplateSpace(t *testing.T) {
+	for name, want := range map[string]bool{"odd/mniRL.nii.gz": true, "odd/nibabel_nifti2.hdr": true, "odd/nrjs_5D_zeros.nii.gz": false} {
+		f, err := os.Open(testdata.Shared(t, "scans", filepath.FromSlash(name)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		h, err := nifti.DecodeHeader(f)
+		if err != nil || h.InTemplate() != want {
+			t.Errorf("%s: %v, %v", name, h, err)
 		}
 	}
 }

@@ -7,7 +7,7 @@
 // expansion is capped, and the checksum of a gzip stream is verified. Values
 // come out as float32 with the header's scaling applied, first axis fastest.
 // Affine, scaling and byte order follow nibabel 5, which the tests compare
-// with value by value.
+// with value by value, except for Header.Template.
 //
 // Free text in the header (descrip, aux_file, db_name, intent_name) and header
 // extensions are skipped and not kept: they are where patients' names hide.
@@ -63,6 +63,11 @@ type Header struct {
 	SformCode    int // 0 to 5; a code the standard doesn't know counts as 0
 	QformCode    int
 
+	// Template is the sform where that leads to a template and the qform to the
+	// scanner. Affine is then the qform's, in which sizes are the head's own, and
+	// not as nibabel has it.
+	Template *Affine
+
 	// FormsMirrored reports that both forms are set and one is the mirror
 	// image of the other: which side is left depends on which is believed.
 	FormsMirrored bool
@@ -83,6 +88,21 @@ type Header struct {
 // patient. ANALYZE can't, and a NIfTI without qform and sform doesn't: left and
 // right of such an image are a guess.
 func (h *Header) OrientationKnown() bool { return h.AffineSource != FromPixdim }
+
+// InTemplate reports whether Affine leads to a template's space, to which the
+// image was probably resampled.
+func (h *Header) InTemplate() bool {
+	return h.AffineSource == FromSform && ofTemplate(h.SformCode) || h.AffineSource == FromQform && ofTemplate(h.QformCode)
+}
+
+// ofTemplate are the codes of Talairach's space, MNI's and other templates'.
+func ofTemplate(code int) bool { return code >= 3 }
+
+// Geometry is that of one volume of the image, with both of its forms.
+func (h *Header) Geometry() Geometry {
+	shape := h.Shape3()
+	return Geometry{Shape: shape[:], Affine: h.Affine, Code: 1, Template: h.Template, TemplateCode: h.SformCode}
+}
 
 // TRSeconds returns the repetition time, and false when the header states none
 // or no unit of time.

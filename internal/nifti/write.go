@@ -22,7 +22,11 @@ type Geometry struct {
 	// Code is what space the affine leads to: 1 for the scanner's, 2 for one
 	// aligned to another image's. 0 is written as 1.
 	Code int
-	TR   float64 // seconds between volumes, for four or more dimensions
+	// Template, if not nil, is written as the sform, with TemplateCode, and Affine
+	// as the qform alone.
+	Template     *Affine
+	TemplateCode int
+	TR           float64 // seconds between volumes, for four or more dimensions
 }
 
 // Write writes a gzipped NIfTI-1 file: little-endian, millimetres, no scaling
@@ -107,10 +111,14 @@ func (g *Geometry) header(dt Datatype) []byte {
 	}
 
 	code := max(g.Code, 1)
-	i16(254, code)
+	sform, sformCode := g.Affine, code
+	if g.Template != nil {
+		sform, sformCode = *g.Template, g.TemplateCode
+	}
+	i16(254, sformCode)
 	for i := range 3 {
 		for j := range 4 {
-			f32(280+16*i+4*j, g.Affine[i][j])
+			f32(280+16*i+4*j, sform[i][j])
 		}
 	}
 	q, vox, straight := quaternion(g.Affine)

@@ -45,17 +45,21 @@ countries and scanners, stands in the paper and not with its coefficients. Ventr
 
 - the measurement's own standard error;
 - the spread between two scans of one person (published test-retest figures; 3 %% where none was found, an assumption);
-- the spread between 82 sites (58,836 people of 2 to 100 years; Rutherford 2022, doi:10.7554/eLife.72904), until the site has a control shift, then that shift's error: of the mean of its controls, and of what shrinking it leaves.
+- the spread between 82 sites (58,836 people of 2 to 100 years; Rutherford 2022, doi:10.7554/eLife.72904), until the site has a control shift, then that shift's error: of the mean of its controls, and of what shrinking it leaves;
+- the spread between segmenters, where the site has no control shift either and nobody was measured with this one.
 
 ## Segmenters
 
 `, n.files(), len(n.models), MinAge, MaxAge, MinTIV/1e6, MaxTIV/1e6, strings.Join(adjusted, ", "), strings.Join(agesOnly, ", "), nomisMeanAge, nomisMeanTIV/1e6, minForSite)
 	for _, seg := range slices.Sorted(maps.Keys(n.shifts)) {
 		s := n.shifts[seg]
-		fmt.Fprintf(&b, "- %s: shift %s, %d structures, from %s.\n", seg, s.id(), len(s.Structures), s.Source)
+		fmt.Fprintf(&b, "- %s: shift %s, %d structures: %s.\n", seg, s.id(), len(s.Structures), s.Source)
 	}
-	b.WriteString(`- fs6: the norm's own.
-- any other, the network of this service among them: no shift; its own offset is in every z, and a result says so (segmenter-not-calibrated).
+	fmt.Fprintf(&b, `- fs6: the norm's own.
+- any other: no shift; its own offset is in every z.
+
+A result says so (segmenter-not-calibrated) where no healthy people were measured with the segmenter itself, and %.2f SD of the norm are added to the spread:
+the root mean square of FreeSurfer 7's offsets from the norm over the structures of the label map.
 
 ## Limits
 
@@ -70,7 +74,7 @@ countries and scanners, stands in the paper and not with its coefficients. Ventr
 - anyone under 18
 - comparing volumes of different segmenters
 - deciding whether a person has a disease, or ruling it out
-`)
+`, n.segmenterRatio)
 	return b.String()
 }
 

@@ -124,6 +124,22 @@ func readSiteRatios(structures map[string]*nomis) (map[string]float64, error) {
 	return out, nil
 }
 
+// betweenSegmenters is how far a segmenter lies from the norm that nobody
+// measured against it, in SDs of the norm: the root mean square of FreeSurfer
+// 7's mean z over the structures of the label map. It is the only segmenter
+// whose offset is known on all of them, and the norm's next of kin: others may
+// lie further off.
+func betweenSegmenters(fs7 *Shift) float64 {
+	sum, n := 0.0, 0
+	for name, m := range fs7.Structures {
+		if _, ok := anatomy.ByName(name); ok { // sums hold the same volumes again
+			sum += m.MeanZ * m.MeanZ
+			n++
+		}
+	}
+	return math.Sqrt(sum / float64(n))
+}
+
 // BetweenSitesMM3 is the spread that a change of scanner gives to a volume of
 // one person: that between sites, over a volume's own size.
 func (n *Norms) BetweenSitesMM3(structure string, mm3 float64) float64 {

@@ -7,13 +7,15 @@
 // site (scanner and protocol) and noise. The first two are Shifts, layers that
 // move the norm to where this segmenter and this site measure healthy people.
 // While a site has no shift, the spread between sites is added to the norm's
-// own, so that z, percentile and the 5 to 95 % band all say less.
+// own, and for a segmenter that was never measured itself that between
+// segmenters, so that z, percentile and the 5 to 95 % band all say less.
 //
-// z is (volume - expected) / sqrt(SD^2 + between-site SD^2), on log10(mm3) for
-// the ventricles named in logRegions, and percentile = 100 Phi(z).
+// z is (volume - expected) / sqrt(SD^2 + between-site SD^2 + between-segmenter
+// SD^2), on log10(mm3) for the ventricles named in logRegions, and percentile =
+// 100 Phi(z).
 // Its 95 % interval holds the measurement's standard error, the test-retest
-// spread and the between-site spread (or, once calibrated, the standard error
-// of the site's shift).
+// spread and the spread between sites and segmenters (or, once calibrated, the
+// error of the site's shift).
 package norm
 
 import (
@@ -22,6 +24,7 @@ import (
 	"fmt"
 	"math"
 	"path"
+	"slices"
 	"sync"
 
 	"gonum.org/v1/gonum/stat/distuv"
@@ -37,10 +40,11 @@ const (
 
 // Norms is the set of loaded normative models. It is safe for concurrent use.
 type Norms struct {
-	models    map[string]*nomis // by FreeSurfer name
-	siteRatio map[string]float64
-	shifts    map[Segmenter]*Shift
-	assets    []neuroscreen.Asset
+	models         map[string]*nomis  // by FreeSurfer name
+	siteRatio      map[string]float64 // spread between sites over that within one
+	segmenterRatio float64            // and between segmenters
+	shifts         map[Segmenter]*Shift
+	assets         []neuroscreen.Asset
 }
 
 // Default returns the embedded norms.
@@ -64,6 +68,7 @@ func load() (*Norms, error) {
 	if n.shifts, err = readShifts(); err != nil {
 		return nil, err
 	}
+	n.segmenterRatio = betweenSegmenters(n.shifts[FreeSurfer7])
 	entries, err := files.ReadDir("data")
 	if err != nil {
 		return nil, err
@@ -121,7 +126,7 @@ type Person struct {
 type location struct {
 	mu     float64
 	sd     float64 // within a site
-	siteSD float64 // between sites, or of a calibrated site's shift
+	siteSD float64 // between sites (and segmenters), or of a calibrated site's shift
 	log    bool
 	// siteKnown says that a site shift is in mu and sd, and siteSD is only the
 	// error of its mean.
@@ -211,14 +216,20 @@ func (n *Norms) locate(structure string, p Person, cal Calibration, bare bool) (
 		ratio = n.siteRatio[base]
 	}
 	l.wider = math.Hypot(1, ratio)
-	if mom, ok := n.siteShift(cal).moments(structure); ok && mom.N >= minForSite {
+	if !n.segmenterMeasured(cal) {
+		ratio = math.Hypot(ratio, n.segmenterRatio)
+	}
+	site, _ := n.siteShift(cal)
+	if mom, ok := site.moments(structure); ok && mom.N >= minForSite {
 		mean, sd := mom.applied()
+		kept := mom.shrinkage()
+		// Shrinking leaves a part of the site's own offset: of what its controls show,
+		// or, since they may show little by chance, of what sites usually have. The
+		// larger of the two and not both, for it is one offset.
+		left := (1 - kept) * max(math.Abs(mom.MeanZ)*l.sd, ratio*m.sd)
 		l.mu += mean * l.sd
 		l.sd *= sd
-		// What sampling the controls leaves unknown, and what shrinking the shift
-		// leaves of the site's own offset.
-		kept := mom.shrinkage()
-		l.siteSD = math.Hypot(kept*l.sd/math.Sqrt(float64(mom.N)), (1-kept)*ratio*m.sd)
+		l.siteSD = math.Hypot(kept*l.sd/math.Sqrt(float64(mom.N)), left)
 		l.siteKnown = true
 		return l, nil
 	}
@@ -233,12 +244,43 @@ func (n *Norms) segmenterShift(cal Calibration) *Shift {
 	return n.shifts[cal.Segmenter]
 }
 
-// siteShift returns the site's shift if it belongs on top of the segmenter's.
-func (n *Norms) siteShift(cal Calibration) *Shift {
-	if s := cal.SiteShift; s != nil && s.Segmenter == cal.Segmenter && s.After == n.segmenterShift(cal).id() {
-		return s
+// segmenterMeasured reports whether what measured the volumes was itself
+// compared with the norm on healthy people, or is the norm's own.
+func (n *Norms) segmenterMeasured(cal Calibration) bool {
+	s := n.segmenterShift(cal)
+	return cal.Segmenter == FreeSurfer6 || s != nil && s.MeasuredWith == ""
+}
+
+// OffsetMeasured reports whether the offset of what measured the volumes is
+// known from healthy people: its own, or in the site's shift that of both.
+func (n *Norms) OffsetMeasured(cal Calibration) bool {
+	site, _ := n.siteShift(cal)
+	return site != nil || n.segmenterMeasured(cal)
+}
+
+// SiteShiftApplies reports whether the site's shift counts for what was
+// measured, as none does.
+func (n *Norms) SiteShiftApplies(cal Calibration) bool {
+	_, why := n.siteShift(cal)
+	return why == nil
+}
+
+// siteShift returns the site's shift if it belongs on top of the segmenter's,
+// else nil and, where there is one, why it does not.
+func (n *Norms) siteShift(cal Calibration) (*Shift, *neuroscreen.Reason) {
+	s := cal.SiteShift
+	switch {
+	case s == nil:
+		return nil, nil
+	case s.Segmenter != cal.Segmenter || s.After != n.segmenterShift(cal).id(),
+		// Weights unknown on either side, as in a table's, contradict nothing. A shift
+		// of the network from before they were stored fails by After.
+		s.Weights != "" && cal.Weights != "" && s.Weights != cal.Weights:
+		return nil, &neuroscreen.Reason{Code: "site-shift-not-applicable", Text: "the site's shift was measured with another segmenter, other weights of the network or another version of the segmenter's shift and is not applied: measure the controls again"}
+	case len(s.Scanners) > 0 && !slices.ContainsFunc(s.Scanners, func(of Scanner) bool { return !of.Differs(cal.Scanner) }):
+		return nil, &neuroscreen.Reason{Code: "site-shift-other-scanner", Text: "the site's shift was measured on another scanner and is not applied: the spread between sites widens the intervals until controls of this scanner are measured"}
 	}
-	return nil
+	return s, nil
 }
 
 // Reference is what healthy people of one age, sex and head size have.
@@ -364,8 +406,9 @@ func (n *Norms) Equivalent(structure string, v Measured, p Person, from Calibrat
 	return Measured{MM3: out, SE: cleanSE(v.SE) * a.slope(v.MM3) / a.sd * b.sd / b.slope(out)}, nil
 }
 
-// SiteSD returns the spread between sites of a structure on the modelled scale
-// (mm3 or log10), or the standard error of the shift once a site is calibrated.
+// SiteSD returns the spread between sites (and segmenters) of a structure on the
+// modelled scale (mm3 or log10), or the error of the shift once a site is
+// calibrated.
 func (n *Norms) SiteSD(structure string, p Person, cal Calibration) (float64, error) {
 	l, err := n.locate(normName(structure), p, cal, false)
 	return l.siteSD, err
@@ -429,20 +472,26 @@ func (n *Norms) notes(p Person, cal Calibration, vols map[string]Measured) []neu
 	} else if icv > MaxTIV {
 		out = append(out, *reason("head-size-clamped", "the head is larger than the norm's range; it is compared with heads of 2.0 l", icv, MaxTIV))
 	}
-	if cal.Segmenter != FreeSurfer6 && n.segmenterShift(cal) == nil {
-		out = append(out, neuroscreen.Reason{Code: "segmenter-not-calibrated", Text: "the norm was made with FreeSurfer 6.0 and no shift for this segmenter is stored: its own offset is still in every z"})
-	}
-	site := n.siteShift(cal)
-	if cal.SiteShift != nil && site == nil {
-		out = append(out, neuroscreen.Reason{Code: "site-shift-not-applicable", Text: "the site's shift was measured with another segmenter or another version of its shift and is not applied: measure the controls again"})
-	}
+	site, why := n.siteShift(cal)
+	uncalibrated := false
 	for name := range vols {
-		if m, ok := site.moments(name); !ok || m.N < minForSite {
-			if _, normed := n.models[name]; normed {
-				out = append(out, neuroscreen.Reason{Code: "site-not-calibrated", Text: "fewer than 20 local controls are stored for some structures: the spread between sites widens their intervals"})
-				break
-			}
+		m, ok := site.moments(name)
+		_, normed := n.models[name]
+		uncalibrated = uncalibrated || normed && (!ok || m.N < minForSite)
+	}
+	// Where the site's own shift stands it holds the segmenter's offset too.
+	if uncalibrated && !n.segmenterMeasured(cal) {
+		text := "the norm was made with FreeSurfer 6.0 and no shift for this segmenter is stored: its own offset is still in every z"
+		if s := n.segmenterShift(cal); s != nil {
+			text = fmt.Sprintf("no healthy people were measured with this segmenter (%s) for the norm: it is taken to differ from the norm as %s does, and what remains of its own offset is in every z", cal.Segmenter, s.MeasuredWith)
 		}
+		out = append(out, neuroscreen.Reason{Code: neuroscreen.SegmenterNotCalibrated, Text: text + "; the spread between segmenters widens every interval"})
+	}
+	switch {
+	case why != nil:
+		out = append(out, *why)
+	case uncalibrated:
+		out = append(out, neuroscreen.Reason{Code: "site-not-calibrated", Text: "fewer than 20 local controls are stored for some structures: the spread between sites widens their intervals"})
 	}
 	return out
 }

@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -480,9 +481,7 @@ func TestIndices(t *testing.T) {
 	}
 }
 
-// An index's interval is what its volumes' errors and the site's leave of it:
-// far wider than the measurement's alone, and narrower once the site is known.
-// TestSiteShiftError: over sites that differ as the published spread says, what a
+// Over sites that differ as the published spread says, what a
 // shift from their controls leaves is as large as its error says.
 func TestSiteShiftError(t *testing.T) {
 	n, p := Default(), person(70, neuroscreen.Female, 1.45e6)
@@ -506,6 +505,27 @@ func TestSiteShiftError(t *testing.T) {
 	}
 }
 
+// The interval of a site far off, of which shrinking leaves a third at 20
+// controls, holds what is left.
+func TestSiteShiftLeavesOffset(t *testing.T) {
+	const structure, offset = "Left-Hippocampus", 1.5
+	n, p := Default(), person(70, neuroscreen.Female, 1.45e6)
+	published, err := n.Published(structure, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shift := &Shift{Layer: LayerSite, Segmenter: FreeSurfer6, Structures: map[string]Moments{structure: {N: 20, MeanZ: offset, SDZ: 1}}}
+	z, err := n.ZOf(structure, Measured{MM3: published.ExpectedMM3 + offset*published.SD}, p, Calibration{Segmenter: FreeSurfer6, SiteShift: shift})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left := offset / 3; math.Abs(z.Value-left) > 1e-9 || z.SiteSE < left {
+		t.Errorf("z %.3f with a site's error of %.3f, %.3f is left", z.Value, z.SiteSE, left)
+	}
+}
+
+// An index's interval is what its volumes' errors and the site's leave of it:
+// far wider than the measurement's alone, and narrower once the site is known.
 func TestIndicesCarryTheSite(t *testing.T) {
 	n, p := Default(), person(70, neuroscreen.Female, 1.45e6)
 	vols := map[string]Measured{"Left-Hippocampus": {MM3: 3600}, "Left-Inf-Lat-Vent": {MM3: 400}}
@@ -577,7 +597,114 @@ func TestAssets(t *testing.T) {
 			t.Errorf("%+v", a)
 		}
 	}
-	if got != "between_site_sd.csv nomis_aseg_bigregions_coefficients.csv nomis_aseg_coefficients.csv segmenter_fs7.json segmenter_oasis1.json " {
+	if got != "between_site_sd.csv nomis_aseg_bigregions_coefficients.csv nomis_aseg_coefficients.csv segmenter_fs7.json segmenter_neuroscreen.json segmenter_oasis1.json " {
 		t.Errorf("assets %s", got)
+	}
+}
+
+// The network is taken to differ from the norm as FreeSurfer 7 does, with the
+// spread between segmenters on top of that between sites, and says so.
+func TestNetworkStandsAsFreeSurfer7(t *testing.T) {
+	n, p, network := Default(), person(60, neuroscreen.Female, 1.45e6), Calibration{Segmenter: Network}
+	if r := n.segmenterRatio; math.Abs(r-0.539) > 0.0005 {
+		t.Errorf("spread between segmenters %.4f SD, documented as 0.54", r)
+	}
+	for _, s := range []string{"Left-Hippocampus", "Right-Lateral-Ventricle"} {
+		fs7, _ := n.locate(s, p, Calibration{Segmenter: FreeSurfer7}, false)
+		got, _ := n.locate(s, p, network, false)
+		if got.mu != fs7.mu || got.sd != fs7.sd {
+			t.Errorf("%s: at %g with SD %g, FreeSurfer 7's at %g with %g", s, got.mu, got.sd, fs7.mu, fs7.sd)
+		}
+		if want := math.Hypot(fs7.siteSD, n.segmenterRatio*n.models[s].sd); math.Abs(got.siteSD-want) > 1e-12 {
+			t.Errorf("%s: spread %g, want %g", s, got.siteSD, want)
+		}
+		unknown, _ := n.locate(s, p, Calibration{}, false)
+		if math.Abs(unknown.siteSD-got.siteSD) > 1e-12 {
+			t.Errorf("%s: spread of an unknown segmenter %g, want %g", s, unknown.siteSD, got.siteSD)
+		}
+	}
+	codes := func(cal Calibration) (out []string) {
+		for _, r := range n.notes(p, cal, map[string]Measured{"Left-Hippocampus": {MM3: 3500}}) {
+			out = append(out, r.Code)
+		}
+		return out
+	}
+	former := &Shift{Layer: LayerSite, Segmenter: Network, Structures: map[string]Moments{"Left-Hippocampus": {N: 40, MeanZ: 1, SDZ: 1}}}
+	if got, want := codes(Calibration{Segmenter: Network, SiteShift: former}), []string{"segmenter-not-calibrated", "site-shift-not-applicable"}; !slices.Equal(got, want) {
+		t.Errorf("with a site's shift from before the segmenter's: %v, want %v", got, want)
+	}
+	now := *former
+	now.After = n.Shipped(Network).id()
+	if got := codes(Calibration{Segmenter: Network, SiteShift: &now}); got != nil {
+		t.Errorf("with a site's shift on top of it: %v", got)
+	}
+}
+
+// A site's shift belongs to the weights and to the scanners that measured its
+// controls; what is not known contradicts nothing.
+func TestSiteShiftBelongsToWeightsAndScanner(t *testing.T) {
+	n, p := Default(), person(60, neuroscreen.Female, 1.45e6)
+	prisma, other := Scanner{Name: "PRISMA-1", FieldStrengthT: 3}, Scanner{FieldStrengthT: 1.5}
+	fit := func(cal Calibration, scanners ...Scanner) *Shift {
+		var controls []Control
+		for i := range 20 {
+			controls = append(controls, Control{Person: p, Scanner: scanners[i%len(scanners)], Volumes: map[string]Measured{"Left-Hippocampus": {MM3: 3500 + 20*float64(i)}}})
+		}
+		s, err := n.FitShift("clinic", "1", LayerSite, "test", cal, controls)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	a, b := Calibration{Segmenter: Network, Weights: "a"}, Calibration{Segmenter: Network, Weights: "b"}
+	on := func(cal Calibration, s Scanner) Calibration { cal.Scanner = s; return cal }
+	for name, tc := range map[string]struct {
+		shift *Shift
+		scan  Calibration
+		why   string
+	}{
+		"the same weights":                {fit(a, Scanner{}), a, ""},
+		"other weights":                   {fit(a, Scanner{}), b, "site-shift-not-applicable"},
+		"weights that nobody named":       {fit(a, Scanner{}), Calibration{Segmenter: Network}, ""},
+		"a shift without weights":         {fit(Calibration{Segmenter: Network}, Scanner{}), b, ""},
+		"the same scanner":                {fit(a, prisma), on(a, Scanner{Name: "prisma-1"}), ""},
+		"another field strength":          {fit(a, prisma), on(a, other), "site-shift-other-scanner"},
+		"one of two scanners":             {fit(a, prisma, other), on(a, other), ""},
+		"a scan that names no scanner":    {fit(a, prisma), a, ""},
+		"controls that name no scanner":   {fit(a, Scanner{}), on(a, other), ""},
+		"a control that names no scanner": {fit(a, prisma, Scanner{}), on(a, other), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tc.scan.SiteShift = tc.shift
+			s, why := n.siteShift(tc.scan)
+			code := ""
+			if why != nil {
+				code = why.Code
+			}
+			if code != tc.why || (s != nil) != (tc.why == "") {
+				t.Errorf("shift %v, reason %q, want %q", s, code, tc.why)
+			}
+			l, _ := n.locate("Left-Hippocampus", p, tc.scan, false)
+			if l.siteKnown != (tc.why == "") {
+				t.Errorf("site known: %v", l.siteKnown)
+			}
+		})
+	}
+}
+
+func TestScannersDiffer(t *testing.T) {
+	for _, tc := range []struct {
+		a, b Scanner
+		want bool
+	}{
+		{Scanner{}, Scanner{Name: "A", Manufacturer: "GE", FieldStrengthT: 3}, false},
+		{Scanner{Manufacturer: "SIEMENS", FieldStrengthT: 2.89}, Scanner{Manufacturer: "Siemens", FieldStrengthT: 3}, false},
+		{Scanner{Name: "A", Manufacturer: "Siemens"}, Scanner{Name: "A", Manufacturer: "Philips"}, true},
+		{Scanner{Name: "A", FieldStrengthT: 1.5}, Scanner{Name: "A", FieldStrengthT: 3}, true},
+		{Scanner{Name: "A"}, Scanner{Name: "B"}, true},
+	} {
+		if tc.a.Differs(tc.b) != tc.want || tc.b.Differs(tc.a) != tc.want {
+			t.Errorf("%+v and %+v: want %v", tc.a, tc.b, tc.want)
+		}
 	}
 }

@@ -1,12 +1,15 @@
 package norm
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math"
+	"slices"
 	"sort"
 	"strings"
 
@@ -51,12 +54,22 @@ const (
 // people. It is stored, named and versioned; a result names the shifts it was
 // made with.
 type Shift struct {
-	Schema     string             `json:"schema"`
-	Name       string             `json:"name"`
-	Version    string             `json:"version"`
-	Layer      string             `json:"layer"` // LayerSegmenter or LayerSite
-	Segmenter  Segmenter          `json:"segmenter"`
-	After      string             `json:"after,omitempty"` // for a site: name@version of the segmenter shift that it was measured on top of
+	Schema    string    `json:"schema"`
+	Name      string    `json:"name"`
+	Version   string    `json:"version"`
+	Layer     string    `json:"layer"` // LayerSegmenter or LayerSite
+	Segmenter Segmenter `json:"segmenter"`
+	// MeasuredWith names the segmenter that measured the people, where it is not
+	// Segmenter itself, which is then only taken to differ from the norm as that
+	// one does.
+	MeasuredWith Segmenter `json:"measured_with,omitempty"`
+	// Of a site's shift: name@version of the segmenter shift that it was measured
+	// on top of; SHA-256 of the network's weights, if it measured the controls; and
+	// their scanners, if each of them names its own.
+	After    string    `json:"after,omitempty"`
+	Weights  string    `json:"weights_sha256,omitempty"`
+	Scanners []Scanner `json:"scanners,omitempty"`
+
 	Source     string             `json:"source"`
 	Structures map[string]Moments `json:"structures"` // by FreeSurfer name
 }
@@ -160,11 +173,14 @@ func (s *Shift) moments(structure string) (Moments, bool) {
 // applies. The zero value means: segmenter unknown, site not calibrated.
 type Calibration struct {
 	Segmenter Segmenter
+	Weights   string // SHA-256 of the network's, "" if not known
+	Scanner   Scanner
 	// SegmenterShift replaces the shift shipped for Segmenter; nil keeps it.
 	SegmenterShift *Shift
 	// SiteShift is measured on the site's own controls; structures with fewer
 	// than 20 of them count as not calibrated, and so does a shift that was
-	// measured with another segmenter or on top of another segmenter shift.
+	// measured with another segmenter, other weights of it or another scanner, or
+	// on top of another segmenter shift.
 	SiteShift *Shift
 }
 
@@ -172,6 +188,7 @@ type Calibration struct {
 // is to be calibrated.
 type Control struct {
 	Person  Person
+	Scanner Scanner
 	Volumes map[string]Measured
 }
 
@@ -199,7 +216,7 @@ func (n *Norms) FitShift(name, version, layer, source string, base Calibration, 
 	}
 	out := &Shift{Schema: ShiftSchema, Name: name, Version: version, Layer: layer, Segmenter: base.Segmenter, Source: source, Structures: map[string]Moments{}}
 	if layer == LayerSite {
-		out.After = n.segmenterShift(from).id()
+		out.After, out.Weights, out.Scanners = n.segmenterShift(from).id(), base.Weights, scannersOf(controls)
 	}
 	for s, z := range zs {
 		mean, sd := meanSD(z)
@@ -209,6 +226,21 @@ func (n *Norms) FitShift(name, version, layer, source string, base Calibration, 
 		return nil, neuroscreen.Errorf(neuroscreen.CodeInvalid, "no-controls", "no control lies inside the norm's range (18 to 100 years, sex F or M, intracranial volume in mm3)")
 	}
 	return out, nil
+}
+
+// scannersOf returns the controls' scanners, sorted, or nil if one of them is
+// not known: the shift is then of no scanner in particular.
+func scannersOf(controls []Control) []Scanner {
+	seen := map[Scanner]bool{}
+	for _, c := range controls {
+		if c.Scanner == (Scanner{}) {
+			return nil
+		}
+		seen[c.Scanner] = true
+	}
+	return slices.SortedFunc(maps.Keys(seen), func(a, b Scanner) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Manufacturer, b.Manufacturer), cmp.Compare(a.FieldStrengthT, b.FieldStrengthT))
+	})
 }
 
 func meanSD(x []float64) (mean, sd float64) {

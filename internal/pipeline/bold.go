@@ -112,7 +112,7 @@ func (e *Engine) analyzeRun(ctx context.Context, in Input, reached func(neuroscr
 		FMRI:            &measured.FMRI,
 		TimingsMS:       clock.ms,
 	}}
-	if err := runFiles(out, mean, seg.Labels, measured); err != nil {
+	if err := runFiles(out, h.Geometry(), mean, seg.Labels, measured); err != nil {
 		return nil, err
 	}
 	clock.lap("files")
@@ -157,8 +157,8 @@ func runQC(m *neuroscreen.FMRI, reasons []neuroscreen.Reason, seg *segment.Segme
 }
 
 // runFiles makes label map, pictures and maps.
-func runFiles(out *Output, mean *volume.Volume, l *volume.Labels, m *fmri.Measured) error {
-	drawn := draw(mean, l)
+func runFiles(out *Output, geometry nifti.Geometry, mean *volume.Volume, l *volume.Labels, m *fmri.Measured) error {
+	drawn := draw(mean, geometry, l)
 	defer drawn.wait()
 	out.Reading = report.Reading{Schema: report.ReadingSchema, Structures: report.Structures(), Curves: []report.Curve{}, Scores: []report.ScoreInWords{}, Norms: []string{}, Run: readRun(m)}
 
@@ -192,7 +192,6 @@ func runFiles(out *Output, mean *volume.Volume, l *volume.Labels, m *fmri.Measur
 		picture(MapsFile, maps)
 		volumes = append(volumes, grid{ALFFFile, m.Maps.ALFF}, grid{FALFFFile, m.Maps.FALFF}, grid{ReHoFile, m.Maps.ReHo})
 	}
-	geometry := nifti.Geometry{Shape: mean.Shape[:], Affine: nifti.Affine(mean.Affine), Code: 1}
 	for _, v := range volumes {
 		var file bytes.Buffer
 		if err := nifti.Write(&file, geometry, v.data); err != nil {

@@ -24,12 +24,12 @@ type drawing struct {
 	segmentation, preview []byte
 }
 
-// draw begins to make them; they are there after wait.
-func draw(image *volume.Volume, l *volume.Labels) *drawing {
+// draw begins to make them; they are there after wait. The label map has the
+// geometry of the scan's file.
+func draw(image *volume.Volume, geometry nifti.Geometry, l *volume.Labels) *drawing {
 	d := &drawing{}
 	d.work.Go(func() error {
 		var labels bytes.Buffer
-		geometry := nifti.Geometry{Shape: image.Shape[:], Affine: nifti.Affine(image.Affine), Code: 1}
 		if err := nifti.Write(&labels, geometry, l.Data); err != nil {
 			return fmt.Errorf("segmentation: %w", err)
 		}
@@ -68,8 +68,12 @@ const curveStep = 2
 // reading draws the reference of every structure over age and puts the scores
 // in words.
 func (s scorer) reading(r *neuroscreen.Result, f model.Features) (report.Reading, error) {
-	out := report.Reading{Schema: report.ReadingSchema, Structures: report.Structures(), Curves: []report.Curve{}, Scores: []report.ScoreInWords{}, Norms: aboutNorms}
+	out := report.Reading{Schema: report.ReadingSchema, Structures: report.Structures(), Curves: []report.Curve{}, Scores: []report.ScoreInWords{}}
+	compared := 0
 	for _, v := range r.Volumes {
+		if v.Z != nil {
+			compared++
+		}
 		if v.ExpectedMM3 == nil || v.LeftOut {
 			continue // the result says why
 		}
@@ -83,6 +87,7 @@ func (s scorer) reading(r *neuroscreen.Result, f model.Features) (report.Reading
 		}
 		out.Curves = append(out.Curves, c)
 	}
+	out.Norms = aboutNorms(compared)
 	cards := map[string]model.Card{}
 	for _, c := range s.models.Cards() {
 		cards[c.Name] = c
@@ -101,12 +106,14 @@ func (s scorer) reading(r *neuroscreen.Result, f model.Features) (report.Reading
 // rounded to a tenth of a mm3, far below what a drawing shows.
 func rounded(mm3 float64) float64 { return math.Round(10*mm3) / 10 }
 
-// aboutNorms says in the report whom a volume is compared with.
-var aboutNorms = []string{
-	"Reference values: NOMIS (Potvin, Dieumegarde and Duchesne 2021, doi:10.1101/2021.01.25.428063), healthy adults of 18 to 100 years measured with FreeSurfer 6.0.",
-	"Hippocampi, lateral ventricles and cerebellum are compared for age and head size only; the others for sex too. Scanner and field strength are not adjusted for: " +
-		"until a site has measured 20 healthy people of its own, the spread between sites widens every interval.",
-	"Of the 32 structures, 1 in 20 lies below the 5th and 1 in 20 above the 95th percentile in healthy people: one or two marked structures alone mean little.",
+// aboutNorms says in the report whom how many volumes are compared with.
+func aboutNorms(volumes int) []string {
+	return []string{
+		"Reference values: NOMIS (Potvin, Dieumegarde and Duchesne 2021, doi:10.1101/2021.01.25.428063), healthy adults of 18 to 100 years measured with FreeSurfer 6.0.",
+		"Hippocampi, lateral ventricles, cerebellum and the right pallidum are compared for age and head size only; the others for sex too. Scanner and field strength are not adjusted for: " +
+			"until a site has measured 20 healthy people of its own, the spread between sites widens every interval.",
+		fmt.Sprintf("Of the %d volumes with a reference, 1 in 20 lies below the 5th and 1 in 20 above the 95th percentile in healthy people: one or two marked structures alone mean little.", volumes),
+	}
 }
 
 // shortCard brings a model's card to the lines that fit beside its score.
@@ -129,20 +136,23 @@ func shortCard(words *report.ScoreInWords, c model.Card) error {
 		return fmt.Errorf("card of %s: %w", c.Name, err)
 	}
 	on, p := body.TrainedOn, body.Performance
-	cohort := fmt.Sprintf("%s; %d with the condition, %d without", strings.TrimPrefix(on.Cohort, "none: "), on.Cases, on.Controls)
+	who := strings.TrimPrefix(on.Cohort, "none: ")
+	cohort := fmt.Sprintf("%s; %d with the condition, %d without", who, on.Cases, on.Controls)
 	for _, more := range []string{on.Age, on.Country, on.Scanner} {
 		if more != "" {
 			cohort += "; " + more
 		}
 	}
+	if p.AUC == 0 {
+		p.AUC, p.CI95 = p.AUCIfNormal, p.AUCIfNormalCI95
+	}
 	performance := p.Validation
-	switch {
-	case p.AUC > 0 && len(p.CI95) == 2:
+	if p.AUC > 0 && len(p.CI95) == 2 {
 		performance = fmt.Sprintf("AUC %.2f (95 %% interval %.2f to %.2f); %s", p.AUC, p.CI95[0], p.CI95[1], p.Validation)
-	case p.AUCIfNormal > 0 && len(p.AUCIfNormalCI95) == 2:
-		performance = fmt.Sprintf("AUC %.2f (95 %% interval %.2f to %.2f); %s", p.AUCIfNormal, p.AUCIfNormalCI95[0], p.AUCIfNormalCI95[1], p.Validation)
 	}
 	words.Cohort, words.Performance, words.Limits = sentence(cohort), sentence(performance), sentence("limits: "+strings.Join(body.Limits, "; "))
+	figure, _, _ := strings.Cut(performance, "; ")
+	words.Short.Cohort, words.Short.Performance, words.Short.Limits = sentence(who), sentence(figure), sentence("limits: "+strings.Join(body.Limits[:min(1, len(body.Limits))], ""))
 	return nil
 }
 

@@ -71,6 +71,20 @@ type Settings struct {
 	Model     model.Settings `json:"model"`
 }
 
+// calibration is how volumes that weights measured in a scan meet the norm.
+func (s Settings) calibration(weights string, m neuroscreen.Metadata) norm.Calibration {
+	return norm.Calibration{Segmenter: norm.Network, Weights: weights, Scanner: norm.ScannerOf(m), SiteShift: s.SiteShift}
+}
+
+// Calibration is that of the embedded weights and a scanner that is not named.
+func (s Settings) Calibration() (norm.Calibration, error) {
+	w, err := segment.DefaultWeights()
+	if err != nil {
+		return norm.Calibration{}, err
+	}
+	return s.calibration(w.SHA256(), neuroscreen.Metadata{}), nil
+}
+
 // ParseSettings reads and validates the settings stored for a site; none are
 // the default. Errors: CodeInvalid, naming the field.
 func ParseSettings(b json.RawMessage) (s Settings, err error) {
@@ -156,9 +170,9 @@ func (e *Engine) Analyze(ctx context.Context, in Input) (*Output, error) {
 		return nil, err
 	}
 	clock.lap("segment")
-	drawn := draw(scan, seg.Labels) // meanwhile
+	drawn := draw(scan, img.Geometry(), seg.Labels) // meanwhile
 	defer drawn.wait()
-	quality, err := qc.Assess(qc.Measured{Image: scan, Labels: seg.Labels, MM3: seg.MM3, Confidence: seg.Confidence, FlipDice: seg.FlipDice})
+	quality, err := qc.Assess(qc.Measured{Image: scan, Labels: seg.Labels, MM3: seg.MM3, Confidence: seg.Confidence, FlipDice: seg.FlipDice, InTemplate: img.InTemplate()})
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +188,7 @@ func (e *Engine) Analyze(ctx context.Context, in Input) (*Output, error) {
 	if in.Metadata.AgeYears != nil {
 		person.AgeYears = *in.Metadata.AgeYears
 	}
-	calibration := norm.Calibration{Segmenter: norm.Network, SiteShift: in.Settings.SiteShift}
+	calibration := in.Settings.calibration(e.network.Weights().SHA256(), in.Metadata)
 	measured := map[string]norm.Measured{}
 	for _, s := range anatomy.Structures[1:] {
 		e := seg.Errors[s.Class]
@@ -190,7 +204,8 @@ func (e *Engine) Analyze(ctx context.Context, in Input) (*Output, error) {
 	}
 
 	features := model.Features{
-		Person: person, Calibration: calibration, Volumes: without(measured, leftOut), LeftOut: leftOut, MMSE: in.Metadata.MMSE, QC: quality.Verdict, Settings: in.Settings.Model,
+		Person: person, Calibration: calibration, Volumes: without(measured, leftOut), LeftOut: leftOut, MMSE: in.Metadata.MMSE,
+		QC: quality.Verdict, Withhold: withhold(quality), Settings: in.Settings.Model,
 	}
 	out := &Output{Features: features, Result: &neuroscreen.Result{
 		Schema:    neuroscreen.ResultSchema,

@@ -18,6 +18,7 @@ import (
 
 	"neuroscreen"
 	"neuroscreen/internal/nifti"
+	"neuroscreen/internal/qc"
 	"neuroscreen/internal/testdata"
 	"neuroscreen/internal/train"
 )
@@ -278,6 +279,44 @@ func TestAnalyzeStops(t *testing.T) {
 	cancel()
 	if _, err := engine(t).Analyze(ctx, scanOf(t, healthy, 45, neuroscreen.Male)); !errors.Is(err, context.Canceled) {
 		t.Errorf("after cancel: %v", err)
+	}
+}
+
+// A head that was resampled to a template is measured and not scored, then or
+// later.
+func TestAnalyzeTemplateSpace(t *testing.T) {
+	in := scanOf(t, healthy, 45, neuroscreen.Male)
+	img, err := nifti.Decode(in.Image, nifti.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file bytes.Buffer
+	if err := nifti.Write(&file, nifti.Geometry{Shape: img.Shape, Affine: img.Affine, Code: 4}, img.Data); err != nil {
+		t.Fatal(err)
+	}
+	in.Image = &file
+	out, err := engine(t).Analyze(context.Background(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkResult(t, out.Result)
+	r, err := NewRescorer("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, _, err := r.Rescore(*out.Result, in.Metadata, in.Settings, neuroscreen.Amendment{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, got := range []*neuroscreen.Result{out.Result, again} {
+		if got.QC.Verdict != neuroscreen.VerdictReview || got.QC.Reasons[0].Code != qc.TemplateSpace {
+			t.Errorf("verdict %s %v", got.QC.Verdict, codes(got.QC.Reasons))
+		}
+		for _, s := range got.Scores {
+			if s.Abstained == nil || !strings.Contains(*s.Abstained, "template") {
+				t.Errorf("%s is scored", s.Model)
+			}
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"neuroscreen"
 	"neuroscreen/internal/model"
 	"neuroscreen/internal/norm"
+	"neuroscreen/internal/qc"
 	"neuroscreen/internal/report"
 	"neuroscreen/internal/segment"
 )
@@ -16,6 +17,14 @@ import (
 type scorer struct {
 	norms  *norm.Norms
 	models *model.Models
+}
+
+// withhold says why nothing may be scored whatever the verdict, "" if it may.
+func withhold(q neuroscreen.QC) string {
+	if slices.ContainsFunc(q.Reasons, func(r neuroscreen.Reason) bool { return r.Code == qc.TemplateSpace }) {
+		return "the image lies in a template's space, and so sizes and volumes may be the template's"
+	}
+	return ""
 }
 
 // compare places the volumes among healthy people. What a reviewer left out
@@ -94,11 +103,11 @@ func (r *Rescorer) Rescore(old neuroscreen.Result, m neuroscreen.Metadata, setti
 	}
 	clock := newStopwatch()
 	person := norm.Person{AgeYears: *m.AgeYears, Sex: m.Sex, ICVMM3: old.IntracranialVolumeMM3}
-	calibration := norm.Calibration{Segmenter: norm.Network, SiteShift: settings.SiteShift}
+	calibration := settings.calibration(r.weights, m)
 	out.Volumes, out.Indices, _ = r.compare(measured, person, calibration, leftOut)
 	features := model.Features{
 		Person: person, Calibration: calibration, Volumes: without(measured, leftOut), LeftOut: leftOut,
-		MMSE: m.MMSE, QC: old.QC.Verdict, Settings: settings.Model,
+		MMSE: m.MMSE, QC: old.QC.Verdict, Withhold: withhold(old.QC), Settings: settings.Model,
 	}
 	out.Scores = r.models.Score(features)
 	clock.lap("score")

@@ -18,6 +18,7 @@ type Measured struct {
 	// FlipDice the overlap of the labels of the head and of its mirror image;
 	// NaN when unknown.
 	Confidence, FlipDice float64
+	InTemplate           bool // as its header says
 }
 
 // icvMM3 is everything but background.
@@ -46,7 +47,8 @@ func Assess(m Measured) (neuroscreen.QC, error) {
 	}
 	metrics, inside := measure(m, f, l)
 
-	findings := checkContrast(inside, metrics[CJV], metrics[NoiseToContrast])
+	findings := checkSpace(m.InTemplate)
+	findings = append(findings, checkContrast(inside, metrics[CJV], metrics[NoiseToContrast])...)
 	findings = append(findings, checkEdge(metrics[EdgeMM2])...)
 	findings = append(findings, checkVolumes(m)...)
 	findings = append(findings, checkSides(m, l, f)...)

@@ -51,6 +51,7 @@ func TestAssess(t *testing.T) {
 	}{
 		{"a good head", nil, neuroscreen.VerdictPass, nil},
 		{"stripped", func(p phantom, m *Measured) { p.stripped(m.Image) }, neuroscreen.VerdictReview, []string{SkullStripped}},
+		{"in a template's space", func(_ phantom, m *Measured) { m.InTemplate = true }, neuroscreen.VerdictReview, []string{TemplateSpace}},
 		{"stripped, and the network is lost", func(p phantom, m *Measured) { p.stripped(m.Image); m.Confidence = 0.4 }, neuroscreen.VerdictRefuse, []string{"unsure-labels", SkullStripped}},
 
 		{"T2", signals([kinds]float64{0, 60, 10, 200, 100, 70}), "", []string{NotT1}},

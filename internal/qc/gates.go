@@ -15,6 +15,7 @@ const (
 	UnusualHeadSize = "unusual-head-size"
 	LargeAsymmetry  = "large-asymmetry"
 	SkullStripped   = "skull-stripped"
+	TemplateSpace   = "template-space" // scores are withheld with it
 )
 
 // Limits of the gates after segmentation.
@@ -190,6 +191,19 @@ var plausible = []bounds{
 	{"Brain-Stem", 6.5, 52},
 }
 
+// Possible reports whether an adult can have this volume of a structure. Those
+// without bounds can have any.
+func Possible(structure string, mm3 float64) bool {
+	for _, b := range plausible {
+		for _, s := range b.structures() {
+			if s.Name == structure {
+				return mm3 >= 1000*b.minML && mm3 <= 1000*b.maxML
+			}
+		}
+	}
+	return true
+}
+
 func checkVolumes(m Measured) (found []finding) {
 	icv := m.icvMM3() / 1000
 	switch {
@@ -255,6 +269,15 @@ func checkSides(m Measured, l labelled, f frame) (found []finding) {
 		}
 	}
 	return found
+}
+
+// checkSpace marks images that were probably resampled to a template.
+func checkSpace(inTemplate bool) []finding {
+	if !inTemplate {
+		return nil
+	}
+	return []finding{{neuroscreen.Reason{Code: TemplateSpace, Text: "By its header the image lies in a template's space (Talairach, MNI or another). It was probably resampled to it, " +
+		"and then sizes and volumes are the template's and not this person's: no score is given. Send the scan as it left the scanner, converted from its DICOM series."}, false}}
 }
 
 // checkStripped marks heads without scalp and skull.

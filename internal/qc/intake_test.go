@@ -89,6 +89,8 @@ func TestCheckHeader(t *testing.T) {
 			}
 		}, []string{UnusableAffine}},
 		{"affine against pixdim", nil, func(h *nifti.Header) { h.VoxelSize[0] = 2 }, []string{UnusableAffine}},
+		{"pixdim of two decimals", nil, func(h *nifti.Header) { h.VoxelSize[0] = 2.51 }, nil},
+		{"affine against pixdim by 2 %", nil, func(h *nifti.Header) { h.VoxelSize[0] = 2.55 }, []string{UnusableAffine}},
 		{"NaN in pixdim", nil, func(h *nifti.Header) { h.VoxelSize[0] = nan }, []string{UnusableAffine}},
 		{"ANALYZE or no transform", nil, func(h *nifti.Header) { h.AffineSource = nifti.FromPixdim }, []string{OrientationUnknown}},
 		{"6 mm slices", nil, func(h *nifti.Header) { h.Affine[2][2], h.VoxelSize[2] = 6, 6 }, []string{ThickSlices}},

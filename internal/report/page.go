@@ -295,8 +295,7 @@ type pairView struct {
 
 type volumeView struct {
 	neuroscreen.Volume
-	Outlying string // low, high or ""
-	LeftOut  bool   // by a reviewer
+	LeftOut bool // by a reviewer
 }
 
 type indexView struct{ Name, Value, Reference string }
@@ -316,7 +315,7 @@ func view(p Page) pageView {
 		v.Paper = A4
 	}
 	for _, reason := range r.QC.Reasons {
-		if strings.HasSuffix(reason.Code, "-not-calibrated") {
+		if reason.OfTheNorm() {
 			v.Calibration = append(v.Calibration, prose(reason.Text))
 		} else {
 			v.Quality = append(v.Quality, prose(reason.Text))
@@ -328,7 +327,7 @@ func view(p Page) pageView {
 	}
 	for n, s := range r.Scores {
 		card := p.words(n)
-		beside := slices.ContainsFunc(v.Scores, func(o scoreView) bool { return o.Condition == s.Condition })
+		beside := neuroscreen.Deciding(r.Scores, s.Condition) != n
 		if !beside {
 			one := scoreOf(s, card)
 			one.LeftOut = leftOut(s, excluded)
@@ -343,12 +342,15 @@ func view(p Page) pageView {
 	for _, vol := range r.Volumes {
 		if vol.Z != nil {
 			v.Tested++
-			if Outlying(vol) != "" {
+			if vol.Outlying() != "" {
 				v.Outside++
 			}
 		}
 	}
-	v.ByChance = strconv.FormatFloat(0.1*float64(v.Tested), 'f', 0, 64)
+	v.ByChance = fmt.Sprintf("about %.0f would in a healthy person", 0.1*float64(v.Tested))
+	if slices.ContainsFunc(r.QC.Reasons, func(r neuroscreen.Reason) bool { return r.Code == neuroscreen.SegmenterNotCalibrated }) {
+		v.ByChance = "how many would in a healthy person is not known for this segmenter"
+	}
 	for _, c := range v.curves() {
 		if svg, ok := drawCurve(c, r.Volumes, p.Metadata.AgeYears); ok {
 			v.Curves = append(v.Curves, svg)
@@ -460,7 +462,7 @@ func scoreOf(s neuroscreen.Score, card ScoreInWords) scoreView {
 	if !ok {
 		name = strings.ReplaceAll(string(s.Condition), "_", " ")
 	}
-	v := scoreView{Score: s, Name: upperFirst(name), Title: "Pattern seen in " + name, Evidence: evidenceLine(s.Evidence, card.Performance), Set: setWords(s.Conformal),
+	v := scoreView{Score: s, Name: upperFirst(name), Title: "Pattern seen in " + name, Evidence: evidenceLine(s.Evidence, card), Set: setWords(s.Conformal),
 		Use: strings.TrimSpace(strings.TrimPrefix(s.IntendedUse, neuroscreen.IntendedUse))}
 	if s.Side != nil {
 		v.Title += ", " + *s.Side
@@ -480,7 +482,8 @@ func scoreOf(s neuroscreen.Score, card ScoreInWords) scoreView {
 		return v
 	}
 	if s.Flag != neuroscreen.FlagNone {
-		v.Reasons = strings.Join(strongest(s), " ")
+		features := featuresOf(s, card)
+		v.Reasons = strings.Join(features[:min(2, len(features))], " ")
 	}
 	v.Text = likelihoodWords(*s.LikelihoodRatio) + intervalWords(s.CI95) + withoutWords(s)
 	if s.Prior != nil && s.Posterior != nil {
@@ -494,28 +497,19 @@ func scoreOf(s neuroscreen.Score, card ScoreInWords) scoreView {
 	return v
 }
 
-// strongest two of the features that a score rests on, in words. The last of
-// its reasons sum up.
-func strongest(s neuroscreen.Score) (out []string) {
-	for n, t := range s.Explanation.Reasons {
-		if n < len(s.Contributions) && len(out) < 2 && !strings.HasPrefix(t, "Together") {
-			out = append(out, prose(t))
-		}
+// featuresOf are what a score rests on, strongest first. Of a reading from before
+// it kept them all reasons are there, the last of which sum up.
+func featuresOf(s neuroscreen.Score, card ScoreInWords) []string {
+	if card.Features != nil {
+		return card.Features
 	}
-	return out
+	return sentences(s.Explanation.Reasons)
 }
 
-// evidenceLine has the figure with which a model's performance begins; the
-// second sheet has all of it.
-func evidenceLine(e neuroscreen.Evidence, performance string) string {
-	first, _, _ := strings.Cut(performance, ";")
-	parts := []string{}
-	for _, t := range []string{evidenceWords[e], strings.TrimSpace(first)} {
-		if t != "" {
-			parts = append(parts, sentence(t))
-		}
-	}
-	return strings.Join(parts, " ")
+// evidenceLine has the first of a model's performance; the second sheet has all
+// of it.
+func evidenceLine(e neuroscreen.Evidence, card ScoreInWords) string {
+	return strings.TrimSpace(sentence(evidenceWords[e]) + " " + sentence(card.short().Performance))
 }
 
 // setWords says in one line what a conformal set leaves.
@@ -524,8 +518,8 @@ func setWords(c *neuroscreen.ConformalSet) string {
 		return ""
 	}
 	left, ok := map[string]string{
-		"both": "neither people with nor people without the condition can be excluded", "case": "people without the condition are excluded",
-		"control": "people with the condition are excluded", "neither": "the volumes are like those of neither people with nor people without the condition",
+		"both": "the volumes fit people with and without the condition alike", "case": "the volumes fit people with the condition only",
+		"control": "the volumes fit people without the condition only", "neither": "the volumes fit neither people with nor people without the condition",
 	}[c.Set]
 	if !ok {
 		left = c.Set
@@ -567,10 +561,7 @@ func methodOf(s neuroscreen.Score, card ScoreInWords, beside bool) methodView {
 		v.Name += " (beside it: sets no flag)"
 	}
 	note := func(name string, texts ...string) {
-		for n, t := range texts {
-			texts[n] = prose(t)
-		}
-		if t := strings.TrimSpace(strings.Join(texts, " ")); t != "" {
+		if t := strings.TrimSpace(strings.Join(sentences(texts), " ")); t != "" {
 			v.Notes = append(v.Notes, fact{Name: name, Value: t})
 		}
 	}
@@ -584,11 +575,9 @@ func methodOf(s neuroscreen.Score, card ScoreInWords, beside bool) methodView {
 		v.Text = "Not scored."
 	}
 	if !beside && s.Abstained == nil {
-		// Those that sum up say again what the numbers above them say.
-		reasons := slices.DeleteFunc(slices.Clone(s.Explanation.Reasons), func(t string) bool { return strings.HasPrefix(t, "Together") || strings.HasPrefix(t, "With a prior") })
-		note("Rests on", reasons...)
-		note("Would change it", slices.Clone(s.Explanation.WouldChange)...)
-		note("Uncertain", slices.Clone(s.Explanation.Uncertain)...)
+		note("Rests on", featuresOf(s, card)...) // what they come to, the numbers above say
+		note("Would change it", s.Explanation.WouldChange...)
+		note("Uncertain", s.Explanation.Uncertain...)
 		if s.Conformal != nil {
 			note("Case or control", s.Conformal.Text)
 		}
@@ -610,7 +599,7 @@ func featureName(f string) string {
 
 // besideOf words a score that sets no flag and has no prior.
 func besideOf(s neuroscreen.Score, card ScoreInWords) scoreView {
-	v := scoreView{Score: s, Title: "Beside it, " + strings.NewReplacer("-", " ", "_", " ").Replace(s.Model), Evidence: evidenceLine(s.Evidence, card.Performance)}
+	v := scoreView{Score: s, Title: "Beside it, " + strings.NewReplacer("-", " ", "_", " ").Replace(s.Model), Evidence: evidenceLine(s.Evidence, card)}
 	switch {
 	case s.Abstained != nil:
 		v.Text = "No score: " + prose(*s.Abstained)
@@ -654,6 +643,14 @@ func likelihoodWords(lr float64) string {
 // prose is a text of the result as a sentence in the report's type.
 func prose(s string) string { return sentence(words.Typeset(s)) }
 
+func sentences(texts []string) []string {
+	out := make([]string, len(texts))
+	for n, t := range texts {
+		out[n] = prose(t)
+	}
+	return out
+}
+
 // sentence starts a phrase with a capital and ends it with a stop.
 func sentence(s string) string {
 	s = strings.TrimSpace(s)
@@ -668,22 +665,6 @@ func sentence(s string) string {
 
 func upperFirst(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
-// Outlying says on which side of the reference interval a volume lies: "low"
-// under the 5th percentile, "high" over the 95th, "" between them or without
-// a reference.
-func Outlying(v neuroscreen.Volume) string {
-	const z90 = 1.6448536269514722 // of the 95th percentile
-	switch {
-	case v.Z == nil:
-		return ""
-	case *v.Z < -z90:
-		return "low"
-	case *v.Z > z90:
-		return "high"
-	}
-	return ""
-}
-
 // hashDigits of a file's hash tell it from every other.
 const hashDigits = 16
 
@@ -692,7 +673,7 @@ const hashDigits = 16
 func pairs(volumes []neuroscreen.Volume, excluded []string) (both []pairView, singles []*volumeView) {
 	at := map[string]int{}
 	for _, v := range volumes {
-		vol := &volumeView{v, Outlying(v), v.LeftOut || slices.Contains(excluded, v.Structure)}
+		vol := &volumeView{v, v.LeftOut || slices.Contains(excluded, v.Structure)}
 		s, ok := anatomy.ByName(vol.Structure)
 		if !ok || s.Side == anatomy.Midline {
 			singles = append(singles, vol)

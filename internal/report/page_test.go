@@ -90,7 +90,7 @@ func samplePage() Page {
 					Prior: ptr(0.05), Posterior: ptr(0.25232), Flag: neuroscreen.FlagFlagged, Intercept: -0.4,
 					Contributions: []neuroscreen.Contribution{{Feature: "Left-Hippocampus", Value: 2671, Z: ptr(-2.49), LogLR: 1.3}, {Feature: "Right-Hippocampus", Value: 2902, Z: ptr(-2.05), LogLR: 0.958}},
 					IntendedUse:   neuroscreen.IntendedUse + " It does not tell one dementia from another.",
-					Conformal:     &neuroscreen.ConformalSet{ErrorRate: 0.1, Set: "case", Text: "At an error rate of 10 % controls are excluded. Counted on an invented cohort."},
+					Conformal:     &neuroscreen.ConformalSet{ErrorRate: 0.1, Set: "case", Text: "At an error rate of 10 % the volumes fit cases only. Counted on an invented cohort."},
 					Explanation: neuroscreen.Explanation{
 						Reasons:     []string{"Left hippocampus 2.5 SD below peers: likelihood ratio 3.7.", "Right hippocampus 2.0 SD below peers: likelihood ratio 2.6.", "Together, starting from 0.67 for average volumes: likelihood ratio 6.4."},
 						WouldChange: []string{`The flag would be "review" if the left hippocampus were 0.3 SD larger.`},
@@ -111,7 +111,7 @@ func samplePage() Page {
 			curve("Left-Lateral-Ventricle", 6000, 190, 5200), curve("Right-Lateral-Ventricle", 5600, 170, 5000), curve("Left-Nothing", 1, 1, 1),
 		},
 			Norms: []string{"An invented cohort of 6,909 healthy adults."},
-			Scores: []ScoreInWords{{Model: "alzheimers-scan",
+			Scores: []ScoreInWords{{Model: "alzheimers-scan", Features: []string{"Left hippocampus 2.5 SD below peers: likelihood ratio 3.7.", "Right hippocampus 2.0 SD below peers: likelihood ratio 2.6."},
 				Cohort: "An invented cohort of 188 people aged 60 and over.", Performance: "AUC .79.", Limits: "Not for people under 60."}},
 		},
 	}
@@ -164,7 +164,7 @@ func TestPageSays(t *testing.T) {
 		"If 5.0 % of the people who are scanned have the condition (the prior), 25 % of those with measurements like these do.",
 		"<h3>Alzheimer&#39;s disease, model alzheimers-effects (beside it: sets no flag)</h3>\n<p>Likelihood ratio 11 (95 % 4.1 to 31). ln: intercept 0.00",
 		"Left hippocampus 2.5 SD below peers: likelihood ratio 3.7. Right hippocampus 2.0 SD below peers: likelihood ratio 2.6.</p>",
-		"At an error rate of 10 %, people without the condition are excluded. Not validated on this program&#39;s volumes.",
+		"At an error rate of 10 %, the volumes fit people with the condition only. Not validated on this program&#39;s volumes.",
 		"Counted on an invented cohort.", "the error rate may be higher than stated",
 		"The flag would be “worth a second look” if the left hippocampus were 0.3 SD larger.",
 		"Left hippocampus is measured to ±0.6 SD (95 %). Within the interval the flag goes from “worth a second look” to “flagged”.",
@@ -190,6 +190,31 @@ func TestPageSays(t *testing.T) {
 	}
 	if strings.Count(html, "<svg") != 4 {
 		t.Errorf("%d curves, want 4", strings.Count(html, "<svg"))
+	}
+}
+
+func TestInWords(t *testing.T) {
+	p := samplePage()
+	scores := p.Result.Scores
+	scores[0].Explanation.Features = scores[0].Explanation.Reasons[:2]
+	said := InWords(scores)
+	if s := said[0]; !slices.Equal(s.Features, scores[0].Explanation.Reasons[:2]) || s.Short.Text == "" || !strings.HasPrefix(s.Text, s.Short.Text+" ") {
+		t.Errorf("%+v", s)
+	}
+	if s := said[1]; s.Headline != "" || !strings.HasPrefix(s.Title, "Beside it") {
+		t.Errorf("the second of a condition decides: %+v", s)
+	}
+	if s := said[3]; s.Features == nil || len(s.Features) > 0 || s.Short.Text != "" {
+		t.Errorf("abstained: %+v", s)
+	}
+
+	const sum = "Together, starting from 0.67"
+	if strings.Contains(render(t, p), sum) {
+		t.Error("what sums up is among what a score rests on")
+	}
+	p.Reading.Scores[0].Features = nil // as before they were kept
+	if !strings.Contains(render(t, p), sum) {
+		t.Error("the reasons of an older reading are lost")
 	}
 }
 
@@ -321,7 +346,7 @@ func TestPageNumbersAreTheResults(t *testing.T) {
 			if c[10] != "&lt;1" && c[10] != "&gt;99" {
 				same("percentile", c[10], v.Percentile, 0.5)
 			}
-			if c[11] != Outlying(v) {
+			if c[11] != v.Outlying() {
 				t.Errorf("%s is marked %q", v.Structure, c[11])
 			}
 		}

@@ -220,7 +220,7 @@ func (d *sheets) result(v pageView) bool {
 			}
 			indices = append(indices, t)
 		}
-		text := fmt.Sprintf("Of %d volumes with a reference, %d lie outside the 5th to 95th percentile; about %s would in a healthy person. %s.",
+		text := fmt.Sprintf("Of %d volumes with a reference, %d lie outside the 5th to 95th percentile; %s. %s.",
 			v.Tested, v.Outside, v.ByChance, strings.Join(indices, "; "))
 		d.paragraph(margin, d.inner, "", 6.6, dim, strings.Join(append([]string{text}, v.Calibration...), " "))
 	}
@@ -462,7 +462,7 @@ func (d *sheets) pairs(rows []pairView, singles []*volumeView) {
 		}
 		put(2, "", optional(v.PercentICV, func(x float64) string { return signed(x, 2) }))
 		style := ""
-		if v.Outlying != "" {
+		if v.Outlying() != "" {
 			style = "B"
 		}
 		z := optional(v.Z, zscore)
@@ -470,7 +470,7 @@ func (d *sheets) pairs(rows []pairView, singles []*volumeView) {
 			z += fmt.Sprintf(" (%s, %s)", zscore(v.ZCI95[0]), zscore(v.ZCI95[1]))
 		}
 		put(3, style, z)
-		put(4, style, strings.TrimSpace(v.Outlying+" "+optional(v.Percentile, words.Percentile)))
+		put(4, style, strings.TrimSpace(v.Outlying()+" "+optional(v.Percentile, words.Percentile)))
 	}
 	row := func(title string, left, right *volumeView) {
 		d.y += d.line(size)

@@ -2,7 +2,6 @@ package report
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"neuroscreen"
@@ -62,14 +61,33 @@ type CurvePoint struct {
 // ScoreInWords is a score's verdict, and what a reader must know of its
 // model before believing it.
 type ScoreInWords struct {
-	Model       string `json:"model"`
-	Title       string `json:"title"`
-	Headline    string `json:"headline"`
-	Text        string `json:"text"`
-	Evidence    string `json:"evidence"`
-	Cohort      string `json:"cohort"`      // on whom the model was fitted
-	Performance string `json:"performance"` // how well it tells people apart that it never saw
-	Limits      string `json:"limits"`      // when not to believe it
+	Model       string   `json:"model"`
+	Title       string   `json:"title"`
+	Headline    string   `json:"headline"`
+	Text        string   `json:"text"`
+	Features    []string `json:"features,omitzero"` // what each did, strongest first; nil in a reading from before they were kept
+	Evidence    string   `json:"evidence"`
+	Cohort      string   `json:"cohort"`          // on whom the model was fitted
+	Performance string   `json:"performance"`     // how well it tells people apart that it never saw
+	Limits      string   `json:"limits"`          // when not to believe it
+	Short       *Short   `json:"short,omitempty"` // nil in a reading from before it was kept
+}
+
+// Short is the first of what is to be said of a score, for where there is no
+// room for all of it.
+type Short struct {
+	Text        string `json:"text"` // the likelihood ratio
+	Cohort      string `json:"cohort"`
+	Performance string `json:"performance"`
+	Limits      string `json:"limits"`
+}
+
+// short is the short form, which is the whole where none was kept.
+func (s ScoreInWords) short() Short {
+	if s.Short != nil {
+		return *s.Short
+	}
+	return Short{s.Text, s.Cohort, s.Performance, s.Limits}
 }
 
 // Said is what the reading says of score n of the result, for systems that file
@@ -81,11 +99,8 @@ func (p Page) Said(n int) ScoreInWords {
 	if n < len(scores) {
 		said = scores[n]
 	}
-	if said.Headline == "" {
-		decides := slices.IndexFunc(p.Result.Scores, func(o neuroscreen.Score) bool { return o.Condition == s.Condition })
-		if decides < n && decides < len(scores) {
-			said.Title = fmt.Sprintf("%s, by %s", scores[decides].Title, s.Model)
-		}
+	if decides := neuroscreen.Deciding(p.Result.Scores, s.Condition); decides < n && decides < len(scores) {
+		said.Title = fmt.Sprintf("%s, by %s", scores[decides].Title, s.Model)
 	}
 	if s.Side != nil {
 		said.Title += ", " + *s.Side
@@ -103,18 +118,18 @@ func (r Reading) Conclusions() (out []string) {
 	return out
 }
 
-// InWords words the scores of a result; the first of a condition decides, the
-// others stand beside it.
+// InWords words the scores of a result that was just made.
 func InWords(scores []neuroscreen.Score) []ScoreInWords {
 	out := make([]ScoreInWords, len(scores))
-	decided := map[neuroscreen.Condition]bool{}
 	for n, s := range scores {
 		v := scoreOf(s, ScoreInWords{})
-		if decided[s.Condition] {
+		if neuroscreen.Deciding(scores, s.Condition) != n {
 			v = besideOf(s, ScoreInWords{})
 		}
-		decided[s.Condition] = true
-		out[n] = ScoreInWords{Model: s.Model, Title: v.Title, Headline: v.Headline, Text: v.Text, Evidence: evidenceWords[s.Evidence]}
+		out[n] = ScoreInWords{Model: s.Model, Title: v.Title, Headline: v.Headline, Text: v.Text, Features: sentences(s.Explanation.Features), Evidence: evidenceWords[s.Evidence], Short: &Short{}}
+		if s.LikelihoodRatio != nil {
+			out[n].Short.Text = likelihoodWords(*s.LikelihoodRatio)
+		}
 	}
 	return out
 }

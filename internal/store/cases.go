@@ -46,7 +46,7 @@ func worst(scores []neuroscreen.Score) caseScore {
 	none := neuroscreen.FlagNone
 	w := caseScore{severity: sevAbstained, flag: &none}
 	for n, s := range scores {
-		if slices.ContainsFunc(scores[:n], func(o neuroscreen.Score) bool { return o.Condition == s.Condition }) {
+		if neuroscreen.Deciding(scores, s.Condition) != n {
 			continue
 		}
 		if s.Abstained != nil || s.LikelihoodRatio == nil {
@@ -159,7 +159,7 @@ type caseQuery struct {
 	page      int // lines; the query brings one more, to see whether a page follows
 }
 
-func (s *Store) caseQuery(siteID uuid.UUID, f CaseFilter) (caseQuery, error) {
+func (s *Store) caseQuery(ctx context.Context, siteID uuid.UUID, f CaseFilter) (caseQuery, error) {
 	if f.Sort == "" {
 		f.Sort = WorstFirst
 	}
@@ -172,7 +172,7 @@ func (s *Store) caseQuery(siteID uuid.UUID, f CaseFilter) (caseQuery, error) {
 		condition = string(*f.Condition)
 	}
 	n := limit(f.Limit, 50, 200)
-	where := "site_id = @site AND condition = @condition"
+	where := "site_id = @site AND condition = @condition" + consented(ctx, "cases.scan_id")
 	args := pgx.NamedArgs{"site": siteID, "condition": condition, "limit": n + 1}
 	and := func(clause, name string, value any) {
 		where += " AND " + clause
@@ -213,7 +213,7 @@ func (s *Store) caseQuery(siteID uuid.UUID, f CaseFilter) (caseQuery, error) {
 		and("scan_id = ANY (@only)", "only", f.ScanIDs)
 	}
 	if f.AccessionNumber != nil {
-		and("scan_id IN (SELECT scan_id FROM links WHERE site_id = @site AND accession_hash = @accession)",
+		and("scan_id IN (SELECT scan_id FROM links WHERE site_id = @site AND accession_hash = @accession AND accession_hash <> '')",
 			"accession", s.accessionHash(siteID, *f.AccessionNumber))
 	}
 	if f.Scanner != nil {
@@ -230,7 +230,7 @@ func (s *Store) caseQuery(siteID uuid.UUID, f CaseFilter) (caseQuery, error) {
 	}
 	if f.Cursor != "" {
 		c, err := parseCursor(f.Cursor)
-		if err != nil || c.Sort != f.Sort || c.Condition != condition {
+		if err != nil || c.Sort != f.Sort || c.Condition != condition || c.Severity < sevFlagged || c.Severity > sevCancelled {
 			return caseQuery{}, neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "invalid-value", "cursor", "not a cursor of this listing; start without one")
 		}
 		where += " AND " + order.after
@@ -259,7 +259,7 @@ func (s *Store) caseQuery(siteID uuid.UUID, f CaseFilter) (caseQuery, error) {
 // Cases returns one page of the worklist. Errors: CodeInvalid for a bad
 // cursor or sort.
 func (s *Store) Cases(ctx context.Context, siteID uuid.UUID, f CaseFilter) (CasePage, error) {
-	q, err := s.caseQuery(siteID, f)
+	q, err := s.caseQuery(ctx, siteID, f)
 	if err != nil {
 		return CasePage{}, err
 	}
@@ -287,7 +287,7 @@ func (s *Store) Cases(ctx context.Context, siteID uuid.UUID, f CaseFilter) (Case
 // ExplainCases runs the query of a page and returns Postgres' plan for it, as
 // EXPLAIN (ANALYZE, BUFFERS) writes it in a format: TEXT or JSON.
 func (s *Store) ExplainCases(ctx context.Context, siteID uuid.UUID, f CaseFilter, format string) (string, error) {
-	q, err := s.caseQuery(siteID, f)
+	q, err := s.caseQuery(ctx, siteID, f)
 	if err != nil {
 		return "", err
 	}
@@ -320,11 +320,11 @@ const mostCounted = 1000
 func (s *Store) CaseCounts(ctx context.Context, siteID uuid.UUID) (CaseCounts, error) {
 	count := func(severity int) string {
 		return fmt.Sprintf(`(SELECT count(*) FROM (SELECT FROM cases WHERE site_id = @site AND condition = '' AND decision IS NULL
-			AND severity = %d LIMIT %d) x)`, severity, mostCounted)
+			AND severity = %d%s LIMIT %d) x)`, severity, consented(ctx, "cases.scan_id"), mostCounted)
 	}
 	return row[CaseCounts](ctx, s.cfg.Pool, nil, `
 		SELECT `+count(sevFlagged)+` AS flagged, `+count(sevReview)+` AS review, `+count(sevEnded)+` AS ended,
 		       `+count(sevRunning)+` AS running, `+count(sevNone)+` AS nothing_found, `+count(sevAbstained)+` AS abstained,
-		       (SELECT max(changed_at) FROM cases WHERE site_id = @site AND condition = '') AS changed`,
+		       (SELECT max(changed_at) FROM cases WHERE site_id = @site AND condition = ''`+consented(ctx, "cases.scan_id")+`) AS changed`,
 		pgx.NamedArgs{"site": siteID})
 }

@@ -184,6 +184,7 @@ func TestCasesRefusesBadInput(t *testing.T) {
 	for name, f := range map[string]store.CaseFilter{
 		"cursor not base64":           {Cursor: "!"},
 		"cursor not JSON":             {Cursor: base64.RawURLEncoding.EncodeToString([]byte("x"))},
+		"cursor of no severity":       {Cursor: base64.RawURLEncoding.EncodeToString([]byte(`{"o":"worst","s":99999}`))},
 		"cursor of another sort":      {Cursor: page.NextCursor, Sort: store.NewestFirst},
 		"cursor of another condition": {Cursor: page.NextCursor, Condition: ptr(neuroscreen.Alzheimers)},
 		"unknown sort":                {Sort: "severity; DROP TABLE cases"},

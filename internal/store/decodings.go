@@ -139,7 +139,7 @@ func (t *tx) lockRuns(ctx context.Context, siteID uuid.UUID, runs []DecodingRun)
 	for i, r := range runs {
 		field := fmt.Sprintf("runs.%d.scan_id", i)
 		scan, err := row[ScanRecord](ctx, t, neuroscreen.FieldErrorf(neuroscreen.CodeNotFound, "scan-not-found", field, "there is no such scan"),
-			"SELECT "+scanColumns+" FROM scans WHERE site_id = @site AND id = @scan FOR KEY SHARE", pgx.NamedArgs{"site": siteID, "scan": r.ScanID})
+			"SELECT "+scanColumns+" FROM scans WHERE site_id = @site AND id = @scan"+consented(ctx, "scans.id")+" FOR KEY SHARE", pgx.NamedArgs{"site": siteID, "scan": r.ScanID})
 		switch {
 		case err != nil:
 			return err
@@ -175,13 +175,13 @@ func (t *tx) sameDecoding(ctx context.Context, args pgx.NamedArgs, rec *Decoding
 }
 
 func (t *tx) decoding(ctx context.Context, siteID, id uuid.UUID) (DecodingRecord, error) {
-	return row[DecodingRecord](ctx, t, notFound("decoding"), "SELECT "+decodingColumns+" FROM decodings d WHERE d.site_id = @site AND d.id = @id",
+	return row[DecodingRecord](ctx, t, notFound("decoding"), "SELECT "+decodingColumns+" FROM decodings d WHERE d.site_id = @site AND d.id = @id"+decodingConsented(ctx),
 		pgx.NamedArgs{"site": siteID, "id": id})
 }
 
 // Decoding returns one decoding. Errors: CodeNotFound.
 func (s *Store) Decoding(ctx context.Context, siteID, id uuid.UUID) (DecodingRecord, error) {
-	return row[DecodingRecord](ctx, s.cfg.Pool, notFound("decoding"), "SELECT "+decodingColumns+" FROM decodings d WHERE d.site_id = @site AND d.id = @id",
+	return row[DecodingRecord](ctx, s.cfg.Pool, notFound("decoding"), "SELECT "+decodingColumns+" FROM decodings d WHERE d.site_id = @site AND d.id = @id"+decodingConsented(ctx),
 		pgx.NamedArgs{"site": siteID, "id": id})
 }
 
@@ -189,7 +189,7 @@ func (s *Store) Decoding(ctx context.Context, siteID, id uuid.UUID) (DecodingRec
 // with a scan, those that it is in.
 func (s *Store) Decodings(ctx context.Context, siteID uuid.UUID, scanID *uuid.UUID, most int) ([]DecodingRecord, error) {
 	return rows[DecodingRecord](ctx, s, "SELECT "+listedDecoding+` FROM decodings d
-		WHERE d.site_id = @site
+		WHERE d.site_id = @site`+decodingConsented(ctx)+`
 		  AND (@scan::uuid IS NULL OR EXISTS (
 		      SELECT FROM decoding_runs r WHERE r.site_id = @site AND r.scan_id = @scan AND r.decoding_id = d.id))
 		ORDER BY d.created_at DESC, d.id DESC LIMIT @most`,
@@ -201,7 +201,7 @@ func (s *Store) Decodings(ctx context.Context, siteID uuid.UUID, scanID *uuid.UU
 // CodeNotFound.
 func (s *Store) EraseDecoding(ctx context.Context, siteID uuid.UUID, by Actor, id uuid.UUID) (blobKeys []string, err error) {
 	err = s.inTx(ctx, func(t *tx) error {
-		blobKeys, err = t.eraseDecodings(ctx, siteID, "id = @id", pgx.NamedArgs{"id": id})
+		blobKeys, err = t.eraseDecodings(ctx, siteID, "id = @id"+decodingConsented(ctx), pgx.NamedArgs{"id": id})
 		switch {
 		case err != nil:
 			return err

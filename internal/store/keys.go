@@ -90,7 +90,7 @@ func (t *tx) insertKey(ctx context.Context, siteID uuid.UUID, by Actor, secret s
 }
 
 // EnsureAdminKey makes an admin key when the site has none that works, or
-// always. The secret is the one that keep returns; keep must have stored it
+// always. Those of people do not count: nobody has their secret. The secret is the one that keep returns; keep must have stored it
 // durably before, so that a crash leaves a secret without a key, which keep may
 // return the next time, and never a key whose secret nobody has. keep is told
 // by used whether the database has a key of a prefix, and runs in one process
@@ -104,7 +104,7 @@ func (s *Store) EnsureAdminKey(ctx context.Context, siteID uuid.UUID, by Actor, 
 		}
 		var have bool
 		err := t.QueryRow(ctx, `
-			SELECT EXISTS (SELECT FROM keys WHERE site_id = $1 AND role = 'admin' AND revoked_at IS NULL)`, siteID).Scan(&have)
+			SELECT EXISTS (SELECT FROM keys WHERE site_id = $1 AND role = 'admin' AND person IS NULL AND revoked_at IS NULL)`, siteID).Scan(&have)
 		if err != nil || have && !always {
 			return err
 		}
@@ -166,7 +166,8 @@ func (s *Store) ListKeys(ctx context.Context, siteID uuid.UUID) ([]KeyRecord, er
 }
 
 // RevokeKey revokes a key; revoking twice is no error. Errors: CodeNotFound;
-// CodeConflict "last-admin-key" for the site's last admin key.
+// CodeConflict "last-admin-key" for the site's last admin key, not counting
+// those of people, which the identity provider gives and takes.
 func (s *Store) RevokeKey(ctx context.Context, siteID uuid.UUID, by Actor, keyID uuid.UUID) (key KeyRecord, err error) {
 	err = s.inTx(ctx, func(t *tx) error {
 		args := pgx.NamedArgs{"site": siteID, "id": keyID, "now": t.now}
@@ -174,7 +175,7 @@ func (s *Store) RevokeKey(ctx context.Context, siteID uuid.UUID, by Actor, keyID
 		// the last two at once.
 		r, err := t.Query(ctx, `
 			SELECT id FROM keys
-			WHERE site_id = @site AND role = 'admin' AND revoked_at IS NULL
+			WHERE site_id = @site AND role = 'admin' AND person IS NULL AND revoked_at IS NULL
 			ORDER BY id
 			FOR UPDATE`, args)
 		if err != nil {

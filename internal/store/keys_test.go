@@ -104,6 +104,55 @@ func TestLastAdminKeyStays(t *testing.T) {
 	wantCode(t, err, neuroscreen.CodeConflict, "last-admin-key")
 }
 
+// TestPeople: the identity provider's people are keys whose secret nobody has.
+func TestPeople(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	person := store.Person{Issuer: "https://id.example", Subject: "7", Name: "Dr. A", Role: neuroscreen.Clinician}
+	first, err := b.EnsurePerson(t.Context(), b.site, person)
+	if err != nil {
+		t.Fatal(err)
+	}
+	person.Role = neuroscreen.Admin
+	promoted, err := b.EnsurePerson(t.Context(), b.site, person)
+	if err != nil || promoted.ID != first.ID || promoted.Role != neuroscreen.Admin {
+		t.Fatalf("%+v %v", promoted, err)
+	}
+	if _, err := b.EnsurePerson(t.Context(), b.site, person); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("a change of role is in the trail, once", func(t *testing.T) {
+		object := "key:" + first.ID.String()
+		trail, err := b.Audit(t.Context(), b.site, store.AuditFilter{Object: &object})
+		if err != nil || len(trail) != 2 || trail[0].Action != "key.role" || trail[0].Details != "admin, was clinician" || trail[1].Action != "key.create" {
+			t.Errorf("%+v %v", trail, err)
+		}
+	})
+	t.Run("without a key there is no administrator", func(t *testing.T) {
+		made, err := b.EnsureAdminKey(t.Context(), b.site, actor, "", false, func(func(string) (bool, error)) (string, error) { return store.NewSecret(), nil })
+		if err != nil || !made {
+			t.Errorf("%v %v", made, err)
+		}
+	})
+	t.Run("the last key is the last, whoever may administer", func(t *testing.T) {
+		keys, err := b.ListKeys(t.Context(), b.site)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range keys {
+			if k.ID != first.ID {
+				_, err = b.RevokeKey(t.Context(), b.site, actor, k.ID)
+				wantCode(t, err, neuroscreen.CodeConflict, "last-admin-key")
+			}
+		}
+		if _, err := b.RevokeKey(t.Context(), b.site, actor, first.ID); err != nil {
+			t.Error(err)
+		}
+		_, err = b.EnsurePerson(t.Context(), b.site, person)
+		wantCode(t, err, neuroscreen.CodeForbidden, "person-revoked")
+	})
+}
+
 func TestSites(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

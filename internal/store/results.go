@@ -51,7 +51,7 @@ func (s *Store) CurrentResult(ctx context.Context, siteID, scanID uuid.UUID) (Re
 func (s *Store) ResultVersion(ctx context.Context, siteID, scanID uuid.UUID, version int) (ResultVersion, error) {
 	return row[ResultVersion](ctx, s.cfg.Pool, notFound("result"), `
 		SELECT `+resultColumns+` FROM results
-		WHERE site_id = @site AND scan_id = @scan AND version = @version`,
+		WHERE site_id = @site AND scan_id = @scan AND version = @version`+consented(ctx, "results.scan_id"),
 		pgx.NamedArgs{"site": siteID, "scan": scanID, "version": version})
 }
 
@@ -89,7 +89,7 @@ func (s *Store) Visits(ctx context.Context, siteID uuid.UUID, pseudonym string) 
 		FROM scans s
 		JOIN results r ON r.site_id = s.site_id AND r.scan_id = s.id AND r.version = s.result_version
 		JOIN cases c ON c.site_id = s.site_id AND c.scan_id = s.id AND c.condition = ''
-		WHERE s.site_id = @site AND s.pseudonym = @pseudonym AND s.state = 'scored'
+		WHERE s.site_id = @site AND s.pseudonym = @pseudonym AND s.state = 'scored'`+consented(ctx, "s.id")+`
 		ORDER BY s.created_at DESC, s.id DESC
 		LIMIT @limit`, args)
 	if err != nil || len(found) > 0 {
@@ -97,7 +97,8 @@ func (s *Store) Visits(ctx context.Context, siteID uuid.UUID, pseudonym string) 
 		return found, err
 	}
 	var any bool
-	if err := s.cfg.Pool.QueryRow(ctx, "SELECT EXISTS (SELECT FROM scans WHERE site_id = @site AND pseudonym = @pseudonym)", args).Scan(&any); err != nil {
+	err = s.cfg.Pool.QueryRow(ctx, "SELECT EXISTS (SELECT FROM scans WHERE site_id = @site AND pseudonym = @pseudonym"+consented(ctx, "scans.id")+")", args).Scan(&any)
+	if err != nil {
 		return nil, classify(err)
 	}
 	if !any {
@@ -118,7 +119,7 @@ func (s *Store) DerivedFile(ctx context.Context, siteID, scanID uuid.UUID, versi
 	}
 	return row[DerivedFile](ctx, s.cfg.Pool, notFound("file"), `
 		SELECT kind, media_type, blob_key, encode(sha256, 'hex') AS sha256, size_bytes AS size, version FROM derived_files
-		WHERE site_id = @site AND scan_id = @scan AND version = @version AND kind = @kind`,
+		WHERE site_id = @site AND scan_id = @scan AND version = @version AND kind = @kind`+consented(ctx, "derived_files.scan_id"),
 		pgx.NamedArgs{"site": siteID, "scan": scanID, "version": version, "kind": kind})
 }
 

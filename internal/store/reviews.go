@@ -18,8 +18,9 @@ import (
 func reviewContext(scanID uuid.UUID, seq int) string { return fmt.Sprintf("review/%s/%d", scanID, seq) }
 
 // Review stores a decision on a case and lets go of it; whoever was told of a
-// result is told that it was accepted or rejected. With Amended it also makes the next
-// version of the result, on a run of its own: that is to be decided on anew, and
+// result is told that it was accepted or rejected; amended with a comment it
+// stands, as accepted. With Amended it also makes the next version of the
+// result, on a run of its own: that is to be decided on anew, and
 // whoever was told of the old one is told of both. The same decision sent again
 // by the same key is the same. Errors: CodeNotFound; CodeConflict "scan-running" while the scan is being analysed,
 // "result-changed" when it was analysed again since the reader looked,
@@ -93,7 +94,7 @@ func (s *Store) Review(ctx context.Context, siteID uuid.UUID, keyID uuid.UUID, s
 		if err := t.QueryRow(ctx, "SELECT label FROM keys WHERE site_id = @site AND id = @key", args).Scan(&rec.By); err != nil {
 			return err
 		}
-		if version := c.CurrentVersion(); n.Decision == Accept && version > 0 { // a refused scan may be accepted as such
+		if version := c.CurrentVersion(); n.Decision != Reject && made == 0 && version > 0 { // a refused scan may be accepted as such
 			if err := t.notify(ctx, siteID, Notice{Type: NoticeAccepted, At: t.now, Data: NoticeData{ScanID: c.ID, State: c.State, Run: c.Run, ResultVersion: version}}); err != nil {
 				return err
 			}

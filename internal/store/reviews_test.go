@@ -21,12 +21,14 @@ func (n *notices) Notify(_ context.Context, _ pgx.Tx, _, _, _ uuid.UUID, notice 
 	return nil
 }
 
-func TestRejectWithdraws(t *testing.T) {
+// TestReviewIsTold: what stands is announced, with the comment of an amendment
+// anew, and what was rejected is withdrawn.
+func TestReviewIsTold(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	told := &notices{}
 	b.Store = store.New(store.Config{Pool: b.pool, Keys: b.keys, Jobs: b.jobs, Blobs: b.blobs, Now: b.clock.Now, Notices: told})
-	if _, err := b.CreateWebhook(t.Context(), b.site, actor, "https://pacs.example/hook", "whsec_c2VjcmV0", []string{store.NoticeWithdrawn}); err != nil {
+	if _, err := b.CreateWebhook(t.Context(), b.site, actor, "https://pacs.example/hook", "whsec_c2VjcmV0", []string{store.NoticeAccepted, store.NoticeWithdrawn}); err != nil {
 		t.Fatal(err)
 	}
 	_, key, err := b.CreateKey(t.Context(), b.site, actor, neuroscreen.Clinician, "reader")
@@ -36,16 +38,19 @@ func TestRejectWithdraws(t *testing.T) {
 	scan := b.create(t, post("S-1", "one"))
 	b.run(t, scan, scored(scan, score(neuroscreen.Alzheimers, 8, neuroscreen.FlagFlagged)))
 
-	for n, decision := range []store.Decision{store.Accept, store.Amend, store.Reject} {
-		review := store.NewReview{Decision: decision, Comment: "Mrs Miller moved", Run: 1, Seen: n}
+	for n, want := range []struct {
+		decision store.Decision
+		kind     string
+	}{{store.Accept, store.NoticeAccepted}, {store.Amend, store.NoticeAccepted}, {store.Reject, store.NoticeWithdrawn}} {
+		review := store.NewReview{Decision: want.decision, Comment: "Mrs Miller moved", Run: 1, Seen: n}
 		if _, err := b.Review(t.Context(), b.site, key.ID, scan.ID, review); err != nil {
 			t.Fatal(err)
 		}
-		if want := map[store.Decision]int{store.Reject: 1}[decision]; len(*told) != want {
-			t.Errorf("after %s %d notices, want %d", decision, len(*told), want)
+		if len(*told) != n+1 || (*told)[n].Type != want.kind || (*told)[n].Data.ResultVersion != 1 {
+			t.Fatalf("after %s told %+v", want.decision, *told)
 		}
 	}
-	got := (*told)[0].Data
+	got := (*told)[2].Data
 	if got.ScanID != scan.ID || got.ResultVersion != 1 || len(got.Reasons) != 1 || got.Reasons[0].Code != "rejected" || got.Reasons[0].Text != "A reviewer rejected the result." {
 		t.Errorf("told %+v", got)
 	}
@@ -56,7 +61,7 @@ func TestRejectWithdraws(t *testing.T) {
 	if _, err := b.Cancel(t.Context(), b.site, actor, scan.ID); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(*told); n != 2 || (*told)[1].Data.ResultVersion != 1 || (*told)[1].Data.Reasons[0].Code != "retried" {
+	if n := len(*told); n != 4 || (*told)[3].Data.ResultVersion != 1 || (*told)[3].Data.Reasons[0].Code != "retried" {
 		t.Errorf("told %+v", *told)
 	}
 	if open, err := b.Cases(t.Context(), b.site, store.CaseFilter{Review: store.OpenCases}); err != nil || len(open.Cases) != 1 || open.Cases[0].State != neuroscreen.Cancelled {
@@ -115,7 +120,7 @@ func TestAmendedResult(t *testing.T) {
 	b := setup(t)
 	told := &notices{}
 	b.Store = store.New(store.Config{Pool: b.pool, Keys: b.keys, Jobs: b.jobs, Blobs: b.blobs, Now: b.clock.Now, Notices: told})
-	if _, err := b.CreateWebhook(t.Context(), b.site, actor, "https://pacs.example/hook", "whsec_c2VjcmV0", []string{store.NoticeWithdrawn, store.NoticeScored}); err != nil {
+	if _, err := b.CreateWebhook(t.Context(), b.site, actor, "https://pacs.example/hook", "whsec_c2VjcmV0", []string{store.NoticeAccepted, store.NoticeWithdrawn, store.NoticeScored}); err != nil {
 		t.Fatal(err)
 	}
 	var keys [2]store.KeyRecord

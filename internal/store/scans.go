@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -129,7 +130,7 @@ func (t *tx) createScan(ctx context.Context, siteID uuid.UUID, by Actor, n NewSc
 	if err != nil {
 		return CreatedScan{}, err
 	}
-	if err := t.insertLink(ctx, c.ScanRecord, n.Metadata); err != nil {
+	if err := t.addLink(ctx, c.ScanRecord, n.Metadata); err != nil {
 		return CreatedScan{}, err
 	}
 	if idem != nil {
@@ -155,11 +156,7 @@ func (t *tx) createScan(ctx context.Context, siteID uuid.UUID, by Actor, n NewSc
 	if err := t.audit(ctx, siteID, by, "scan.create", scanObject(c.ID), details); err != nil {
 		return CreatedScan{}, err
 	}
-	return CreatedScan{
-		Scan:            c.ScanRecord,
-		Duplicate:       duplicate,
-		MetadataDiffers: duplicate && !sameMetadata(metadata, c.Metadata),
-	}, nil
+	return CreatedScan{Scan: c.ScanRecord, Duplicate: duplicate}, nil
 }
 
 // begin gives a new run its job, or ends it at once for what the metadata
@@ -216,8 +213,6 @@ func deidentify(m neuroscreen.Metadata, pseudonym string) neuroscreen.Metadata {
 	m.SOPInstanceUIDs = nil
 	return m
 }
-
-func sameMetadata(a, b neuroscreen.Metadata) bool { return reflect.DeepEqual(a, b) }
 
 // idempotencyKey holds keyed hashes: clients like to put accession numbers
 // into their keys, and the fingerprint covers identifiers.
@@ -277,24 +272,78 @@ func (t *tx) insertIdempotent(ctx context.Context, siteID, scanID uuid.UUID, k *
 
 func linkContext(scanID uuid.UUID, pseudonym string) string { return scanID.String() + "/" + pseudonym }
 
-func (t *tx) insertLink(ctx context.Context, rec ScanRecord, m neuroscreen.Metadata) error {
-	plain, err := json.Marshal(Identity{
+// addLink keeps what was posted about a scan. Posted again, it adds the DICOM
+// references that were missing, unless another differs: it then is of other
+// images.
+func (t *tx) addLink(ctx context.Context, rec ScanRecord, m neuroscreen.Metadata) error {
+	posted := Identity{
 		SubjectID: m.SubjectID, AccessionNumber: m.AccessionNumber,
 		StudyInstanceUID: m.StudyInstanceUID, SeriesInstanceUID: m.SeriesInstanceUID,
 		FrameOfReferenceUID: m.FrameOfReferenceUID, SOPInstanceUIDs: m.SOPInstanceUIDs,
-	})
+	}
+	sealed, err := t.s.seal(rec, posted)
 	if err != nil {
 		return err
 	}
-	_, err = t.Exec(ctx, `
+	args := pgx.NamedArgs{
+		"site": rec.SiteID, "scan": rec.ID, "accession": t.s.accessionHash(rec.SiteID, m.AccessionNumber),
+		"pseudonym": rec.Pseudonym, "sealed": sealed, "now": t.now,
+	}
+	tag, err := t.Exec(ctx, `
 		INSERT INTO links (site_id, scan_id, accession_hash, pseudonym, sealed, created_at)
 		VALUES (@site, @scan, @accession, @pseudonym, @sealed, @now)
-		ON CONFLICT (site_id, scan_id, accession_hash) DO NOTHING`,
-		pgx.NamedArgs{
-			"site": rec.SiteID, "scan": rec.ID, "accession": t.s.accessionHash(rec.SiteID, m.AccessionNumber),
-			"pseudonym": rec.Pseudonym, "sealed": t.s.cfg.Keys.Seal(rec.SiteID, linkContext(rec.ID, rec.Pseudonym), plain), "now": t.now,
-		})
+		ON CONFLICT (site_id, scan_id, accession_hash) DO NOTHING`, args)
+	if err != nil || tag.RowsAffected() == 1 {
+		return err
+	}
+	l, err := row[link](ctx, t, errVanished, `
+		SELECT scan_id, pseudonym, sealed FROM links
+		WHERE site_id = @site AND scan_id = @scan AND accession_hash = @accession
+		FOR UPDATE`, args)
+	if err != nil {
+		return err
+	}
+	known, err := t.s.open(rec.SiteID, l)
+	if err != nil {
+		return err
+	}
+	both := known.filled(posted)
+	if reflect.DeepEqual(both, known) || !reflect.DeepEqual(both, posted.filled(known)) {
+		return nil
+	}
+	if args["sealed"], err = t.s.seal(rec, both); err != nil {
+		return err
+	}
+	_, err = t.Exec(ctx, "UPDATE links SET sealed = @sealed WHERE site_id = @site AND scan_id = @scan AND accession_hash = @accession", args)
 	return err
+}
+
+// filled is the identity with the other's DICOM references where it has none.
+func (id Identity) filled(other Identity) Identity {
+	id.StudyInstanceUID = cmp.Or(id.StudyInstanceUID, other.StudyInstanceUID)
+	id.SeriesInstanceUID = cmp.Or(id.SeriesInstanceUID, other.SeriesInstanceUID)
+	id.FrameOfReferenceUID = cmp.Or(id.FrameOfReferenceUID, other.FrameOfReferenceUID)
+	if len(id.SOPInstanceUIDs) == 0 {
+		id.SOPInstanceUIDs = other.SOPInstanceUIDs
+	}
+	return id
+}
+
+// references counts the kinds of DICOM references that were posted.
+func (id Identity) references() int {
+	n := min(1, len(id.SOPInstanceUIDs))
+	for _, uid := range []string{id.StudyInstanceUID, id.SeriesInstanceUID, id.FrameOfReferenceUID} {
+		n += min(1, len(uid))
+	}
+	return n
+}
+
+func (s *Store) seal(rec ScanRecord, id Identity) ([]byte, error) {
+	plain, err := json.Marshal(id)
+	if err != nil {
+		return nil, err
+	}
+	return s.cfg.Keys.Seal(rec.SiteID, linkContext(rec.ID, rec.Pseudonym), plain), nil
 }
 
 // accessionHash is empty, not null, for no number.
@@ -349,14 +398,14 @@ func (s *Store) FindScans(ctx context.Context, siteID uuid.UUID, f ScanFilter) (
 		where = append(where, "state = @state")
 		args["state"] = *f.State
 	}
-	return rows[ScanRecord](ctx, s, "SELECT "+scanColumns+" FROM scans WHERE "+strings.Join(where, " AND ")+
+	return rows[ScanRecord](ctx, s, "SELECT "+scanColumns+" FROM scans WHERE "+strings.Join(where, " AND ")+consented(ctx, "scans.id")+
 		" ORDER BY created_at DESC, id DESC LIMIT @limit", args)
 }
 
 // Scan returns one scan. Errors: CodeNotFound.
 func (s *Store) Scan(ctx context.Context, siteID, scanID uuid.UUID) (ScanRecord, error) {
 	return row[ScanRecord](ctx, s.cfg.Pool, notFound("scan"),
-		"SELECT "+scanColumns+" FROM scans WHERE site_id = @site AND id = @scan", pgx.NamedArgs{"site": siteID, "scan": scanID})
+		"SELECT "+scanColumns+" FROM scans WHERE site_id = @site AND id = @scan"+consented(ctx, "scans.id"), pgx.NamedArgs{"site": siteID, "scan": scanID})
 }
 
 // StageTimes returns when the scan's current run reached its states, in
@@ -413,10 +462,10 @@ func (s *Store) open(siteID uuid.UUID, l link) (id Identity, err error) {
 
 // Identities decrypts what was posted for the scans; unknown scans and those
 // of other sites are left out. A scan posted under several accession numbers
-// has the first.
+// has the first that came with the most DICOM references.
 func (s *Store) Identities(ctx context.Context, siteID uuid.UUID, scanIDs ...uuid.UUID) (map[uuid.UUID]Identity, error) {
 	links, err := rows[link](ctx, s, `
-		SELECT DISTINCT ON (scan_id) scan_id, pseudonym, sealed FROM links
+		SELECT scan_id, pseudonym, sealed FROM links
 		WHERE site_id = @site AND scan_id = ANY (@scans)
 		ORDER BY scan_id, created_at, accession_hash`,
 		pgx.NamedArgs{"site": siteID, "scans": scanIDs})
@@ -425,8 +474,12 @@ func (s *Store) Identities(ctx context.Context, siteID uuid.UUID, scanIDs ...uui
 	}
 	found := make(map[uuid.UUID]Identity, len(links))
 	for _, l := range links {
-		if found[l.ScanID], err = s.open(siteID, l); err != nil {
+		id, err := s.open(siteID, l)
+		if err != nil {
 			return nil, err
+		}
+		if first, ok := found[l.ScanID]; !ok || id.references() > first.references() {
+			found[l.ScanID] = id
 		}
 	}
 	return found, nil
@@ -469,7 +522,7 @@ func (s *Store) ScansByPart(ctx context.Context, siteID uuid.UUID, part string, 
 // lockScan locks the row until the transaction ends. Errors: CodeNotFound.
 func (t *tx) lockScan(ctx context.Context, siteID, scanID uuid.UUID) (changedScan, error) {
 	return row[changedScan](ctx, t, notFound("scan"),
-		"SELECT "+changedColumns+" FROM scans WHERE site_id = @site AND id = @scan FOR UPDATE",
+		"SELECT "+changedColumns+" FROM scans WHERE site_id = @site AND id = @scan"+consented(ctx, "scans.id")+" FOR UPDATE",
 		pgx.NamedArgs{"site": siteID, "scan": scanID})
 }
 
@@ -525,7 +578,7 @@ func (s *Store) Retry(ctx context.Context, siteID uuid.UUID, by Actor, scanID uu
 	return rec, err
 }
 
-// PatchMetadata corrects age or sex and runs the scan again, which gives a
+// PatchMetadata corrects age, sex or scan date and runs the scan again, which gives a
 // new result version; a run under way is abandoned. A patch that changes
 // nothing runs nothing. Errors: CodeNotFound; CodeConflict
 // "scan-bytes-removed", "no-bytes".
@@ -545,6 +598,10 @@ func (s *Store) PatchMetadata(ctx context.Context, siteID uuid.UUID, by Actor, s
 		if p.Sex != nil && m.Sex != *p.Sex {
 			m.Sex = *p.Sex
 			changed = append(changed, "sex")
+		}
+		if p.ScanDate != nil && m.ScanDate != *p.ScanDate {
+			m.ScanDate = *p.ScanDate
+			changed = append(changed, "scan_date")
 		}
 		if len(changed) == 0 {
 			return nil

@@ -73,7 +73,7 @@ func TestCreateScan(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c.Scan.ID != first.ID || !c.Duplicate || c.MetadataDiffers || b.jobs.count() != jobs {
+		if c.Scan.ID != first.ID || !c.Duplicate || b.jobs.count() != jobs {
 			t.Errorf("%+v, %d jobs more", c, b.jobs.count()-jobs)
 		}
 		// Found under either number.
@@ -84,11 +84,40 @@ func TestCreateScan(t *testing.T) {
 			}
 		}
 	})
-	t.Run("a duplicate with another age says so and changes nothing", func(t *testing.T) {
+	t.Run("posted again, DICOM references that were missing are added", func(t *testing.T) {
+		n := post("MRN-010", "bytes")
+		n.Metadata.AccessionNumber, n.Metadata.StudyInstanceUID, n.Metadata.SOPInstanceUIDs = "", "", nil
+		scan := b.create(t, n)
+		for _, posted := range []struct {
+			accession string
+			store.Identity
+			want store.Identity
+		}{
+			{"", store.Identity{StudyInstanceUID: "1.1"}, store.Identity{StudyInstanceUID: "1.1"}},
+			{"", store.Identity{StudyInstanceUID: "1.1", SeriesInstanceUID: "1.2", SOPInstanceUIDs: []string{"1.4"}},
+				store.Identity{StudyInstanceUID: "1.1", SeriesInstanceUID: "1.2", SOPInstanceUIDs: []string{"1.4"}}},
+			// Of another series: its frame of reference is not that of the first.
+			{"", store.Identity{StudyInstanceUID: "1.1", SeriesInstanceUID: "2.2", FrameOfReferenceUID: "2.3"},
+				store.Identity{StudyInstanceUID: "1.1", SeriesInstanceUID: "1.2", SOPInstanceUIDs: []string{"1.4"}}},
+			{"A", store.Identity{}, store.Identity{StudyInstanceUID: "1.1", SeriesInstanceUID: "1.2", SOPInstanceUIDs: []string{"1.4"}}},
+			{"B", store.Identity{StudyInstanceUID: "3.1", SeriesInstanceUID: "3.2", FrameOfReferenceUID: "3.3", SOPInstanceUIDs: []string{"3.4"}},
+				store.Identity{AccessionNumber: "B", StudyInstanceUID: "3.1", SeriesInstanceUID: "3.2", FrameOfReferenceUID: "3.3", SOPInstanceUIDs: []string{"3.4"}}},
+		} {
+			n.Metadata.AccessionNumber, n.Metadata.StudyInstanceUID, n.Metadata.SeriesInstanceUID = posted.accession, posted.StudyInstanceUID, posted.SeriesInstanceUID
+			n.Metadata.FrameOfReferenceUID, n.Metadata.SOPInstanceUIDs = posted.FrameOfReferenceUID, posted.SOPInstanceUIDs
+			b.create(t, n)
+			ids, err := b.Identities(t.Context(), b.site, scan.ID)
+			posted.want.SubjectID = "MRN-010"
+			if diff := cmp.Diff(posted.want, ids[scan.ID]); err != nil || diff != "" {
+				t.Errorf("%+v: %v %s", posted.Identity, err, diff)
+			}
+		}
+	})
+	t.Run("a duplicate with another age changes nothing", func(t *testing.T) {
 		again := post("MRN-007", "bytes")
 		again.Metadata.AgeYears = ptr(17.0)
 		c, err := b.CreateScan(t.Context(), b.site, actor, again)
-		if err != nil || !c.Duplicate || !c.MetadataDiffers || *c.Scan.Metadata.AgeYears != 71 {
+		if err != nil || !c.Duplicate || *c.Scan.Metadata.AgeYears != 71 {
 			t.Errorf("%+v %v", c, err)
 		}
 	})
@@ -363,6 +392,13 @@ func TestPatchMetadata(t *testing.T) {
 		if cur, err := b.CurrentResult(t.Context(), b.site, scan.ID); err != nil || cur.Version != 2 {
 			t.Errorf("%+v %v", cur, err)
 		}
+	})
+	t.Run("another date of the scan", func(t *testing.T) {
+		rec, err := b.PatchMetadata(t.Context(), b.site, actor, scan.ID, store.MetadataPatch{ScanDate: ptr("2019-05-06")})
+		if err != nil || rec.State != neuroscreen.Received || rec.Metadata.ScanDate != "2019-05-06" || *rec.Metadata.AgeYears != 70 {
+			t.Fatalf("%+v %v", rec, err)
+		}
+		b.run(t, scan, scored(scan))
 	})
 	t.Run("a run under way with the old age stores nothing", func(t *testing.T) {
 		if _, err := b.Retry(t.Context(), b.site, actor, scan.ID); err != nil {
@@ -820,7 +856,7 @@ func TestIncompleteScan(t *testing.T) {
 		for range 4 { // and once only
 			all.Go(func() {
 				c, err := b.CreateScan(t.Context(), b.site, actor, post("MRN-1", "bytes"))
-				if err != nil || !c.Duplicate || c.Scan.ID != scan.ID || c.Scan.State != neuroscreen.Received || c.MetadataDiffers {
+				if err != nil || !c.Duplicate || c.Scan.ID != scan.ID || c.Scan.State != neuroscreen.Received {
 					t.Errorf("%+v %v", c, err)
 				}
 			})

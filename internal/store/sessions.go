@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -95,14 +96,19 @@ func (s *Store) EnsurePerson(ctx context.Context, siteID uuid.UUID, p Person) (k
 			return err
 		}
 		args := pgx.NamedArgs{"site": siteID, "person": person, "role": p.Role, "label": label}
-		missing := notFound("key")
-		key, err = row[KeyRecord](ctx, t, missing, `
-			UPDATE keys SET role = @role, label = @label WHERE site_id = @site AND person = @person
-			RETURNING `+keyColumns, args)
-		if err == nil && key.Revoked != nil {
+		before, err := row[KeyRecord](ctx, t, errNone, "SELECT "+keyColumns+" FROM keys WHERE site_id = @site AND person = @person FOR UPDATE", args)
+		switch {
+		case err == nil && before.Revoked != nil:
 			return neuroscreen.Errorf(neuroscreen.CodeForbidden, "person-revoked", "an administrator of this site has revoked your access")
-		}
-		if err != missing {
+		case err == nil:
+			key, err = row[KeyRecord](ctx, t, errNone, `
+				UPDATE keys SET role = @role, label = @label WHERE site_id = @site AND person = @person
+				RETURNING `+keyColumns, args)
+			if err != nil || key.Role == before.Role {
+				return err
+			}
+			return t.audit(ctx, siteID, System, "key.role", "key:"+key.ID.String(), fmt.Sprintf("%s, was %s", key.Role, before.Role))
+		case err != errNone:
 			return err
 		}
 		if key, err = t.insertKey(ctx, siteID, System, NewSecret(), p.Role, label); err != nil {

@@ -1,9 +1,10 @@
 // Package store keeps the service's rows in Postgres.
 //
 // Every method takes the site and looks at nothing else: a row of another
-// site is not found. The exceptions serve no request of a site's own:
-// Authenticate and SessionKey, which find the site of a key or session, as
-// EnsureAdminKey looks for a key's prefix, and EndSession; Ping, CheckSecret,
+// site is not found, nor, under ForResearch, one that research was refused for.
+// The exceptions serve no request of a site's own: Authenticate and SessionKey,
+// which find the site of a key or session, as EnsureAdminKey looks for a key's
+// prefix, and EndSession; Ping, CheckSecret,
 // Deployment, SomeBlobKeys, EnsureSite and Sites for the start and the command line; CreateSession,
 // ReleaseBlobs, ForgetBytes and ForgetIdempotencyKeys, which clean up behind all
 // sites and return no row of theirs; HoldBlobs and BlobKeys for backups.

@@ -69,9 +69,6 @@ type NewScan struct {
 type CreatedScan struct {
 	Scan      ScanRecord
 	Duplicate bool // the same bytes for the same subject, or a repeated idempotency key
-	// MetadataDiffers is set on a duplicate whose metadata are not those of
-	// the stored scan. The stored ones stand; PatchMetadata changes them.
-	MetadataDiffers bool
 }
 
 // ScanRecord is one scan. Metadata.SubjectID is the pseudonym and the other
@@ -119,6 +116,7 @@ type ScanFilter struct {
 type MetadataPatch struct {
 	AgeYears *float64
 	Sex      *neuroscreen.Sex
+	ScanDate *string
 }
 
 // Event is one change of a scan's state. Seq counts from 1 per scan without

@@ -18,7 +18,8 @@ const (
 	NoticeRefused   = "scan.refused"
 	NoticeFailed    = "scan.failed"
 	NoticeCancelled = "scan.cancelled"
-	// NoticeAccepted: a reader accepted the result, which may now be filed.
+	// NoticeAccepted: a reader accepted the result, or amended it with a comment:
+	// it may now be filed.
 	NoticeAccepted = "result.accepted"
 	// NoticeWithdrawn: a result that was announced counts no longer, because a
 	// reader rejected it, what it was computed with was corrected, or the scan

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -17,6 +18,7 @@ import (
 	"neuroscreen/internal/anatomy"
 	"neuroscreen/internal/model"
 	"neuroscreen/internal/norm"
+	"neuroscreen/internal/qc"
 )
 
 // Row is one person. Missing values are nil, or absent from Volumes.
@@ -122,19 +124,22 @@ func (r Row) Features(o Options) model.Features {
 	if r.Segmenter == norm.Unknown {
 		f.Calibration.Segmenter = o.Segmenter
 	}
+	for _, s := range slices.Sorted(maps.Keys(r.Volumes)) {
+		if mm3 := r.Volumes[s].MM3; mm3 > 0 && !qc.Possible(s, mm3) { // 0 is none, which a score says that needs it
+			f.Withhold = fmt.Sprintf("the volume %.4g of %s is not that of an adult in mm3 (some tables give ml or cm3)", mm3, s)
+			break
+		}
+	}
 	return f
 }
 
-// record is one output row. The first score of a condition is the one that
-// decides.
+// record is one output row.
 func record(id string, scores []neuroscreen.Score) []string {
 	out := []string{id}
 	for _, c := range neuroscreen.Conditions {
 		var s neuroscreen.Score
-		for _, s = range scores {
-			if s.Condition == c {
-				break
-			}
+		if n := neuroscreen.Deciding(scores, c); n >= 0 {
+			s = scores[n]
 		}
 		low, high := "", ""
 		if s.CI95 != nil {

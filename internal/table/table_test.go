@@ -115,6 +115,19 @@ func TestMissingValuesAbstain(t *testing.T) {
 	}
 }
 
+// Volumes in ml are nobody's: no score, rather than a flag for everybody.
+func TestVolumesInMLAbstain(t *testing.T) {
+	in := header + "\nml,74,F,1450000,3.65,3.75\nmm3,74,F,1450000,3650,3750\nlitres,74,F,1450000,3650,375000\n"
+	for _, r := range scoreTable(t, in, Options{Segmenter: norm.FreeSurfer7}) {
+		for _, c := range []string{"alzheimers", "mesial_temporal_sclerosis"} {
+			withheld := strings.Contains(r[c+"_abstained"], "mm3")
+			if withheld != (r["id"] != "mm3") || withheld && (r[c+"_lr"] != "" || r[c+"_flag"] != "none") {
+				t.Errorf("%s, %s: LR %s, flag %s, %s", r["id"], c, r[c+"_lr"], r[c+"_flag"], r[c+"_abstained"])
+			}
+		}
+	}
+}
+
 func TestWrongTables(t *testing.T) {
 	for name, tc := range map[string]struct{ in, typ, want string }{
 		"empty":                     {"", "empty-table", "first line must name"},
@@ -351,5 +364,14 @@ func TestOASISThroughTheTable(t *testing.T) {
 	auc := wins / float64(len(cases)*len(controls))
 	if len(cases) != 93 || len(controls) != 95 || auc < 0.81 {
 		t.Errorf("AUC %.3f of %d cases, %d controls", auc, len(cases), len(controls))
+	}
+}
+
+// A condition without a score has an empty row, not that of another one.
+func TestConditionWithoutAScore(t *testing.T) {
+	lr := 3.0
+	got := record("a", []neuroscreen.Score{{Condition: neuroscreen.Parkinsons, LikelihoodRatio: &lr, Flag: neuroscreen.FlagReview}})
+	if want := "a,,,,,,,3,,,,review,,,,,,,"; strings.Join(got, ",") != want {
+		t.Errorf("%q, want %s", got, want)
 	}
 }

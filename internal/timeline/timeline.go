@@ -33,19 +33,20 @@ type Timeline struct {
 
 // Visit is one scan with its current result.
 type Visit struct {
-	ScanID        string               `json:"scan_id"`
-	ResultVersion int                  `json:"result_version"`
-	ScanDate      string               `json:"scan_date,omitempty"` // YYYY-MM-DD
-	AgeYears      *float64             `json:"age_years,omitempty"`
-	Scanner       string               `json:"scanner,omitempty"`
-	QC            neuroscreen.Verdict  `json:"qc"`
-	Rejected      bool                 `json:"rejected"` // its result, by a reviewer
-	ICVMM3        *float64             `json:"intracranial_volume_mm3"`
-	Volumes       []neuroscreen.Volume `json:"volumes"`
+	ScanID        string   `json:"scan_id"`
+	ResultVersion int      `json:"result_version"`
+	ScanDate      string   `json:"scan_date,omitempty"` // YYYY-MM-DD
+	AgeYears      *float64 `json:"age_years,omitempty"`
+	norm.Scanner
+	VoxelMM  [3]float64           `json:"voxel_mm"`       // along i, j, k
+	Network  string               `json:"network_sha256"` // its weights; those of others are not comparable
+	QC       neuroscreen.Verdict  `json:"qc"`
+	Rejected bool                 `json:"rejected"` // its result, by a reviewer
+	ICVMM3   *float64             `json:"intracranial_volume_mm3"`
+	Volumes  []neuroscreen.Volume `json:"volumes"`
 
-	sex     neuroscreen.Sex
-	network neuroscreen.Asset
-	at      time.Time
+	sex neuroscreen.Sex
+	at  time.Time
 }
 
 // Verdict on a change.
@@ -59,7 +60,8 @@ const (
 )
 
 // Change of one structure between two visits. Pointers are nil where neither
-// dates nor ages tell the time between, or the visits are not comparable.
+// dates nor ages tell the time between, or the visits are not comparable, and
+// those per year also within half a year.
 type Change struct {
 	Structure          string   `json:"structure"`
 	From               string   `json:"from_scan_id"`
@@ -79,8 +81,8 @@ type Change struct {
 // NewVisit takes what a timeline needs from a stored result.
 func NewVisit(r neuroscreen.Result, m neuroscreen.Metadata, version int, received time.Time) Visit {
 	v := Visit{
-		ScanID: r.ScanID, ResultVersion: version, ScanDate: m.ScanDate, AgeYears: m.AgeYears, Scanner: m.Scanner,
-		QC: r.QC.Verdict, ICVMM3: r.IntracranialVolumeMM3, Volumes: r.Volumes, sex: m.Sex, network: r.Software.Network, at: received,
+		ScanID: r.ScanID, ResultVersion: version, ScanDate: m.ScanDate, AgeYears: m.AgeYears, Scanner: norm.ScannerOf(m), VoxelMM: r.Input.VoxelMM, Network: r.Software.Network.SHA256,
+		QC: r.QC.Verdict, ICVMM3: r.IntracranialVolumeMM3, Volumes: r.Volumes, sex: m.Sex, at: received,
 	}
 	if v.Volumes == nil {
 		v.Volumes = []neuroscreen.Volume{}
@@ -152,7 +154,7 @@ func (c comparer) compare(a, b Visit) []Change {
 }
 
 func (c comparer) judge(ch *Change, a, b Visit, v, w neuroscreen.Volume) {
-	if a.network != b.network {
+	if a.Network != b.Network {
 		ch.Verdict = NotComparable
 		ch.Text = "Measured with different weights of the network: analyse the earlier scan again to compare."
 		return
@@ -168,7 +170,7 @@ func (c comparer) judge(ch *Change, a, b Visit, v, w neuroscreen.Volume) {
 	default:
 		ch.Verdict = Larger
 	}
-	if ch.Years != nil && *ch.Years > 0 {
+	if ch.Years != nil && *ch.Years >= leastForRate {
 		y := *ch.Years
 		ch.MM3PerYear, ch.PercentPerYear, ch.DetectablePerYear = ptr(ch.MM3/y), ptr(ch.Percent/y), ptr(detectable/y)
 		ch.ExpectedMM3PerYear = c.expected(ch.Structure, a, b)
@@ -181,15 +183,10 @@ func (c comparer) judge(ch *Change, a, b Visit, v, w neuroscreen.Volume) {
 func (c comparer) errorMM3(a, b Visit, v neuroscreen.Volume) float64 {
 	own := math.Sqrt(max(0, v.StandardErrorMM*v.StandardErrorMM-v.BiasErrorMM*v.BiasErrorMM))
 	e := norm.NoiseMM3(v.Structure, norm.Measured{MM3: v.MM3, SE: own})
-	if sameScanner(a, b) {
+	if !a.Scanner.Differs(b.Scanner) { // not named, they are taken for one: a note says so
 		return e
 	}
 	return math.Hypot(e, c.norms.BetweenSitesMM3(v.Structure, v.MM3))
-}
-
-// sameScanner takes scanners that were not named for one: a note says so.
-func sameScanner(a, b Visit) bool {
-	return a.Scanner == b.Scanner || a.Scanner == "" || b.Scanner == ""
 }
 
 // expected is the change per year of healthy people between the ages of two
@@ -201,7 +198,9 @@ func (c comparer) expected(structure string, a, b Visit) *float64 {
 	}
 	icv := (*a.ICVMM3 + *b.ICVMM3) / 2
 	at := func(age float64) (norm.Reference, error) {
-		return c.norms.Reference(structure, norm.Person{AgeYears: age, Sex: b.sex, ICVMM3: &icv}, c.cal)
+		cal := c.cal
+		cal.Weights, cal.Scanner = b.Network, b.Scanner
+		return c.norms.Reference(structure, norm.Person{AgeYears: age, Sex: b.sex, ICVMM3: &icv}, cal)
 	}
 	from, err := at(*a.AgeYears)
 	if err != nil {
@@ -236,6 +235,10 @@ func (c Change) words() string {
 // between visits: posted ages are often whole years.
 const leastAgeGap = 1.0
 
+// leastForRate is the time in years from which a change per year is given: half
+// a year, give or take some days. In less, error makes all of it.
+const leastForRate = 0.49
+
 // between is the time from one visit to the next in years, nil if it is not
 // known or nothing.
 func between(a, b Visit) *float64 {
@@ -251,6 +254,23 @@ func between(a, b Visit) *float64 {
 		return ptr(*b.AgeYears - *a.AgeYears)
 	}
 	return nil
+}
+
+// voxelsDiffer is the difference of two voxel sizes in mm that no rounding
+// explains: another protocol.
+const voxelsDiffer = 0.1
+
+// sameVoxels compares sizes in whatever order the axes were stored.
+func sameVoxels(a, b Visit) bool {
+	x, y := a.VoxelMM, b.VoxelMM
+	slices.Sort(x[:])
+	slices.Sort(y[:])
+	for i := range x {
+		if math.Abs(x[i]-y[i]) > voxelsDiffer {
+			return false
+		}
+	}
+	return true
 }
 
 // headSizeDiffers is the relative difference of two intracranial volumes of
@@ -276,12 +296,15 @@ func notes(visits []Visit) []neuroscreen.Reason {
 		}
 		a := visits[i-1]
 		switch {
-		case a.Scanner == "" || v.Scanner == "":
-			note("scanner-not-named", "not every scan names its scanner: one scanner is assumed")
-		case a.Scanner != v.Scanner:
+		case a.Scanner.Differs(v.Scanner):
 			note("scanner-changed", "the scans come from different scanners: the spread between sites widens the smallest detectable change")
+		case a.Name == "" || v.Name == "":
+			note("scanner-not-named", "not every scan names its scanner: one scanner is assumed")
 		}
-		if a.network != v.network {
+		if !sameVoxels(a, v) {
+			note("voxels-changed", "the voxels of two visits differ by more than 0.1 mm: another protocol measures small structures differently, and the smallest detectable change does not hold that")
+		}
+		if a.Network != v.Network {
 			note("weights-changed", "some visits were measured with other weights of the network and are not compared: analyse them again")
 		}
 		switch years := between(a, v); {

@@ -67,17 +67,30 @@ func TestChange(t *testing.T) {
 func TestVerdicts(t *testing.T) {
 	other := func(r *neuroscreen.Result, _ *neuroscreen.Metadata) { r.Software.Network.SHA256 = "bb" }
 	scanner := func(_ *neuroscreen.Result, m *neuroscreen.Metadata) { m.Scanner = "two" }
+	field := func(t float64) func(*neuroscreen.Result, *neuroscreen.Metadata) {
+		return func(_ *neuroscreen.Result, m *neuroscreen.Metadata) { m.FieldStrengthT = &t }
+	}
+	maker := func(_ *neuroscreen.Result, m *neuroscreen.Metadata) { m.Scanner, m.Manufacturer = "", "GE" }
+	voxels := func(x, y, z float64) func(*neuroscreen.Result, *neuroscreen.Metadata) {
+		return func(r *neuroscreen.Result, _ *neuroscreen.Metadata) { r.Input.VoxelMM = [3]float64{x, y, z} }
+	}
 	for name, tt := range map[string]struct {
 		a, b  Visit
 		want  Verdict
 		text  string
 		notes string
 	}{
-		"inside the error":         {visit("2020-01-01", 70, 3600), visit("2021-01-01", 71, 3500), NoMeasurableChange, "No measurable change: -100 mm3", ""},
-		"growth":                   {visit("2020-01-01", 70, 3000), visit("2021-01-01", 71, 3600), Larger, "Larger: +600 mm3", ""},
-		"other weights":            {visit("2020-01-01", 70, 3600, other), visit("2021-01-01", 71, 1000), NotComparable, "analyse the earlier scan again", "weights-changed"},
-		"another scanner, widened": {visit("2020-01-01", 70, 3600, scanner), visit("2021-01-01", 71, 3250), NoMeasurableChange, "", "scanner-changed"},
-		"the same on one scanner":  {visit("2020-01-01", 70, 3600), visit("2021-01-01", 71, 3250), Smaller, "", ""},
+		"inside the error":                {visit("2020-01-01", 70, 3600), visit("2021-01-01", 71, 3500), NoMeasurableChange, "No measurable change: -100 mm3", ""},
+		"growth":                          {visit("2020-01-01", 70, 3000), visit("2021-01-01", 71, 3600), Larger, "Larger: +600 mm3", ""},
+		"other weights":                   {visit("2020-01-01", 70, 3600, other), visit("2021-01-01", 71, 1000), NotComparable, "analyse the earlier scan again", "weights-changed"},
+		"another scanner, widened":        {visit("2020-01-01", 70, 3600, scanner), visit("2021-01-01", 71, 3250), NoMeasurableChange, "", "scanner-changed"},
+		"another field strength, widened": {visit("2020-01-01", 70, 3600, field(1.5)), visit("2021-01-01", 71, 3250, field(3)), NoMeasurableChange, "", "scanner-changed"},
+		"another maker, widened": {visit("2020-01-01", 70, 3600, maker), visit("2021-01-01", 71, 3250, maker, func(_ *neuroscreen.Result, m *neuroscreen.Metadata) { m.Manufacturer = "Philips" }),
+			NoMeasurableChange, "", "scanner-changed"},
+		"field strength known once": {visit("2020-01-01", 70, 3600), visit("2021-01-01", 71, 3250, field(3)), Smaller, "", ""},
+		"thicker slices":            {visit("2020-01-01", 70, 3600, voxels(1, 1, 1)), visit("2021-01-01", 71, 3250, voxels(1, 1, 1.2)), Smaller, "", "voxels-changed"},
+		"the same voxels, turned":   {visit("2020-01-01", 70, 3600, voxels(1, .9, 1.2)), visit("2021-01-01", 71, 3250, voxels(1.2, 1, .95)), Smaller, "", ""},
+		"the same on one scanner":   {visit("2020-01-01", 70, 3600), visit("2021-01-01", 71, 3250), Smaller, "", ""},
 		"scanner not named": {visit("2020-01-01", 70, 3600, func(_ *neuroscreen.Result, m *neuroscreen.Metadata) { m.Scanner = "" }), visit("2021-01-01", 71, 3250),
 			Smaller, "", "scanner-not-named"},
 	} {
@@ -90,6 +103,19 @@ func TestVerdicts(t *testing.T) {
 				t.Errorf("notes %q, want %q", codes(tl), tt.notes)
 			}
 		})
+	}
+}
+
+// Within half a year a change is error for the most part, and its rate more so.
+func TestNoRateWithinHalfAYear(t *testing.T) {
+	for date, rate := range map[string]bool{"2020-01-08": false, "2020-06-01": false, "2020-07-01": true, "2021-01-01": true} {
+		c := build(visit("2020-01-01", 70, 3600), visit(date, 71, 3000)).Changes[0]
+		if c.Years == nil || c.Verdict != Smaller || c.Detectable == nil {
+			t.Errorf("%s: %+v", date, c)
+		}
+		if given := c.MM3PerYear != nil; given != rate || given != strings.Contains(c.Text, "a year") || given != (c.ExpectedMM3PerYear != nil) || given != (c.PercentPerYear != nil) || given != (c.DetectablePerYear != nil) {
+			t.Errorf("%s: a rate %v, %q", date, given, c.Text)
+		}
 	}
 }
 

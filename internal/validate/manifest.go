@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"neuroscreen"
@@ -15,11 +16,14 @@ import (
 // person is one row of a manifest, ready to be scored.
 type person struct {
 	id       string
-	scanner  string
+	scanner  norm.Scanner
 	features model.Features
 	labels   map[neuroscreen.Condition]string // labelCase, labelControl or a side
 	healthy  bool
 }
+
+// mostTesla is what the service takes from a scan's metadata too.
+const mostTesla = 25
 
 // Labels in a manifest's columns named for the conditions.
 const (
@@ -42,7 +46,7 @@ type Skipped struct {
 // readPeople reads the manifest and measures its scans. A scan that is refused
 // is skipped with its reason; a row that is wrong is an error that names it.
 func readPeople(ctx context.Context, in io.Reader, o Options) (people []person, skipped []Skipped, err error) {
-	more := []string{"scan", "scanner", "healthy"}
+	more := []string{"scan", "scanner", "manufacturer", "field_strength_t", "healthy"}
 	for _, c := range neuroscreen.Conditions {
 		more = append(more, string(c))
 	}
@@ -57,12 +61,16 @@ func readPeople(ctx context.Context, in io.Reader, o Options) (people []person, 
 		}
 		if path := r.More["scan"]; path == "" {
 			p.features = r.Features(table.Options{Segmenter: o.Segmenter})
+			p.features.Calibration.Scanner = p.scanner
 		} else {
 			if o.Measure == nil || len(r.Volumes) > 0 || r.AgeYears == nil || r.Sex == "" {
 				return nil, nil, rowError(r, "a row with a scan needs age and sex and holds no volumes")
 			}
-			p.features, err = o.Measure(ctx, Scan{Path: path, Metadata: neuroscreen.Metadata{
-				SubjectID: r.ID, AgeYears: r.AgeYears, Sex: r.Sex, Modality: neuroscreen.T1w, Scanner: p.scanner, MMSE: r.MMSE}})
+			m := neuroscreen.Metadata{SubjectID: r.ID, AgeYears: r.AgeYears, Sex: r.Sex, Modality: neuroscreen.T1w, MMSE: r.MMSE, Scanner: p.scanner.Name, Manufacturer: p.scanner.Manufacturer}
+			if t := p.scanner.FieldStrengthT; t > 0 {
+				m.FieldStrengthT = &t
+			}
+			p.features, err = o.Measure(ctx, Scan{Path: path, Metadata: m})
 			if e := neuroscreen.AsError(err); e != nil && e.Code == neuroscreen.CodeUnprocessable {
 				skipped = append(skipped, Skipped{r.ID, "the scan is refused: " + e.Message})
 				continue
@@ -72,6 +80,10 @@ func readPeople(ctx context.Context, in io.Reader, o Options) (people []person, 
 			if o.Progress != nil {
 				o.Progress(i+1, len(rows))
 			}
+		}
+		if why := p.features.Withhold; why != "" {
+			skipped = append(skipped, Skipped{r.ID, why})
+			continue
 		}
 		if p.features.Calibration.Segmenter == norm.Unknown {
 			return nil, nil, rowError(r, "it is not said what measured the volumes: fill the column segmenter, or give --segmenter")
@@ -88,7 +100,14 @@ func readPeople(ctx context.Context, in io.Reader, o Options) (people []person, 
 }
 
 func personOf(r table.Row) (person, error) {
-	p := person{id: r.ID, scanner: r.More["scanner"], labels: map[neuroscreen.Condition]string{}}
+	p := person{id: r.ID, scanner: norm.Scanner{Name: r.More["scanner"], Manufacturer: r.More["manufacturer"]}, labels: map[neuroscreen.Condition]string{}}
+	if s := r.More["field_strength_t"]; s != "" {
+		t, err := strconv.ParseFloat(s, 64)
+		if err != nil || !(t > 0 && t <= mostTesla) {
+			return p, rowError(r, "column field_strength_t: %q is no field strength in tesla", s)
+		}
+		p.scanner.FieldStrengthT = t
+	}
 	switch strings.ToLower(r.More["healthy"]) {
 	case "", "0", "no":
 	case "1", "yes":

@@ -77,7 +77,7 @@ func (r *Report) controls(people []person, o Options) (*norm.Shift, error) {
 	var healthy []norm.Control
 	for _, p := range people {
 		if p.healthy {
-			healthy = append(healthy, norm.Control{Person: p.features.Person, Volumes: p.features.Volumes})
+			healthy = append(healthy, norm.Control{Person: p.features.Person, Scanner: p.scanner, Volumes: p.features.Volumes})
 		}
 	}
 	r.Controls = Controls{People: len(healthy), Structures: []Structure{}}
@@ -85,7 +85,7 @@ func (r *Report) controls(people []person, o Options) (*norm.Shift, error) {
 		r.Controls.Verdict = fmt.Sprintf("No shift: it needs at least %d healthy people (column healthy = 1), %d were given.", leastControls, len(healthy))
 		return nil, nil
 	}
-	n, cal := norm.Default(), norm.Calibration{Segmenter: r.Segmenter}
+	n, cal := norm.Default(), norm.Calibration{Segmenter: r.Segmenter, Weights: r.Weights}
 	fit := func(c []norm.Control) (*norm.Shift, error) {
 		source := fmt.Sprintf("%d healthy people of the site, manifest %.12s", len(c), r.Manifest)
 		return n.FitShift(o.Name, o.Now.UTC().Format(time.DateOnly), norm.LayerSite, source, cal, c)
@@ -125,6 +125,7 @@ func (r *Report) controls(people []person, o Options) (*norm.Shift, error) {
 		if err != nil {
 			return nil, err
 		}
+		part.Scanners = shift.Scanners
 		for s, m := range part.Structures {
 			// The norm takes no shift of fewer; these stand for all of them.
 			m.N = max(m.N, leastControls)
@@ -133,6 +134,7 @@ func (r *Report) controls(people []person, o Options) (*norm.Shift, error) {
 		for i, c := range healthy {
 			if fold[i] == k {
 				now := cal
+				now.Scanner = c.Scanner
 				now.SiteShift = o.Settings.SiteShift
 				collect(before, c, now)
 				now.SiteShift = part
@@ -214,7 +216,7 @@ func (c *Condition) recalibrate(raw []scored, s pipeline.Settings, r *Report) {
 		line, held = one, true
 	}
 	rc := model.Recalibration{
-		Model: models[0], ModelSHA256: sha, Segmenter: r.Segmenter, Intercept: line.Intercept, Slope: line.Slope, Covariance: line.Covariance,
+		Model: models[0], ModelSHA256: sha, Segmenter: r.Segmenter, Weights: r.Weights, Intercept: line.Intercept, Slope: line.Slope, Covariance: line.Covariance,
 		Cases: len(cases), Controls: len(controls), Source: fmt.Sprintf("%d people of the site, manifest %.12s", len(ln), r.Manifest),
 	}
 	s.Model.Recalibrations = []model.Recalibration{rc}

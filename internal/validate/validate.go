@@ -6,6 +6,7 @@ package validate
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -44,6 +45,7 @@ type Report struct {
 	Made       string              `json:"made"` // date
 	Manifest   string              `json:"manifest_sha256"`
 	Segmenter  norm.Segmenter      `json:"segmenter"`
+	Weights    string              `json:"weights_sha256,omitempty"` // of the network, if it measured them here
 	Norms      []neuroscreen.Asset `json:"norms"`
 	Models     []neuroscreen.Asset `json:"models"`
 	People     int                 `json:"people"`
@@ -136,7 +138,11 @@ func Run(ctx context.Context, manifest io.Reader, o Options) (*Report, *Proposal
 		return nil, nil, err
 	}
 	if len(people) == 0 {
-		return nil, nil, neuroscreen.Errorf(neuroscreen.CodeInvalid, "no-people", "the manifest holds nobody who could be scored")
+		why := ""
+		if len(skipped) > 0 {
+			why = fmt.Sprintf("; %s: %s", skipped[0].ID, skipped[0].Why)
+		}
+		return nil, nil, neuroscreen.Errorf(neuroscreen.CodeInvalid, "no-people", "the manifest holds nobody who could be scored%s", why)
 	}
 	if skipped == nil {
 		skipped = []Skipped{}
@@ -145,6 +151,9 @@ func Run(ctx context.Context, manifest io.Reader, o Options) (*Report, *Proposal
 	r := &Report{
 		Schema: ReportSchema, Made: o.Now.UTC().Format(time.DateOnly), Manifest: hex.EncodeToString(sum[:]), Segmenter: people[0].features.Calibration.Segmenter,
 		Norms: pipeline.NormAssets(norm.Default(), o.Settings.SiteShift), Models: model.Default().Assets(), People: len(people), Skipped: skipped,
+	}
+	for _, p := range people {
+		r.Weights = cmp.Or(r.Weights, p.features.Calibration.Weights)
 	}
 	shift, err := r.controls(people, o)
 	if err != nil {
@@ -179,12 +188,12 @@ func scores(c neuroscreen.Condition, people []person, s pipeline.Settings) (list
 		}
 		f := p.features
 		f.Settings, f.Calibration.SiteShift = s.Model, s.SiteShift
-		v := scored{person: p, isCase: label != labelControl}
-		for _, v.score = range model.Default().Score(f) {
-			if v.score.Condition == c {
-				break
-			}
+		all := model.Default().Score(f)
+		n := neuroscreen.Deciding(all, c)
+		if n < 0 {
+			continue
 		}
+		v := scored{person: p, isCase: label != labelControl, score: all[n]}
 		if v.score.LikelihoodRatio == nil {
 			withheld = append(withheld, v)
 			continue
@@ -356,8 +365,8 @@ func groupsOf(p person) []string {
 	default:
 		groups = append(groups, "age 80 and over")
 	}
-	if p.scanner != "" {
-		groups = append(groups, "scanner "+p.scanner)
+	if p.scanner.Name != "" {
+		groups = append(groups, "scanner "+p.scanner.Name)
 	}
 	return groups
 }

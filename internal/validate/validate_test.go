@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -230,6 +231,35 @@ func TestScans(t *testing.T) {
 	}
 }
 
+// The shift names the weights and the scanners that measured its controls, and a
+// scan without its own size is no control.
+func TestShiftNamesWeightsAndScanners(t *testing.T) {
+	var manifest strings.Builder
+	manifest.WriteString("id,age,sex,scan,scanner,manufacturer,field_strength_t,healthy\n")
+	for i := range 22 {
+		fmt.Fprintf(&manifest, "p%d,70,M,%d.nii,PRISMA,Siemens,%s,1\n", i, i, []string{"3", "1.5"}[i%2])
+	}
+	o := options()
+	o.Measure = func(_ context.Context, s Scan) (model.Features, error) {
+		icv := 1.5e6
+		f := model.Features{Person: norm.Person{AgeYears: 70, Sex: neuroscreen.Male, ICVMM3: &icv}, QC: neuroscreen.VerdictPass,
+			Calibration: norm.Calibration{Segmenter: norm.Network, Weights: "aa", Scanner: norm.ScannerOf(s.Metadata)},
+			Volumes:     map[string]norm.Measured{"Left-Hippocampus": {MM3: 3600}}}
+		if s.Path == "21.nii" {
+			f.Withhold = "the image lies in a template's space"
+		}
+		return f, nil
+	}
+	r, p := validated(t, manifest.String(), o)
+	want := []norm.Scanner{{Name: "PRISMA", Manufacturer: "Siemens", FieldStrengthT: 1.5}, {Name: "PRISMA", Manufacturer: "Siemens", FieldStrengthT: 3}}
+	if s := p.SiteShift; r.Weights != "aa" || s.Weights != "aa" || !slices.Equal(s.Scanners, want) || s.After != norm.Default().Shipped(norm.Network).Asset().Name {
+		t.Errorf("%+v", s)
+	}
+	if r.Controls.People != 21 || len(r.Skipped) != 1 || r.Skipped[0].ID != "p21" {
+		t.Errorf("%d controls, skipped %+v", r.Controls.People, r.Skipped)
+	}
+}
+
 func TestManifestRefused(t *testing.T) {
 	const head = "id,age,sex,EstimatedTotalIntraCranialVol,Left-Hippocampus,Right-Hippocampus,alzheimers,mesial_temporal_sclerosis,healthy,segmenter\n"
 	for name, tt := range map[string]struct{ manifest, want string }{
@@ -242,6 +272,8 @@ func TestManifestRefused(t *testing.T) {
 		"segmenter not said":    {head + "a,70,F,1400000,3000,3000,1,,,\n", "--segmenter"},
 		"two segmenters":        {head + "a,70,F,1400000,3000,3000,1,,,fs6\nb,70,F,1400000,3000,3000,0,,,fs7\n", "a manifest of each"},
 		"no rows":               {head, "holds nobody"},
+		"volumes in ml":         {head + "a,70,F,1400000,3,3,1,,,fs6\n", "in mm3"},
+		"no field strength":     {"id,age,sex,scan,alzheimers,field_strength_t\na,70,F,x.nii,1,3T\n", "tesla"},
 		"a scan without an age": {"id,age,sex,scan,alzheimers\na,,F,x.nii,1\n", "needs age and sex"},
 		"no volume and no scan": {"id,age,sex,alzheimers\na,70,F,1\n", "the table has no volume"},
 	} {

@@ -1,6 +1,27 @@
 package words
 
-import "testing"
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// What the report calls a flag, the pages call so too.
+func TestPagesTypesetAlike(t *testing.T) {
+	source, err := os.ReadFile("../../web/src/format.ts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pair := range slices.Chunk(marks, 2) {
+		if rule := ".replaceAll('" + pair[0] + "', '" + pair[1] + "')"; !strings.Contains(string(source), rule) {
+			t.Errorf("web/src/format.ts lacks %s", rule)
+		}
+	}
+	if n := strings.Count(string(source), ".replaceAll("); n != len(marks)/2 {
+		t.Errorf("web/src/format.ts has %d rules, want %d", n, len(marks)/2)
+	}
+}
 
 func TestTypeset(t *testing.T) {
 	for in, want := range map[string]string{

@@ -97,7 +97,7 @@ export function adminPage(into: HTMLElement, session: Session): Page {
     ]
     const inputs = numbers.map(([name, label]) => ({ name, label, input: h('input', { id: name, type: 'number', step: 'any', value: now.settings[name] as number | undefined, placeholder: String(now.effective[name]), autocomplete: 'off' }) }))
     const note = h('input', { id: 'settings-note', required: true, maxlength: 500, autocomplete: 'off' })
-    const wrong = h('div', { 'aria-live': 'polite' })
+    const wrong = h('div')
     const asked = [
       { name: 'alzheimers_priors' as const, ask: priors('alzheimers-priors', 'Alzheimer’s disease: priors', now.settings.alzheimers_priors, now.effective.alzheimers_priors) },
       { name: 'parkinsons_priors' as const, ask: priors('parkinsons-priors', 'Parkinson’s disease: priors', now.settings.parkinsons_priors, now.effective.parkinsons_priors) },
@@ -135,16 +135,19 @@ export function adminPage(into: HTMLElement, session: Session): Page {
     const object = (o: string): Child => (/^scan:[0-9a-f-]{36}$/.test(o) ? h('a', { href: `#/case/${o.slice(5)}` }, 'case ', h('code', {}, o.slice(-12))) : o.startsWith('key:') ? nameOf(o.slice(4)) : o)
     const whose = h('select', { id: 'audit-actor', onchange: () => void attempt(trail, () => loadTrail(whose.value)) }, h('option', { value: '' }, 'everybody'), keys.map((k) => h('option', { value: k.id, selected: k.id === actor }, k.name)))
     const checked = h('span', { role: 'status' })
+    const wrong = h('div')
     const verify = async (): Promise<void> => {
+      show(checked)
+      show(wrong)
       try {
         checked.textContent = `All ${(await call<{ entries: number }>('GET', '/v1/audit/verification')).entries} entries are as they were written.`
       } catch (e) {
-        show(checked, problemBox(asProblem(e)))
+        show(wrong, problemBox(asProblem(e)))
       }
     }
     fill(
       trail,
-      h('div', { class: 'inline' }, field('audit-actor', 'Who', whose), h('button', { type: 'button', id: 'verify', onclick: () => void verify() }, 'Check the whole trail'), checked),
+      h('div', { class: 'inline' }, field('audit-actor', 'Who', whose), h('button', { type: 'button', id: 'verify', onclick: () => void verify() }, 'Check the whole trail'), checked, wrong),
       table(['No.', 'When', 'Who', 'What', 'Of', 'Details'], entries.map((e) => h('tr', {}, h('td', { class: 'r' }, e.seq), h('td', {}, h('time', { datetime: e.at, title: new Date(e.at).toLocaleString('en-GB') }, when(e.at))), h('td', {}, nameOf(e.actor)), h('td', {}, e.action), h('td', {}, object(e.object)), h('td', {}, e.details)))),
       page.next_cursor && h('p', { class: 'ends' }, h('button', { type: 'button', onclick: () => void attempt(trail, () => loadTrail(actor, page.next_cursor, entries)) }, 'Older')),
     )

@@ -24,7 +24,8 @@ export interface paths {
          *
          *     202 means that the bytes and the row are on disk and the scan will be analysed, whatever happens to this process. Posting the same
          *     bytes again for the same subject is safe: the answer is 200 with the same id. Metadata that differs is then not taken over
-         *     (`metadata_differs` names the fields); correct it with PATCH.
+         *     (`metadata_differs` names the fields); correct it with PATCH. DICOM references that the scan lacks
+         *     are taken over, and another accession number is added.
          *
          *     `Idempotency-Key` makes a retry safe by name: the same key with another body is refused (422 `idempotency-key-reused`).
          *     `Content-Digest: sha-256=:BASE64:` (RFC 9530) is compared with the received bytes. On a multipart request it may be the digest of the whole
@@ -166,7 +167,8 @@ export interface paths {
         /**
          * Follow a scan
          * @description Server-sent events. Each stage reached is one event: `id` counts up from 1, `event` is `state`, `data` is a ScanEvent. The stream starts with the
-         *     stages already reached (after `Last-Event-ID`, if that is sent) and ends after a final state. Comment lines keep idle connections open.
+         *     stages already reached (after `Last-Event-ID`, if that is sent) and ends after a final state, or after five minutes: connect again.
+         *     Comment lines keep idle connections open. A key may have 50 event streams open, then 429 `too-many-streams`.
          */
         get: operations["streamScanEvents"];
         put?: never;
@@ -554,8 +556,8 @@ export interface paths {
         };
         /**
          * What healthy people have over age, for one structure, sex and head size
-         * @description For plotting a volume of a result on its curve: with the result's sex and intracranial volume and the settings version that it names, the curve passes through the
-         *     result's own expected and 5 to 95 % values at its age, as long as `norms` are those of the result.
+         * @description For plotting a volume of a result on its curve: with the result's sex and intracranial volume, the settings version that it names and what was posted of its scanner,
+         *     the curve passes through the result's own expected and 5 to 95 % values at its age, as long as `norms` are those of the result and the network's weights too.
          */
         get: operations["getNormCurve"];
         put?: never;
@@ -688,7 +690,7 @@ export interface paths {
         /**
          * Follow the worklist
          * @description Server-sent events `cases` with CaseCounts as data: one at once, and one whenever anything in the worklist has changed. The stream ends
-         *     after five minutes at the latest; connect again.
+         *     after five minutes at the latest; connect again. A key may have 50 event streams open, then 429 `too-many-streams`.
          */
         get: operations["streamCases"];
         put?: never;
@@ -778,6 +780,8 @@ export interface paths {
          * @description `run` and `seen` say what you had before you. 409 `result-changed` when the scan was analysed again since, `reviewed-meanwhile` when
          *     somebody decided since, `case-held` while somebody else has it open. A comment is needed to amend and to reject. Decisions are kept for
          *     good; a later one stands. To correct age or sex, PATCH the scan: that makes a new result, which is then to be decided on.
+         *
+         *     To amend without `excluded`, or with what is left out already, lets the result stand with the comment, as accepting does: webhooks are told `result.accepted`.
          *
          *     To amend with `excluded` also makes a new result version, at once and without another segmentation (`made_version`): every score that rests on a left out
          *     structure is withheld with `abstained_type` `structure-excluded`, or made of the others where its model allows it; its volume is shown without z and enters no
@@ -884,7 +888,7 @@ export interface paths {
         post?: never;
         /**
          * Revoke a key
-         * @description It is refused from now on. A site's last admin key can't be revoked (409).
+         * @description It is refused from now on. A site's last admin key can't be revoked (409); people of an identity provider do not count.
          */
         delete: operations["revokeKey"];
         options?: never;
@@ -1107,7 +1111,8 @@ export interface paths {
          * @description For each event a JSON message (`type`, `timestamp`, `data` with the scan's id, state, run, result version and reasons; nothing of the
          *     patient) is posted to the address, signed as Standard Webhooks says (headers `webhook-id`, `webhook-timestamp`, `webhook-signature`).
          *     Any 2xx answer ends it; otherwise it is sent again under the same id, at growing distances for about a day. 410 disables the webhook.
-         *     `result.accepted` is for what files results once a reader accepted them; `result.withdrawn` says that one counts no longer. Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
+         *     `result.accepted` is for what files results: a reader accepted the result, or amended it with a comment only, so that it stands. It is sent for each such decision: fetch
+         *     the result again, its report carries the newest decision and comment. `result.withdrawn` says that one counts no longer. Messages may come twice or in another order: ask for the scan. Private networks are called only if the deployment allows them.
          */
         post: operations["createWebhook"];
         delete?: never;
@@ -1351,6 +1356,7 @@ export interface components {
             tr_s?: components["schemas"]["TR"];
             mmse?: components["schemas"]["MMSE"];
             education_years?: components["schemas"]["EducationYears"];
+            /** @description `false` hides the scan from keys with the role researcher */
             consent_research?: boolean;
             study_instance_uid?: components["schemas"]["UID"];
             series_instance_uid?: components["schemas"]["UID"];
@@ -1365,7 +1371,7 @@ export interface components {
              */
             code: "no-image" | "image-not-taken";
         };
-        /** @description Only what is wrong. The age can be given as `age_years` or as `birth_date` with `scan_date`. */
+        /** @description Only what is wrong. The age can be given as `age_years`, or as `birth_date`, for which `scan_date` is needed where none was posted. A corrected `scan_date` alone leaves the age as it is. */
         ScanUpdate: {
             age_years?: components["schemas"]["AgeYears"];
             birth_date?: components["schemas"]["Date"];
@@ -1666,10 +1672,20 @@ export interface components {
             headline: string;
             /** @description Likelihood ratio, interval, prior and posterior in words */
             text: string;
+            /** @description What each feature did, strongest first; absent in readings from before they were kept */
+            features?: string[];
             evidence: string;
             cohort: string;
             performance: string;
             limits: string;
+            /** @description The first of each, for where there is no room for all; absent in readings from before it was kept */
+            short?: {
+                /** @description The likelihood ratio */
+                text: string;
+                cohort: string;
+                performance: string;
+                limits: string;
+            };
         };
         CaseList: {
             cases: components["schemas"]["Case"][];
@@ -2355,6 +2371,14 @@ export interface components {
             segmenter: string;
             /** @description Segmenter shift that it was measured on top of */
             after?: string;
+            /** @description Of the network that measured the controls; absent if not known. With other weights the shift is not applied */
+            weights_sha256?: string;
+            /** @description Of the controls, if each of them names its own. A scan of another scanner, manufacturer or field strength is compared without the shift */
+            scanners?: {
+                scanner?: components["schemas"]["ShortText"];
+                manufacturer?: components["schemas"]["ShortText"];
+                field_strength_t?: components["schemas"]["FieldStrength"];
+            }[];
             source: string;
             structures: {
                 [key: string]: {
@@ -2367,11 +2391,13 @@ export interface components {
                 };
             };
         };
-        /** @description ln(likelihood ratio) becomes intercept + slope x ln(likelihood ratio), for one version of one model and one segmenter. */
+        /** @description ln(likelihood ratio) becomes intercept + slope x ln(likelihood ratio), for one version of one model, one segmenter with its weights and, where the site has a shift, scans to which that applies. */
         Recalibration: {
             model: string;
             model_sha256: string;
             segmenter: string;
+            /** @description Of the network that measured the people it was fitted on */
+            weights_sha256?: string;
             /** Format: double */
             intercept: number;
             /** Format: double */
@@ -2434,6 +2460,13 @@ export interface components {
             /** Format: double */
             age_years?: number;
             scanner?: string;
+            manufacturer?: string;
+            /** Format: double */
+            field_strength_t?: number;
+            /** @description Along i, j, k */
+            voxel_mm: number[];
+            /** @description Weights that measured it: visits with different ones are not compared */
+            network_sha256: string;
             /** @enum {string} */
             qc: "pass" | "review" | "refuse";
             /** @description By the last decision on the result: it enters no change */
@@ -2465,7 +2498,10 @@ export interface components {
              * @description 1.96 standard errors of the difference; absent when the visits are not comparable
              */
             smallest_detectable_mm3?: number;
-            /** Format: double */
+            /**
+             * Format: double
+             * @description This and the other rates are absent within half a year too
+             */
             mm3_per_year?: number;
             /** Format: double */
             percent_per_year?: number;
@@ -2903,7 +2939,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Events until the scan is scored, refused, failed or cancelled */
+            /** @description Events until the scan is scored, refused, failed or cancelled, for five minutes at the most */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3426,6 +3462,10 @@ export interface operations {
                 step?: number;
                 /** @description Whose local-control shift applies; the site's current one if not given, none with 0 */
                 settings_version?: number;
+                /** @description This and the next two: a local-control shift of another scanner does not apply */
+                scanner?: components["schemas"]["ShortText"];
+                field_strength_t?: components["schemas"]["FieldStrength"];
+                manufacturer?: components["schemas"]["ShortText"];
             };
             header?: never;
             path?: never;

@@ -2,6 +2,7 @@
 import type { components } from './api.gen'
 
 type Schemas = components['schemas']
+export type AgePrior = Schemas['AgePrior']
 export type AuditEntry = Schemas['AuditEntry']
 export type Case = Schemas['Case']
 export type CaseList = Schemas['CaseList']

@@ -1,15 +1,10 @@
 // What a site says of its own people: how frequent conditions are among them,
 // and what its controls and labelled cases showed.
-import { asProblem, call, type Problem, ProblemError, type SiteSettings } from './api'
+import { type AgePrior, asProblem, call, type Problem, ProblemError, type SiteSettings } from './api'
 import { type Child, h, show, tell } from './dom'
 import { fixed, grouped, sentence } from './format'
 import { problemBox } from './problem'
 import { field } from './upload'
-
-export interface AgePrior {
-  from_age: number
-  prior: number
-}
 
 const inWords = (list: AgePrior[]): string => list.map((p) => (p.prior === 0 ? `none from ${p.from_age} on` : `from ${p.from_age}: ${Number((100 * p.prior).toFixed(2))} %`)).join('; ')
 
@@ -64,6 +59,13 @@ function described(c: Pick<Proposal, 'site_shift' | 'recalibrations'>): Child {
   ]
 }
 
+const has = (o: unknown, kind: 'string' | 'number', ...names: string[]): boolean => typeof o === 'object' && o !== null && names.every((n) => typeof (o as Record<string, unknown>)[n] === kind)
+
+/** Whether a file's calibration can be shown; all else of it the service judges. */
+const presentable = ({ site_shift: s, recalibrations: r }: Proposal): boolean =>
+  (!s || (has(s, 'string', 'name', 'version', 'segmenter', 'source') && Object.values(s.structures ?? {}).every((m) => has(m, 'number', 'n', 'mean_z', 'sd_z')))) &&
+  (!r || (Array.isArray(r) && r.every((one) => has(one, 'string', 'model', 'segmenter', 'source') && has(one, 'number', 'intercept', 'slope', 'cases', 'controls'))))
+
 const proposalSchema = 'neuroscreen.proposal/1'
 
 /** The calibration that holds, and a proposal's in its place. It changes whole: recalibrations are fitted under the shift. */
@@ -71,7 +73,7 @@ export function calibration(at: string, now: SiteSettings, done: () => void): Ch
   const file = h('input', { id: 'proposal', type: 'file', accept: '.json,application/json', onclick: () => (file.value = ''), onchange: () => void choose() }) // the same file, corrected, is a change too
   const note = h('input', { id: 'calibration-note', required: true, maxlength: 500, autocomplete: 'off' })
   const shown = h('div', { 'aria-live': 'polite' })
-  const wrong = h('div', { 'aria-live': 'polite' })
+  const wrong = h('div')
   const go = h('button', { class: 'main', disabled: true }, 'Take it over')
   let proposed: Proposal | undefined
   async function choose(): Promise<void> {
@@ -82,15 +84,16 @@ export function calibration(at: string, now: SiteSettings, done: () => void): Ch
     const chosen = file.files?.[0]
     if (!chosen) return
     try {
-      const p = JSON.parse(await chosen.text()) as Proposal
-      if (p.schema !== proposalSchema) throw new Error(`the file's schema is ${String(p.schema)}, not ${proposalSchema}`)
+      const p = JSON.parse(await chosen.text()) as Proposal | null
+      if (p?.schema !== proposalSchema) throw new Error(`the file's schema is ${String(p?.schema)}, not ${proposalSchema}`)
+      if (!presentable(p)) throw new Error('its shift or its recalibrations are not as validate writes them')
       proposed = p
     } catch (e) {
       show(wrong, problemBox({ type: 'invalid-proposal', title: 'Not a proposal', status: 0, detail: `${sentence(e instanceof Error ? e.message : String(e))} A proposal is what neuroscreen validate writes with --propose.` } satisfies Problem))
       return
     }
     go.disabled = false
-    if (!note.value && proposed.evidence?.people) note.value = `proposed by validate on ${proposed.evidence.people} people, manifest ${(proposed.evidence.manifest ?? '').slice(0, 12)}`
+    if (!note.value && proposed.evidence?.people) note.value = `proposed by validate on ${proposed.evidence.people} people, manifest ${String(proposed.evidence.manifest ?? '').slice(0, 12)}`
     show(shown, h('h3', {}, 'Proposed in its place'), described(proposed))
   }
   const put = async (c: Pick<Proposal, 'site_shift' | 'recalibrations'>): Promise<void> => {

@@ -55,6 +55,11 @@ export function drawCurve(c: Curve, v: Volume, age: number | undefined, title: s
   )
 }
 
+const z90 = 1.6448536 // of the 95th percentile
+
+/** On which side of the reference interval, 5 to 95 %, a volume lies. */
+export const outlying = (v: Volume): 'low' | 'high' | '' => (v.z === null || Math.abs(v.z) <= z90 ? '' : v.z < 0 ? 'low' : 'high')
+
 /** Where a volume lies among healthy people: the strip from -4 to 4 SD, with 5 to 95 % marked. */
 export function strip(v: Volume): SVGElement | null {
   if (v.z === null || v.z_ci95 === null) return null
@@ -62,7 +67,7 @@ export function strip(v: Volume): SVGElement | null {
   return svg(
     'svg',
     { class: 'strip', viewBox: '0 0 80 14', 'aria-hidden': 'true' },
-    svg('rect', { class: 'band', x: x(-1.645), y: 2, width: x(1.645) - x(-1.645), height: 10 }),
+    svg('rect', { class: 'band', x: x(-z90), y: 2, width: x(z90) - x(-z90), height: 10 }),
     svg('path', { class: 'median', d: 'M40 2V12' }),
     svg('path', { class: 'error', d: `M${x(v.z_ci95[0]!).toFixed(1)} 7H${x(v.z_ci95[1]!).toFixed(1)}` }),
     svg('circle', { class: 'point', cx: x(v.z).toFixed(1), cy: 7, r: 3 }),

@@ -1,8 +1,11 @@
 // Accept, amend or reject: what is asked, and what can go wrong on the way.
-import { asProblem, call, type Case, type Decision, ProblemError, type Result, type Review, type Scan } from './api'
+import { asProblem, call, type Decision, ProblemError, type Result, type Review, type Scan } from './api'
+import type { Loaded } from './case'
 import { dialog, h, show, tell } from './dom'
-import { age, decided } from './format'
+import { age, decided, upperFirst } from './format'
+import { final } from './marks'
 import { problemBox } from './problem'
+import { nameOf, paired } from './structures'
 import { field } from './upload'
 
 interface What {
@@ -19,6 +22,8 @@ const asks: Record<Decision, { title: string; help: string; word: string }> = {
   reject: { title: 'Reject the result', help: 'The result must not be used. The report says so from now on, with your reason.', word: 'Reject' },
 }
 
+export const isDecision = (s: string | undefined): s is Decision => s !== undefined && Object.hasOwn(asks, s)
+
 export function decide(decision: Decision, w: What): void {
   const ask = { ...asks[decision] }
   if (!w.result && decision === 'accept') {
@@ -29,10 +34,9 @@ export function decide(decision: Decision, w: What): void {
   const comment = h('textarea', { id: 'comment', rows: decision === 'amend' ? 2 : 3, maxlength: 2000, required: decision !== 'accept' })
   const before = new Set((w.result?.amendment?.left_out ?? []).map((l) => l.structure))
   // By name, left and right beside each other; the midline comes last.
-  const bare = (s: string): string => s.replace(/^(Left|Right)-/, '')
-  const volumes = [...(w.result?.volumes ?? [])].sort((a, b) => Number(bare(a.structure) === a.structure) - Number(bare(b.structure) === b.structure) || bare(a.structure).localeCompare(bare(b.structure)) || a.structure.localeCompare(b.structure))
-  const boxes = decision === 'amend' && w.result ? volumes.map((v) => ({ structure: v.structure, box: h('input', { type: 'checkbox', value: v.structure, checked: before.has(v.structure), onchange: () => name() }) })) : []
-  const says = h('div', { 'aria-live': 'polite' })
+  const rows = paired(w.result?.volumes ?? []).sort((a, b) => b.sides.length - a.sides.length || a.name.localeCompare(b.name))
+  const boxes = decision === 'amend' ? rows.flatMap((row) => row.sides.flatMap((v) => (v ? [{ structure: v.structure, box: h('input', { type: 'checkbox', value: v.structure, checked: before.has(v.structure), onchange: () => name() }) }] : []))) : []
+  const says = h('div')
   const go = h('button', { class: decision === 'reject' ? 'main stop' : 'main' }, ask.word)
   const scoresAnew = (): boolean => boxes.some((b) => b.box.checked !== before.has(b.structure))
   const name = (): void => show(go, scoresAnew() ? 'Amend and score anew' : ask.word)
@@ -76,7 +80,7 @@ export function correct(w: Pick<What, 'scan' | 'done'>): void {
   const m = w.scan.metadata
   const years = h('input', { id: 'new-age', type: 'number', min: 0, max: 130, step: 'any', value: m.age_years, autocomplete: 'off' })
   const sex = h('select', { id: 'new-sex' }, !m.sex && h('option', { value: '' }, 'not known'), h('option', { value: 'F', selected: m.sex === 'F' }, 'female'), h('option', { value: 'M', selected: m.sex === 'M' }, 'male'))
-  const says = h('div', { 'aria-live': 'polite' })
+  const says = h('div')
   const go = h('button', { class: 'main' }, 'Correct and analyse again')
   const submit = async (e: Event): Promise<void> => {
     e.preventDefault()
@@ -84,7 +88,7 @@ export function correct(w: Pick<What, 'scan' | 'done'>): void {
     if (years.value !== '' && Number(years.value) !== m.age_years) body.age_years = Number(years.value)
     if (sex.value !== '' && sex.value !== m.sex) body.sex = sex.value
     if (Object.keys(body).length === 0) {
-      show(says, h('p', { class: 'note' }, m.sex && m.age_years != null ? 'That is what it was compared with already.' : 'Give what is missing: the scan is analysed when age and sex are known.'))
+      show(says, h('p', { class: 'note', role: 'alert' }, m.sex && m.age_years != null ? 'That is what it was compared with already.' : 'Give what is missing: the scan is analysed when age and sex are known.'))
       return
     }
     go.disabled = true
@@ -113,7 +117,7 @@ export function correct(w: Pick<What, 'scan' | 'done'>): void {
 }
 
 /** Decisions on a case, newest first. */
-export function history(reviews: Review[], scan: Scan, c: Case, names: (s: string) => string): HTMLElement {
+export function history({ reviews, scan, c, reading }: Loaded): HTMLElement {
   const time = (iso: string): string => new Date(iso).toLocaleString('en-GB', { dateStyle: 'medium', timeStyle: 'short' })
   return h(
     'section',
@@ -130,11 +134,11 @@ export function history(reviews: Review[], scan: Scan, c: Case, names: (s: strin
           ` by ${r.mine ? 'you' : r.by}, `,
           h('time', { datetime: r.at }, time(r.at)),
           r.run !== c.run ? [' (an earlier result, ', r.result_version ? h('a', { href: `/v1/scans/${scan.id}/report.html?version=${r.result_version}`, target: '_blank', rel: 'noopener' }, `version ${r.result_version}`) : 'none', ')'] : r.result_version ? ` (version ${r.result_version})` : '',
-          (r.excluded.length > 0 || r.made_version !== undefined) && h('p', {}, r.excluded.length > 0 ? `Left out: ${r.excluded.map(names).join(', ')}` : 'Everything taken back in', r.made_version !== undefined && `; scored anew as version ${r.made_version}`),
+          (r.excluded.length > 0 || r.made_version !== undefined) && h('p', {}, r.excluded.length > 0 ? `Left out: ${r.excluded.map((s) => nameOf(reading, s)).join(', ')}` : 'Everything taken back in', r.made_version !== undefined && `; scored anew as version ${r.made_version}`),
           r.comment && h('p', { class: 'comment' }, r.comment),
         ),
       ),
-      scan.stages.filter((s) => s.state === 'scored' || s.state === 'refused' || s.state === 'failed' || s.state === 'cancelled').map((s) => h('li', {}, `${s.state === 'scored' ? `Result version ${c.result_version}` : s.state.charAt(0).toUpperCase() + s.state.slice(1)}, `, h('time', { datetime: s.at }, time(s.at)))),
+      scan.stages.filter((s) => final.has(s.state)).map((s) => h('li', {}, `${s.state === 'scored' ? `Result version ${c.result_version}` : upperFirst(s.state)}, `, h('time', { datetime: s.at }, time(s.at)))),
       h('li', {}, 'Received, ', h('time', { datetime: scan.received_at }, time(scan.received_at))),
     ),
   )

@@ -47,6 +47,8 @@ export function dialog(title: string, cls: string, ...children: Child[]): HTMLDi
   const el = h('dialog', { class: cls, 'aria-labelledby': 'dialog-title' }, heading, ...children)
   const before = document.activeElement
   el.addEventListener('close', () => {
+    const told = el.querySelector('#told')
+    if (told) document.body.append(told)
     el.remove()
     if (before instanceof HTMLElement && before.isConnected) before.focus()
   })
@@ -58,10 +60,10 @@ export function dialog(title: string, cls: string, ...children: Child[]): HTMLDi
 /** Says something to who hears the page instead of seeing it, and shows it for a while. */
 export function tell(text: string): void {
   let box = document.getElementById('told')
-  if (!box) {
-    box = h('div', { id: 'told', role: 'status' })
-    document.body.append(box)
-  }
+  box ??= h('div', { id: 'told', role: 'status' })
+  // An open dialog makes all beside it inert.
+  const where = [...document.querySelectorAll('dialog[open]')].at(-1) ?? document.body
+  if (box.parentElement !== where) where.append(box)
   box.textContent = text
   box.classList.add('shown')
   const said = text

@@ -57,7 +57,7 @@ export const typeset = (s: string): string =>
     .replaceAll('>=', '≥')
     .replaceAll('<=', '≤')
     .replaceAll('"none"', '“not flagged”')
-    .replaceAll('"review"', '“second look”')
+    .replaceAll('"review"', '“worth a second look”')
     .replaceAll('"flagged"', '“flagged”')
     .replace(/(^|[\s(])-(?=\d)/g, '$1−')
 

@@ -1,6 +1,9 @@
 // What a case is, as a sign that does not need colour.
 import { h, svg } from './dom'
-import type { Case } from './api'
+import type { Case, Scan } from './api'
+
+/** States in which nothing more happens by itself. */
+export const final: ReadonlySet<Scan['state']> = new Set(['scored', 'refused', 'failed', 'cancelled'])
 
 export interface Mark {
   kind: 'flagged' | 'review' | 'ended' | 'running' | 'none' | 'abstained'

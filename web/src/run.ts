@@ -2,32 +2,28 @@
 // believed, and what was read from the signal.
 import type { FMRI, FMRIStructure, Reading, Result } from './api'
 import { type Child, h } from './dom'
-import { fixed, grouped, prose, upperFirst } from './format'
-import { sign } from './marks'
+import { fixed, grouped } from './format'
+import { quality } from './quality'
+import { nameOf, paired } from './structures'
 
 const experimental = (): HTMLElement => h('span', { class: 'chip' }, 'experimental')
 const noReference = 'No flag and no score rests on these measures, and there are no reference values: nothing here says whether a value is usual.'
 
 /** What the clinician needs first: can this run be used? */
 export function runVerdicts(r: Result, f: FMRI, reading: Reading | undefined): HTMLElement[] {
-  const words: Record<string, string> = { pass: 'Passed', review: 'Look twice', refuse: 'Refused' }
   const reasons = r.qc.reasons ?? []
   const run = reading?.run
-  const metrics = Object.entries(r.qc.metrics ?? {}).sort(([a], [b]) => a.localeCompare(b))
   return [
-    h(
-      'article',
-      { class: `verdict quality ${r.qc.verdict}` },
-      h('h2', {}, sign(r.qc.verdict === 'pass' ? 'none' : 'review'), h('span', {}, 'Motion and quality'), h('span', { class: 'headline' }, words[r.qc.verdict])),
-      reasons.length > 0 ? h('ul', {}, reasons.map((x) => h('li', {}, prose(x.text)))) : h('p', { class: 'says' }, 'Motion and noise are within the limits.'),
-      run && h('dl', { class: 'run-numbers' }, run.numbers.map((n) => h('div', { class: n.over ? 'over' : '' }, h('dt', {}, n.name), h('dd', {}, h('b', {}, n.value), n.limit && h('small', {}, n.limit))))),
-      h(
-        'details',
-        {},
-        h('summary', {}, 'Metrics'),
-        h('p', {}, 'Findings in the anatomy, artefacts beside the brain and mixed-up patients are not detected. Look at the source images.'),
-        h('dl', { class: 'metrics' }, metrics.map(([k, v]) => h('div', {}, h('dt', {}, k.replaceAll('_', ' ')), h('dd', {}, String(Number(v.toPrecision(4))))))),
-      ),
+    quality(
+      'Motion and quality',
+      r.qc,
+      reasons,
+      [
+        reasons.length === 0 && h('p', { class: 'says' }, 'Motion and noise are within the limits.'),
+        run && h('dl', { class: 'run-numbers' }, run.numbers.map((n) => h('div', { class: n.over ? 'over' : '' }, h('dt', {}, n.name), h('dd', {}, h('b', {}, n.value), n.limit && h('small', {}, n.limit))))),
+      ],
+      'Metrics',
+      'Findings in the anatomy, artefacts beside the brain and mixed-up patients are not detected. Look at the source images.',
     ),
     h(
       'article',
@@ -89,11 +85,6 @@ export function runSections(id: string, f: FMRI, reading: Reading | undefined, g
   ]
 }
 
-const nameOf = (reading: Reading | undefined, structure: string): string => {
-  const s = reading?.structures?.find((x) => x.structure === structure)
-  return s ? (s.side ? `${upperFirst(s.side)} ${s.name.charAt(0).toLowerCase()}${s.name.slice(1)}` : s.name) : structure
-}
-
 /** The pairs that differ most from 0, of both connectomes: what the picture shows, in words. */
 function strongest(f: FMRI, reading: Reading | undefined): Child {
   const [left, removed] = [f.connectomes?.find((c) => !c.global_signal_removed), f.connectomes?.find((c) => c.global_signal_removed)]
@@ -124,18 +115,6 @@ function strongest(f: FMRI, reading: Reading | undefined): Child {
 const number = (v: number | null | undefined, digits: number): string => (v === null || v === undefined ? '–' : fixed(v, digits))
 
 function structures(f: FMRI, reading: Reading | undefined, goTo: (label: number) => void): HTMLElement {
-  interface Row {
-    name: string
-    sides: [FMRIStructure | undefined, FMRIStructure | undefined]
-  }
-  const rows: Row[] = []
-  for (const s of f.structures ?? []) {
-    const known = reading?.structures?.find((x) => x.structure === s.structure)
-    const name = known?.name ?? s.structure.replace(/^(Left|Right)-/, '')
-    let row = rows.find((x) => x.name === name)
-    if (!row) rows.push((row = { name, sides: [undefined, undefined] }))
-    row.sides[s.structure.startsWith('Right-') ? 1 : 0] = s
-  }
   const cells = (s: FMRIStructure | undefined): Child =>
     s
       ? [
@@ -159,7 +138,7 @@ function structures(f: FMRI, reading: Reading | undefined, goTo: (label: number)
         'table',
         { class: 'volumes' },
         h('thead', {}, h('tr', { class: 'sides' }, h('td', {}), h('th', { scope: 'colgroup', colspan: 5, class: 'side' }, 'Left or midline'), h('th', { scope: 'colgroup', colspan: 5, class: 'side' }, 'Right')), h('tr', {}, h('th', { scope: 'col' }, 'Structure'), columns(), columns())),
-        h('tbody', {}, rows.map((row) => h('tr', {}, h('th', { scope: 'row' }, row.name), cells(row.sides[0]), cells(row.sides[1])))),
+        h('tbody', {}, paired(f.structures ?? [], reading).map((row) => h('tr', {}, h('th', { scope: 'row' }, row.name), cells(row.sides[0]), cells(row.sides[1])))),
       ),
     ),
   )

@@ -5,7 +5,7 @@ import { problemBox } from './problem'
 export function signInPage(into: Element, why: string, done: (s: Session) => void): void {
   const key = h('input', { id: 'key', type: 'password', autocomplete: 'off', spellcheck: 'false', required: true, maxlength: 200, 'aria-describedby': 'key-help' })
   const button = h('button', { class: document.body.dataset.provider === undefined ? 'main' : '' }, 'Sign in with a key')
-  const says = h('div', { 'aria-live': 'polite' }, why && h('p', { class: 'note' }, why))
+  const says = h('div', {}, why && h('p', { class: 'note', role: 'status' }, why))
   const submit = async (e: Event): Promise<void> => {
     e.preventDefault()
     button.disabled = true

@@ -3,6 +3,7 @@ import { changing, type Problem, type Scan, type ScanEvent } from './api'
 import { dialog, h, show, tell } from './dom'
 import { bytes } from './format'
 import type { Page } from './main'
+import { final } from './marks'
 import { problemBox } from './problem'
 
 /** The form over the page; file is one that was dropped there. */
@@ -41,14 +42,17 @@ export function uploadForm(dropped?: File, mayOpen = true): { el: HTMLElement; b
   const send = h('button', { class: 'main' }, 'Send')
   const cancel = h('button', { type: 'button', onclick: () => going?.abort(), hidden: true }, 'Cancel')
   const bar = h('progress', { max: 1, value: 0, hidden: true, 'aria-label': 'Sent so far' })
+  const sent = h('p') // the bar tells it to who hears the page
   const says = h('div', { 'aria-live': 'polite' })
+  const wrong = h('div')
 
   const take = (f: File | undefined | null): void => {
     if (!f) return
     file = f
     name.textContent = `${f.name}, ${bytes(f.size)}; or `
     choose.textContent = 'choose another'
-    says.replaceChildren()
+    show(says)
+    show(wrong)
   }
   input.addEventListener('change', () => take(input.files?.[0]))
   for (const over of ['dragenter', 'dragover']) {
@@ -71,13 +75,15 @@ export function uploadForm(dropped?: File, mayOpen = true): { el: HTMLElement; b
     send.hidden = !on
     cancel.hidden = on
     bar.hidden = on
+    sent.hidden = on
   }
   // One name per file and form, so that sending again after a cut never doubles a scan.
   let attempt = ''
   const failed = (p: Problem): void => {
     going = undefined
     idle(true)
-    show(says, problemBox(p))
+    show(says)
+    show(wrong, problemBox(p))
   }
 
   const submit = (e: Event): void => {
@@ -102,7 +108,8 @@ export function uploadForm(dropped?: File, mayOpen = true): { el: HTMLElement; b
     x.upload.addEventListener('progress', (p) => {
       if (p.lengthComputable) {
         bar.value = p.loaded / p.total
-        show(says, h('p', {}, p.loaded < p.total ? `${bytes(p.loaded)} of ${bytes(p.total)}` : 'Sent. The service is checking and storing it.'))
+        show(sent, p.loaded < p.total && `${bytes(p.loaded)} of ${bytes(p.total)}`)
+        if (p.loaded === p.total) show(says, h('p', {}, 'Sent. The service is checking and storing it.'))
       }
     })
     x.addEventListener('load', () => {
@@ -117,6 +124,8 @@ export function uploadForm(dropped?: File, mayOpen = true): { el: HTMLElement; b
       show(says, h('p', { class: 'note' }, bar.value < 1 ? 'Cancelled. Nothing was stored.' : 'Cancelled. All of it was sent already: if it was stored in time, it is on the worklist.'))
     })
     idle(false)
+    show(says)
+    show(wrong)
     bar.value = 0
     x.send(body)
   }
@@ -143,7 +152,7 @@ export function uploadForm(dropped?: File, mayOpen = true): { el: HTMLElement; b
         cancelled: 'Cancelled.',
       }
       show(state, words[ev.state] ?? ev.state, ev.reasons?.map((r) => [' ', r.text]))
-      if (['scored', 'refused', 'failed', 'cancelled'].includes(ev.state)) events?.close()
+      if (final.has(ev.state)) events?.close()
     })
   }
 
@@ -153,7 +162,7 @@ export function uploadForm(dropped?: File, mayOpen = true): { el: HTMLElement; b
     drop,
     h('div', { class: 'fields' }, field('up-subject', 'Subject', subject), field('up-age', 'Age at the scan, years', age), field('up-sex', 'Sex', sex), field('up-scanner', 'Scanner (optional)', scanner)),
     bar,
-    says,
+    h('div', {}, sent, says, wrong),
     h('p', { class: 'ends' }, send, cancel),
   )
   return {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -33,7 +34,7 @@ const (
 
 // form is part of what names an object: who changes what is said of the same
 // result must raise it, since the same UID never stands for two contents.
-const form = 1
+const form = 2
 
 // objects have UIDs that follow from the result, so that a PACS knows again what
 // it has already.
@@ -47,6 +48,15 @@ func newUID(name string) string {
 // uidOf names an object or a series of a result.
 func uidOf(p report.Page, part string) string {
 	return newUID(fmt.Sprintf("%s/%d/%d/%s", p.Result.ScanID, p.Version, form, part))
+}
+
+// instanceOf names an object that says what is decided. A decision changes it,
+// and a PACS that was told to hide it takes nothing by its UID again.
+func instanceOf(p report.Page, part string) string {
+	if r := p.Review; r != nil {
+		part += "/" + r.Decision + r.At.UTC().Format(time.RFC3339Nano)
+	}
+	return uidOf(p, part)
 }
 
 // check says why a result can't become an object.
@@ -127,11 +137,15 @@ func write(w io.Writer, a attributes) error {
 func object(p report.Page, class, modality, part string, series int, description string) attributes {
 	m := p.Metadata
 	at := p.Created.UTC()
+	patient := fits(m.SubjectID, 64)
+	if patient == m.StudyInstanceUID { // named so by a gateway, for the study has no PatientID
+		patient = ""
+	}
 	return attributes{
 		tag.SpecificCharacterSet: "ISO_IR 192", tag.SOPClassUID: class, tag.TimezoneOffsetFromUTC: "+0000",
 
 		// The service keeps no name and no date of birth; a PACS files by study.
-		tag.PatientName: "", tag.PatientID: fits(m.SubjectID, 64), tag.PatientBirthDate: "", tag.PatientSex: string(m.Sex),
+		tag.PatientName: "", tag.PatientID: patient, tag.PatientBirthDate: "", tag.PatientSex: string(m.Sex),
 
 		tag.StudyInstanceUID: m.StudyInstanceUID, tag.StudyDate: strings.ReplaceAll(m.ScanDate, "-", ""), tag.StudyTime: "",
 		tag.StudyID: "", tag.AccessionNumber: fits(m.AccessionNumber, 16), tag.ReferringPhysicianName: "",

@@ -246,12 +246,28 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestPatientID: an object belongs to the patient of its study, also to one
+// without PatientID.
+func TestPatientID(t *testing.T) {
+	for _, tt := range []struct{ name, subject, want string }{
+		{"posted", "MRN 7", "MRN 7"},
+		{"none in the study", interoptest.Page().Metadata.StudyInstanceUID, ""},
+		{"too long for DICOM", strings.Repeat("7", 65), ""},
+	} {
+		p := interoptest.Page()
+		p.Metadata.SubjectID = tt.subject
+		if got := object(p, reportStorage, "SR", "sr", 1, "")[tag.PatientID]; got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
 // TestUIDs: the same object has the same UID, and none stands for two contents.
 func TestUIDs(t *testing.T) {
-	uid := func(change func(p *report.Page)) string {
+	uids := func(change func(p *report.Page)) [2]string {
 		p := interoptest.Page()
 		change(&p)
-		return structuredReport(p)[tag.SOPInstanceUID].(string)
+		return [2]string{structuredReport(p)[tag.SOPInstanceUID].(string), segmentation(p, planes{}, nil, nil)[tag.SOPInstanceUID].(string)}
 	}
 	seen := map[string]string{}
 	for name, change := range map[string]func(p *report.Page){
@@ -261,14 +277,18 @@ func TestUIDs(t *testing.T) {
 		"accepted":        func(p *report.Page) { p.Review = &report.Review{Decision: "accept", By: "Dr. A", At: time.Unix(1, 0)} },
 		"accepted again":  func(p *report.Page) { p.Review = &report.Review{Decision: "accept", By: "Dr. A", At: time.Unix(2, 0)} },
 	} {
-		id := uid(change)
-		if id != uid(change) || len(id) > 64 {
-			t.Errorf("%s: %q", name, id)
+		if uids(change) != uids(change) {
+			t.Errorf("%s: its UIDs change", name)
 		}
-		if other, ok := seen[id]; ok {
-			t.Errorf("%s and %s have the same UID", name, other)
+		for _, id := range uids(change) {
+			if len(id) > 64 {
+				t.Errorf("%s: %q", name, id)
+			}
+			if other, ok := seen[id]; ok {
+				t.Errorf("%s and %s have the same UID", name, other)
+			}
+			seen[id] = name
 		}
-		seen[id] = name
 	}
 }
 

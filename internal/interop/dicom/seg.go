@@ -64,7 +64,7 @@ func segmentation(p report.Page, g planes, frames []frame, pixels []byte) attrib
 		tag.PlaneOrientationSequence: []attributes{{tag.ImageOrientationPatient: decimals(slices.Concat(g.alongRow[:], g.alongColumn[:])...)}},
 	}
 	a := object(p, segmentationStorage, "SEG", "seg", 9901, "NeuroScreen structures").with(attributes{
-		tag.SOPInstanceUID: uidOf(p, "seg"), tag.ImageType: []string{"DERIVED", "PRIMARY"},
+		tag.SOPInstanceUID: instanceOf(p, "seg"), tag.ImageType: []string{"DERIVED", "PRIMARY"},
 		tag.FrameOfReferenceUID: p.Metadata.FrameOfReferenceUID, tag.PositionReferenceIndicator: "",
 
 		tag.SamplesPerPixel: 1, tag.PhotometricInterpretation: "MONOCHROME2", tag.NumberOfFrames: strconv.Itoa(len(frames)),

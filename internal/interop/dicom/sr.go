@@ -5,7 +5,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/suyashkumar/dicom/pkg/tag"
 
@@ -27,10 +26,9 @@ func Report(w io.Writer, p report.Page) error {
 
 func structuredReport(p report.Page) attributes {
 	m := p.Metadata
-	// What is decided changes what the report says.
-	state, decided := "PRELIMINARY", ""
-	if r := p.Review; r != nil {
-		state, decided = "FINAL", r.Decision+r.At.UTC().Format(time.RFC3339Nano)
+	state := "PRELIMINARY"
+	if p.Review != nil {
+		state = "FINAL"
 	}
 	series := func(series string, images []attributes) attributes {
 		return attributes{tag.SeriesInstanceUID: series, tag.ReferencedSOPSequence: images}
@@ -40,7 +38,7 @@ func structuredReport(p report.Page) attributes {
 		evidence = append(evidence, series(m.SeriesInstanceUID, images))
 	}
 	return object(p, reportStorage, "SR", "sr", 9902, "NeuroScreen measurements").with(attributes{
-		tag.SOPInstanceUID: uidOf(p, "sr/"+decided), tag.ReferencedPerformedProcedureStepSequence: []attributes{},
+		tag.SOPInstanceUID: instanceOf(p, "sr"), tag.ReferencedPerformedProcedureStepSequence: []attributes{},
 		tag.PerformedProcedureCodeSequence:            []attributes{},
 		tag.CurrentRequestedProcedureEvidenceSequence: []attributes{{tag.StudyInstanceUID: m.StudyInstanceUID, tag.ReferencedSeriesSequence: evidence}},
 
@@ -59,7 +57,7 @@ func structuredReport(p report.Page) attributes {
 }
 
 func segmentationReference(p report.Page) attributes {
-	return attributes{tag.ReferencedSOPClassUID: segmentationStorage, tag.ReferencedSOPInstanceUID: uidOf(p, "seg")}
+	return attributes{tag.ReferencedSOPClassUID: segmentationStorage, tag.ReferencedSOPInstanceUID: instanceOf(p, "seg")}
 }
 
 // Relations between content items.
@@ -154,10 +152,10 @@ func structure(p report.Page, v neuroscreen.Volume) attributes {
 	}
 	if v.P5MM3 != nil && v.P95MM3 != nil {
 		normality := snomed("17621005", "Normal")
-		switch {
-		case v.MM3 < *v.P5MM3:
+		switch v.Outlying() {
+		case "low":
 			normality = snomed("371880002", "Abnormally Low")
-		case v.MM3 > *v.P95MM3:
+		case "high":
 			normality = snomed("371879000", "Abnormally High")
 		}
 		properties = append(properties, concept(hasProperty, dcm("121402", "Normality"), normality))

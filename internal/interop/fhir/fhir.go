@@ -260,7 +260,7 @@ func (b *builder) structure(v neuroscreen.Volume) r4.Observation {
 		}
 	}
 	optional(concept("Share of the intracranial volume"), v.PercentICV, "%", "%")
-	optional(concept("Expected volume at this age, sex and head size"), v.ExpectedMM3, "mm3", "mm3")
+	optional(concept("Expected volume by the norm"), v.ExpectedMM3, "mm3", "mm3")
 	optional(concept("z-score", coding(dicom, "121416", "Z-Score of measurement")), v.Z, "1", "standard deviations")
 	if v.Z != nil && v.ZCI95 != nil {
 		o.Component = append(o.Component, interval("95 % confidence interval of the z-score", *v.ZCI95, "1", "standard deviations"))
@@ -269,13 +269,13 @@ func (b *builder) structure(v neuroscreen.Volume) r4.Observation {
 	if v.P5MM3 != nil && v.P95MM3 != nil {
 		o.ReferenceRange = []r4.ObservationReferenceRange{{
 			Low: quantity(*v.P5MM3, "mm3", "mm3"), High: quantity(*v.P95MM3, "mm3", "mm3"), Type: ptr(concept("", coding(rangeMeaning, "normal", "Normal Range"))),
-			Text: ptr("5th to 95th percentile of healthy people of this age, sex and head size"),
+			Text: ptr("5th to 95th percentile of healthy people of this age and head size and, where the norm has a term for it, this sex"),
 		}}
 		in := coding(interpretation, "N", "Normal")
-		switch {
-		case v.MM3 < *v.P5MM3:
+		switch v.Outlying() {
+		case "low":
 			in = coding(interpretation, "L", "Low")
-		case v.MM3 > *v.P95MM3:
+		case "high":
 			in = coding(interpretation, "H", "High")
 		}
 		o.Interpretation = []r4.CodeableConcept{concept("", in)}
