@@ -1,5 +1,5 @@
 """Orthanc hands stable T1 series to NeuroScreen by itself, and keeps the
-results that a reader accepts beside them.
+results that a reader lets stand beside them.
 
 A series is stable when nothing came for StableAge seconds. Each one is decided
 once: posted, left alone, or impossible, with the reason. The decision stands
@@ -8,19 +8,21 @@ in Orthanc's log. While the service does not answer, the series waits and is
 tried again; after a restart, series without a decision are looked at again.
 
 Settings, in Orthanc's environment:
-  NEUROSCREEN_SERVER    address of the service, http://127.0.0.1:8080
-  NEUROSCREEN_KEY_FILE  file that holds a key with the role uploader
+  NEUROSCREEN_SERVER         address of the service, http://127.0.0.1:8080
+  NEUROSCREEN_KEY_FILE       file that holds a key with the role uploader
+  NEUROSCREEN_RETRY_SECONDS  after how long a series that waits is tried again, 30
 
 Results come back where the service's webhook for result.accepted and
-result.withdrawn leads to this script. What is accepted is fetched and stored
+result.withdrawn leads to this script. What stands is fetched and stored
 (a structured report and a segmentation in the study of the scan); what is
 withdrawn is deleted. The answer is 204 once that is done, and the service
-sends again what was not.
+sends again what was not. What was amended with a comment only stands.
 
   NEUROSCREEN_WEBHOOK_SECRET_FILE  file that holds the webhook's secret; without it nothing comes back
   NEUROSCREEN_WEBHOOK_LISTEN       where webhooks are taken, 127.0.0.1:8043
   NEUROSCREEN_RESULTS_KEY_FILE     file that holds a key with the role clinician
   NEUROSCREEN_SEND_TO              modality of Orthanc's that results are sent on to, none by default
+  NEUROSCREEN_REJECT_AT            modality that is told by a rejection note (IHE IOCM) of what counts no longer, none by default
 
 The conversion is dcm2niix's. Whether the image is what its tags say, and
 whether age and sex are known, is for the service to find out: what it refuses
@@ -48,12 +50,16 @@ SERVER = os.environ.get("NEUROSCREEN_SERVER", "http://127.0.0.1:8080").rstrip("/
 KEY_FILE = os.environ.get("NEUROSCREEN_KEY_FILE", "/etc/orthanc/neuroscreen.key")
 DECISION = "NeuroScreen"
 RETRY_SECONDS = float(os.environ.get("NEUROSCREEN_RETRY_SECONDS", "30"))
+CONVERT_SECONDS = 600
 SECRET_FILE = os.environ.get("NEUROSCREEN_WEBHOOK_SECRET_FILE", "")
 LISTEN = os.environ.get("NEUROSCREEN_WEBHOOK_LISTEN", "127.0.0.1:8043")
 RESULTS_KEY_FILE = os.environ.get("NEUROSCREEN_RESULTS_KEY_FILE", "")
 SEND_TO = os.environ.get("NEUROSCREEN_SEND_TO", "")
-RESULT = "NeuroScreenResult"  # metadata of a series that holds a result: of which scan
+REJECT_AT = os.environ.get("NEUROSCREEN_REJECT_AT", "")
+RESULT = "NeuroScreenResult"  # metadata of a series that holds a result or a rejection note: of which scan
 FEWEST_SLICES = 60  # a whole head in slices of at most 3 mm
+SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
+KEY_OBJECT_SELECTION = "1.2.840.10008.5.1.4.1.1.88.59"
 MR_IMAGE_STORAGE = ("1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1")  # and enhanced
 
 
@@ -71,9 +77,9 @@ class Impossible(Exception):
 
 
 # Words of a series' description, between anything that is no letter or digit.
-NOT_T1 = r"localizer|localiser|scout|survey|loc|flair|t2w?|t2star|pd|swi|dwi|dti|adc|trace|fa|tof|mra|angio|perf\w*|asl|bold|fmri|rest\w*|phase|field ?map|b0|spectro\w*|mip|mpr|vessels?|calibration|asset"
-IS_T1 = r"t1w?|mprage|mp2rage|rage|spgr|fspgr|bravo|tfe|vibe|flash|fl3d|ffe|tfl3d\w*"
-CONTRAST = r"gd|gado\w*|contrast|post|ce|\+c|km|kontrast"
+NOT_T1 = r"localizer|localiser|locator|scout|\w*survey\w*|loc|\w*ref ?scan|flair|t2w?|t2star|pd|swi\w*|dwi|dti|adc|trace|fa|tof|mra|angio|perf\w*|asl|bold|fmri|rest\w*|phase|field ?map|b0|spectro\w*|mip|vessels?|cal|calibration"
+IS_T1 = r"s?t1w?|mprage|mp2rage|rage|spgr|fspgr|bravo|tfe|vibe|flash|fl3d|ffe|tfl3d\w*"
+CONTRAST = r"gd|gad\w*|contrast|post|ce|\+c|c\+|km|kontrast"
 
 
 def words(pattern, text):
@@ -105,8 +111,9 @@ def is_t1(tags, slices):
     description = " ".join(str(tags.get(n, "")) for n in ("SeriesDescription", "ProtocolName", "SequenceName"))
     description = re.sub(r"[_\-./*]", " ", description)
     t1 = words(IS_T1, description)
-    # "t1 flair" and "t1 mprage mpr" are not what is wanted either.
-    if words(NOT_T1, description):
+    # "t1 flair" is not what is wanted either. MPR is Siemens' MPRAGE too, and
+    # ASSET GE's parallel imaging: alone a reformat, and a calibration.
+    if words(NOT_T1 if t1 else NOT_T1 + "|mpr|asset", description):
         raise LeftAlone("described as another series: " + description.strip()[:60])
     if str(tags.get("MRAcquisitionType", "3D")).upper() == "2D":
         raise LeftAlone("two-dimensional acquisition")
@@ -170,8 +177,11 @@ def convert(folder):
     os.mkdir(out)
     # No compression: gzip's bytes would differ each time, and with them the
     # identity of the scan.
-    run = subprocess.run(["dcm2niix", "-b", "n", "-z", "n", "-i", "n", "-m", "y", "-f", "image", "-o", out, folder],
-                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600, check=False)
+    try:
+        run = subprocess.run(["dcm2niix", "-b", "n", "-z", "n", "-i", "n", "-m", "y", "-f", "image", "-o", out, folder],
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=CONVERT_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise Impossible("dcm2niix made no image of it in %g s" % CONVERT_SECONDS, "no-image") from None
     files = sorted(f for f in os.listdir(out) if f.endswith(".nii"))
     # With slices at uneven distances or a tilted gantry, the resampled image
     # is the one whose geometry a NIfTI header can tell.
@@ -228,15 +238,23 @@ def send(path, body, headers):
         raise OSError("the service answers %d, %s" % (e.code, says)) from None
 
 
+def orthanc_get(path):
+    return json.loads(orthanc.RestApiGet(path))
+
+
+def orthanc_post(path, body):
+    return json.loads(orthanc.RestApiPost(path, json.dumps(body)))
+
+
 def handle(series):
     """Decides on one series of Orthanc's and returns the decision."""
-    info = json.loads(orthanc.RestApiGet("/series/" + series))
+    info = orthanc_get("/series/" + series)
     first = info["Instances"][0]
-    tags = json.loads(orthanc.RestApiGet("/instances/%s/simplified-tags" % first))
+    tags = orthanc_get("/instances/%s/simplified-tags" % first)
     try:
         is_t1(tags, len(info["Instances"]))
         ordered = [i.split("/")[-1] if i.startswith("/") else i for i in info["Instances"]]
-        uids = [json.loads(orthanc.RestApiGet("/instances/" + i))["MainDicomTags"]["SOPInstanceUID"] for i in ordered]
+        uids = [orthanc_get("/instances/" + i)["MainDicomTags"]["SOPInstanceUID"] for i in ordered]
         m = metadata(tags, sorted(uids, key=lambda u: [int(p) for p in u.split(".")]))
         with tempfile.TemporaryDirectory(prefix="neuroscreen-") as folder:  # mode 0700
             for n, i in enumerate(ordered):
@@ -267,10 +285,21 @@ def work():
             say = orthanc.LogError if decision.startswith("impossible") else orthanc.LogWarning
             say("NeuroScreen: series %s %s" % (series, decision))
         except Exception as e:  # one series must not keep the others waiting
+            if gone(series):
+                orthanc.LogWarning("NeuroScreen: series %s was deleted meanwhile" % series)
+                continue
             orthanc.LogError("NeuroScreen: series %s waits: %s" % (series, e))
             again = threading.Timer(RETRY_SECONDS, waiting.put, [series])
             again.daemon = True
             again.start()
+
+
+def gone(series):
+    try:
+        orthanc.RestApiGet("/series/" + series)
+        return False
+    except orthanc.OrthancException as e:
+        return e.args[0] == orthanc.ErrorCode.UNKNOWN_RESOURCE
 
 
 def decided(series):
@@ -297,17 +326,46 @@ def signed(headers, body):
     return any(hmac.compare_digest(want.encode(), s.encode()) for s in headers.get("Webhook-Signature", "").split())
 
 
-def kept(scan):
-    """Orthanc's series that hold results of a scan."""
-    query = {"Level": "Series", "Query": {"Modality": "SR\\SEG", "SeriesDescription": "NeuroScreen*"}}
+def keep(stored, scan):
+    """Notes of which scan something is that Orthanc has just stored."""
+    orthanc.RestApiPut("/series/%s/metadata/%s" % (stored["ParentSeries"], RESULT), scan.encode())
+    return stored["ID"]
+
+
+def kept(scan, modality):
+    """Orthanc's instances of a scan's results (SR\\SEG) or rejection notes (KO)."""
+    query = {"Level": "Series", "Query": {"Modality": modality, "SeriesDescription": "NeuroScreen*"}}
     found = []
-    for series in json.loads(orthanc.RestApiPost("/tools/find", json.dumps(query))):
+    for series in orthanc_post("/tools/find", query):
         try:
             if orthanc.RestApiGet("/series/%s/metadata/%s" % (series, RESULT)).decode() == scan:
-                found.append(series)
+                found += orthanc_get("/series/" + series)["Instances"]
         except orthanc.OrthancException:
             pass  # somebody else's
     return found
+
+
+def reject(instances):
+    """Makes a rejection note of instances (IHE RAD TF-2 4.66, DICOM TID 2010)
+    in their study. Its title is that of what a PACS must hide: it may go on
+    showing what is rejected for quality reasons."""
+    series, items = {}, []
+    for i in instances:
+        sop_class = orthanc.RestApiGet("/instances/%s/metadata/SopClassUid" % i).decode()
+        reference = {"ReferencedSOPClassUID": sop_class, "ReferencedSOPInstanceUID": orthanc_get("/instances/" + i)["MainDicomTags"]["SOPInstanceUID"]}
+        series.setdefault(orthanc_get("/instances/%s/series" % i)["MainDicomTags"]["SeriesInstanceUID"], []).append(reference)
+        items.append({"RelationshipType": "CONTAINS", "ValueType": "IMAGE" if sop_class == SEGMENTATION_STORAGE else "COMPOSITE",
+                      "ReferencedSOPSequence": [reference]})
+    study = orthanc_get("/instances/%s/study" % instances[0])
+    return orthanc_post("/tools/create-dicom", {"Parent": study["ID"], "Tags": {
+        "SOPClassUID": KEY_OBJECT_SELECTION, "Modality": "KO", "SeriesDescription": "NeuroScreen rejection note", "SeriesNumber": "9903",
+        "InstanceNumber": "1", "ContentDate": time.strftime("%Y%m%d"), "ContentTime": time.strftime("%H%M%S"), "Manufacturer": "NeuroScreen",
+        "ReferencedPerformedProcedureStepSequence": [],
+        "CurrentRequestedProcedureEvidenceSequence": [{"StudyInstanceUID": study["MainDicomTags"]["StudyInstanceUID"], "ReferencedSeriesSequence": [
+            {"SeriesInstanceUID": uid, "ReferencedSOPSequence": references} for uid, references in series.items()]}],
+        "ValueType": "CONTAINER", "ContinuityOfContent": "SEPARATE",
+        "ConceptNameCodeSequence": [{"CodeValue": "113037", "CodingSchemeDesignator": "DCM", "CodeMeaning": "Rejected for Patient Safety Reasons"}],
+        "ContentTemplateSequence": [{"MappingResource": "DCMR", "TemplateIdentifier": "2010"}], "ContentSequence": items}})
 
 
 def fetch(path):
@@ -327,20 +385,30 @@ def settle(scan):
     messages may come late, twice or in another order. Returns what was done."""
     case = fetch("/v1/cases/" + scan)
     objects = []
-    if case and json.loads(case).get("decision", {}).get("decision") == "accept":
+    # Amended, it stands with the comment: had structures been left out, the
+    # case would be open again.
+    if case and json.loads(case).get("decision", {}).get("decision") in ("accept", "amend"):
         objects = [fetch("/v1/scans/%s/%s" % (scan, name)) for name in ("seg.dcm", "sr.dcm")]
-    before = kept(scan)
-    for series in before:
-        orthanc.RestApiDelete("/series/" + series)
-    if not objects or None in objects:
-        done = "no accepted result of a study, %d series deleted" % len(before)
-        return done + ("; delete them at %s too" % SEND_TO if before and SEND_TO else "")
-    stored = [json.loads(orthanc.RestApiPost("/instances", o)) for o in objects]
-    for s in stored:
-        orthanc.RestApiPut("/series/%s/metadata/%s" % (s["ParentSeries"], RESULT), scan.encode())
-    if SEND_TO:
-        orthanc.RestApiPost("/modalities/%s/store" % SEND_TO, json.dumps([s["ID"] for s in stored]))
-    return "its accepted result is stored" + (" and sent to " + SEND_TO if SEND_TO else "")
+    if None in objects:
+        objects = []
+    stands = [keep(json.loads(orthanc.RestApiPost("/instances", o)), scan) for o in objects]
+    old = [i for i in kept(scan, "SR\\SEG") if i not in stands]
+    if old and REJECT_AT:
+        keep(reject(old), scan)
+    for i in old:
+        orthanc.RestApiDelete("/instances/" + i)
+    if stands and SEND_TO:
+        orthanc_post("/modalities/%s/store" % SEND_TO, stands)
+    # Notes stay until they are sent, also when a message is the last.
+    notes = kept(scan, "KO") if REJECT_AT else []
+    if notes:
+        orthanc_post("/modalities/%s/store" % REJECT_AT, notes)
+    for i in notes:
+        orthanc.RestApiDelete("/instances/" + i)
+    done = "%d objects stand" % len(stands) + (", sent to " + SEND_TO if stands and SEND_TO else "") + ", %d deleted" % len(old)
+    if REJECT_AT:
+        return done + ", %d rejection notes sent to %s" % (len(notes), REJECT_AT)
+    return done + ("; delete them at %s too" % SEND_TO if old and SEND_TO else "")
 
 
 class Notices(http.server.BaseHTTPRequestHandler):
@@ -382,8 +450,8 @@ def on_change(change, level, resource):
         threading.Thread(target=work, daemon=True).start()
         if SECRET_FILE:
             listen()
-        for series in json.loads(orthanc.RestApiGet("/series")):
-            if not decided(series) and json.loads(orthanc.RestApiGet("/series/" + series))["IsStable"]:
+        for series in orthanc_get("/series"):
+            if not decided(series) and orthanc_get("/series/" + series)["IsStable"]:
                 waiting.put(series)
     elif change == orthanc.ChangeType.STABLE_SERIES:
         # Also for one that was decided on when only a part had come: the

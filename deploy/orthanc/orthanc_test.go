@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"mime/multipart"
 	"net"
@@ -44,8 +45,8 @@ import (
 
 // archive is a running Orthanc.
 type archive struct {
-	t   *testing.T
-	url string
+	t        *testing.T
+	url, log string
 }
 
 func freePort(t *testing.T) int {
@@ -59,8 +60,8 @@ func freePort(t *testing.T) int {
 }
 
 // start runs Orthanc with the deployed configuration, but for places, ports,
-// users and the time to wait.
-func start(t *testing.T, server, keyFile string, environment ...string) *archive {
+// users, the time to wait and changes.
+func start(t *testing.T, server, keyFile string, changes map[string]any, environment ...string) *archive {
 	t.Helper()
 	const orthanc = "/usr/sbin/Orthanc" // not on everybody's path
 	if _, err := os.Stat(orthanc); err != nil {
@@ -93,6 +94,7 @@ func start(t *testing.T, server, keyFile string, environment ...string) *archive
 		}
 		settings[name] = value
 	}
+	maps.Copy(settings, changes)
 	if b, err = json.Marshal(settings); err != nil {
 		t.Fatal(err)
 	}
@@ -100,22 +102,26 @@ func start(t *testing.T, server, keyFile string, environment ...string) *archive
 	if err := os.WriteFile(file, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var log bytes.Buffer
+	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &archive{t: t, url: fmt.Sprintf("http://127.0.0.1:%d", port), log: log.Name()}
 	cmd := exec.Command(orthanc, file)
 	cmd.Env = append(os.Environ(), "NEUROSCREEN_SERVER="+server, "NEUROSCREEN_KEY_FILE="+keyFile, "NEUROSCREEN_RETRY_SECONDS=1", "PYTHONDONTWRITEBYTECODE=1")
 	cmd.Env = append(cmd.Env, environment...)
-	cmd.Stdout, cmd.Stderr = &log, &log
+	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		cmd.Process.Signal(syscall.SIGTERM)
 		cmd.Wait()
+		log.Close()
 		if t.Failed() {
-			t.Logf("Orthanc says:\n%s", &log)
+			t.Logf("Orthanc says:\n%s", a.says())
 		}
 	})
-	a := &archive{t: t, url: fmt.Sprintf("http://127.0.0.1:%d", port)}
 	deadline := time.Now().Add(30 * time.Second)
 	for {
 		res, err := http.Get(a.url + "/system")
@@ -124,9 +130,51 @@ func start(t *testing.T, server, keyFile string, environment ...string) *archive
 			return a
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("Orthanc does not answer: %v\n%s", err, &log)
+			t.Fatalf("Orthanc does not answer: %v", err)
 		}
 		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// says is what Orthanc has logged until now.
+func (a *archive) says() string {
+	a.t.Helper()
+	b, err := os.ReadFile(a.log)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return string(b)
+}
+
+// hears waits until Orthanc has logged a text.
+func (a *archive) hears(text string) {
+	a.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !strings.Contains(a.says(), text); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			a.t.Fatalf("Orthanc never says %q", text)
+		}
+	}
+}
+
+// modality has Orthanc find a modality at a port.
+func (a *archive) modality(name string, port int) {
+	a.t.Helper()
+	a.do(http.MethodPut, "/modalities/"+name, fmt.Sprintf(`["NEUROSCREEN", "127.0.0.1", %d]`, port))
+}
+
+func (a *archive) do(method, path, body string) {
+	a.t.Helper()
+	req, err := http.NewRequestWithContext(a.t.Context(), method, a.url+path, strings.NewReader(body))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		a.t.Fatalf("%s %s: %s", method, path, res.Status)
 	}
 }
 
@@ -242,7 +290,7 @@ func TestSeriesArrivesByItself(t *testing.T) {
 	data := t.TempDir()
 	keyFile := filepath.Join(data, "admin.key")
 	address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
-	orthanc := start(t, "http://"+address, keyFile)
+	orthanc := start(t, "http://"+address, keyFile, nil)
 
 	t1 := series(head, nil)
 	waits := orthanc.stow(t1)
@@ -272,6 +320,9 @@ func TestSeriesArrivesByItself(t *testing.T) {
 	} {
 		others[c.name] = orthanc.store(series(small, c.change)[:c.slices]) + " " + c.want
 	}
+	deleted := orthanc.store(series(small, map[tag]string{patientID: "MRN 11"}))
+	orthanc.hears(deleted + " waits")
+	orthanc.do(http.MethodDelete, "/series/"+deleted, "")
 
 	seen := make(chan received, 10)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
@@ -390,6 +441,12 @@ func TestSeriesArrivesByItself(t *testing.T) {
 		t.Errorf("Orthanc says of the series without sex: %q", d)
 	}
 
+	gone := deleted + " was deleted meanwhile"
+	orthanc.hears(gone)
+	if _, after, _ := strings.Cut(orthanc.says(), gone); strings.Contains(after, deleted) {
+		t.Error("what was deleted is tried again")
+	}
+
 	// Stored again, and so stable again: the service knows it.
 	var scans int
 	orthanc.store(t1)
@@ -403,8 +460,9 @@ func TestSeriesArrivesByItself(t *testing.T) {
 	}
 }
 
-// TestResultsComeBack: what a reader accepts is stored in the study of the scan,
-// what is withdrawn is deleted, and who is not the service is not heard.
+// TestResultsComeBack: what a reader lets stand is stored in the study of the
+// scan and sent on, what is withdrawn is deleted, and a PACS told to hide it;
+// who is not the service is not heard.
 func TestResultsComeBack(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts Orthanc")
@@ -412,7 +470,14 @@ func TestResultsComeBack(t *testing.T) {
 	scan, other := uuid.New(), uuid.New()
 	p := interoptest.Page()
 	p.Result.ScanID = scan.String()
-	p.Review = &report.Review{Decision: "accept", By: "Dr. A", At: p.Created}
+	accept := &report.Review{Decision: "accept", By: "Dr. A", At: p.Created}
+	var decision atomic.Pointer[report.Review]
+	decision.Store(accept)
+	page := func() report.Page {
+		p := p
+		p.Review = decision.Load()
+		return p
+	}
 	var away, withdrawn atomic.Bool
 	api := http.NewServeMux()
 	serve := func(name string, write func(w io.Writer) error) {
@@ -431,24 +496,22 @@ func TestResultsComeBack(t *testing.T) {
 			}
 		})
 	}
-	var decided atomic.Bool
-	decided.Store(true)
 	api.HandleFunc("GET /v1/cases/{id}", func(w http.ResponseWriter, r *http.Request) {
 		if away.Load() {
 			http.Error(w, "{}", http.StatusServiceUnavailable)
 			return
 		}
 		c := client.Case{ID: scan, State: neuroscreen.Scored}
-		if decided.Load() {
-			c.Decision = &client.CaseDecision{Decision: client.Accept, By: "Dr. A", At: p.Created}
+		if r := decision.Load(); r != nil {
+			c.Decision = &client.CaseDecision{Decision: client.Decision(r.Decision), By: r.By, At: r.At}
 		}
 		if err := json.NewEncoder(w).Encode(c); err != nil {
 			t.Error(err)
 		}
 	})
-	serve("sr.dcm", func(w io.Writer) error { return dicom.Report(w, p) })
+	serve("sr.dcm", func(w io.Writer) error { return dicom.Report(w, page()) })
 	serve("seg.dcm", func(w io.Writer) error {
-		return dicom.Segmentation(w, p, func() (*nifti.Image, error) {
+		return dicom.Segmentation(w, page(), func() (*nifti.Image, error) {
 			return &nifti.Image{Header: nifti.Header{Shape: []int{2, 1, 1}, Affine: nifti.Affine{{1, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}, {0, 0, 0, 1}}}, Data: []float32{17, 53}}, nil
 		})
 	})
@@ -463,8 +526,11 @@ func TestResultsComeBack(t *testing.T) {
 		}
 		return path
 	}
-	orthanc := start(t, service.URL, file("uploader", "uploader"), "NEUROSCREEN_WEBHOOK_SECRET_FILE="+file("secret", secret),
+	port := freePort(t)
+	pacs := start(t, service.URL, file("none", "none"), map[string]any{"DicomServerEnabled": true, "DicomPort": port})
+	orthanc := start(t, service.URL, file("uploader", "uploader"), nil, "NEUROSCREEN_SEND_TO=pacs", "NEUROSCREEN_REJECT_AT=pacs", "NEUROSCREEN_WEBHOOK_SECRET_FILE="+file("secret", secret),
 		"NEUROSCREEN_WEBHOOK_LISTEN="+at, "NEUROSCREEN_RESULTS_KEY_FILE="+file("reader", "reader"))
+	orthanc.modality("pacs", port)
 	sender := webhook.Sender{Allowed: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
 	send := func(secret string, id uuid.UUID, kind string) int {
 		t.Helper()
@@ -506,6 +572,21 @@ func TestResultsComeBack(t *testing.T) {
 		{"another one withdrawn", secret, other, store.NoticeWithdrawn, false, 204, 2},
 		{"an older version withdrawn, told late", secret, scan, store.NoticeWithdrawn, false, 204, 2},
 	}
+	noted := func(want ...[]string) {
+		t.Helper()
+		var got [][]string
+		for _, id := range pacs.list("/instances") {
+			if uids := pacs.note(id); uids != nil {
+				got = append(got, uids)
+			}
+		}
+		byFirst := func(a, b []string) int { return strings.Compare(a[0], b[0]) }
+		slices.SortFunc(got, byFirst)
+		slices.SortFunc(want, byFirst)
+		if !slices.EqualFunc(got, want, slices.Equal) {
+			t.Errorf("the PACS is told to hide %v, want %v", got, want)
+		}
+	}
 	for _, s := range steps {
 		away.Store(s.away)
 		if got := send(s.secret, s.id, s.kind); got != s.answer {
@@ -513,12 +594,47 @@ func TestResultsComeBack(t *testing.T) {
 		}
 		kept(s.kept)
 	}
-	decided.Store(false) // a newer version, which nobody accepted yet
+	// Amended with a comment it stands, its report replaced by one with the
+	// comment; messages from before change nothing.
+	noted()
+	accepted, firstUIDs := orthanc.list("/instances"), orthanc.uids()
+	slices.Sort(accepted)
+	decision.Store(&report.Review{Decision: "amend", Comment: "old infarct on the left", By: "Dr. A", At: p.Created.Add(time.Hour)})
+	var amended []string
+	for _, kind := range []string{store.NoticeAccepted, store.NoticeAccepted, store.NoticeWithdrawn} {
+		if got := send(secret, scan, kind); got != 204 {
+			t.Errorf("amended: answered %d", got)
+		}
+		kept(2)
+		now := orthanc.list("/instances")
+		slices.Sort(now)
+		if amended == nil {
+			amended = now
+		}
+		if !slices.Equal(now, amended) || slices.Equal(now, accepted) || len(now) != 2 {
+			t.Errorf("accepted %v, amended %v, then %v", accepted, amended, now)
+		}
+		if !slices.ContainsFunc(now, func(id string) bool {
+			return strings.Contains(orthanc.get("/instances/"+id+"/file"), "old infarct on the left")
+		}) {
+			t.Error("the report lacks the comment")
+		}
+		noted(firstUIDs)
+	}
+	secondUIDs := orthanc.uids()
+	decision.Store(nil) // a newer version, which nobody accepted yet
+	orthanc.modality("pacs", freePort(t))
+	if got := send(secret, scan, store.NoticeWithdrawn); got != 503 {
+		t.Errorf("replaced, while the PACS is away: answered %d", got)
+	}
+	kept(1) // the note
+	orthanc.modality("pacs", port)
 	if got := send(secret, scan, store.NoticeWithdrawn); got != 204 {
 		t.Errorf("replaced: answered %d", got)
 	}
 	kept(0)
-	decided.Store(true)
+	noted(firstUIDs, secondUIDs)
+	decision.Store(accept)
 	withdrawn.Store(true)
 	if got := send(secret, scan, store.NoticeAccepted); got != 204 {
 		t.Errorf("a message that came too late: answered %d", got)
@@ -526,18 +642,92 @@ func TestResultsComeBack(t *testing.T) {
 	kept(0)
 }
 
+// uids are those of all instances, in order.
+func (a *archive) uids() (out []string) {
+	a.t.Helper()
+	for _, id := range a.list("/instances") {
+		out = append(out, strings.TrimRight(a.get("/instances/"+id+"/content/0008,0018"), "\x00"))
+	}
+	slices.Sort(out)
+	return out
+}
+
+// note is what a rejection note names, nil for another instance.
+func (a *archive) note(instance string) (uids []string) {
+	a.t.Helper()
+	type reference struct{ ReferencedSOPInstanceUID string }
+	type evidence struct {
+		StudyInstanceUID         string
+		ReferencedSeriesSequence []struct {
+			SeriesInstanceUID     string
+			ReferencedSOPSequence []reference
+		}
+	}
+	var d struct {
+		Modality, StudyInstanceUID, SOPClassUID   string
+		ConceptNameCodeSequence                   []struct{ CodeValue string }
+		CurrentRequestedProcedureEvidenceSequence []evidence
+		ContentSequence                           []struct {
+			ValueType             string
+			ReferencedSOPSequence []reference
+		}
+	}
+	if err := json.Unmarshal([]byte(a.get("/instances/"+instance+"/simplified-tags")), &d); err != nil {
+		a.t.Fatal(err)
+	}
+	if d.Modality != "KO" {
+		return nil
+	}
+	for _, c := range d.ContentSequence {
+		uids = append(uids, c.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
+	}
+	slices.Sort(uids)
+	var named []string
+	for _, s := range d.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence {
+		for _, r := range s.ReferencedSOPSequence {
+			named = append(named, r.ReferencedSOPInstanceUID)
+		}
+	}
+	slices.Sort(named)
+	if d.ConceptNameCodeSequence[0].CodeValue != "113037" || d.CurrentRequestedProcedureEvidenceSequence[0].StudyInstanceUID != d.StudyInstanceUID || !slices.Equal(named, uids) {
+		a.t.Errorf("the note is %+v", d)
+	}
+	file := filepath.Join(a.t.TempDir(), "note.dcm")
+	if err := os.WriteFile(file, []byte(a.get("/instances/"+instance+"/file")), 0o600); err != nil {
+		a.t.Fatal(err)
+	}
+	for _, judge := range []string{"dciodvfy", "dsrdump"} { // Debian: dicom3tools, dcmtk
+		if _, err := exec.LookPath(judge); err != nil {
+			continue
+		}
+		if b, err := exec.Command(judge, file).CombinedOutput(); err != nil || bytes.Contains(b, []byte("Error")) {
+			a.t.Errorf("%s: %v\n%s", judge, err, b)
+		}
+	}
+	return uids
+}
+
 // list asks Orthanc for names.
 func (a *archive) list(path string) (names []string) {
+	a.t.Helper()
+	if err := json.Unmarshal([]byte(a.get(path)), &names); err != nil {
+		a.t.Fatal(err)
+	}
+	return names
+}
+
+func (a *archive) get(path string) string {
 	a.t.Helper()
 	res, err := http.Get(a.url + path)
 	if err != nil {
 		a.t.Fatal(err)
 	}
 	defer res.Body.Close()
-	if err := json.NewDecoder(res.Body).Decode(&names); err != nil {
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
 		a.t.Fatal(err)
 	}
-	return names
+	return string(b)
 }
 
 // takesResults stores what the service writes of a result beside the scan, and
