@@ -50,9 +50,12 @@ func uidOf(p report.Page, part string) string {
 	return newUID(fmt.Sprintf("%s/%d/%d/%s", p.Result.ScanID, p.Version, form, part))
 }
 
-// instanceOf names an object that says what is decided. A decision changes it,
-// and a PACS that was told to hide it takes nothing by its UID again.
+// instanceOf names an object that says what is decided and what was measured. A
+// decision changes it, and a PACS that was told to hide it takes nothing by its
+// UID again; so do references that came with a later post.
 func instanceOf(p report.Page, part string) string {
+	m := p.Metadata
+	part += "/" + strings.Join(append([]string{m.StudyInstanceUID, m.SeriesInstanceUID, m.FrameOfReferenceUID}, m.SOPInstanceUIDs...), " ")
 	if r := p.Review; r != nil {
 		part += "/" + r.Decision + r.At.UTC().Format(time.RFC3339Nano)
 	}

@@ -275,6 +275,8 @@ func TestUIDs(t *testing.T) {
 		"another version": func(p *report.Page) { p.Version = 3 },
 		"another scan":    func(p *report.Page) { p.Result.ScanID = "018f6a52-0000-7000-8000-000000000002" },
 		"accepted":        func(p *report.Page) { p.Review = &report.Review{Decision: "accept", By: "Dr. A", At: time.Unix(1, 0)} },
+		"another frame":   func(p *report.Page) { p.Metadata.FrameOfReferenceUID = "1.2.3" },
+		"fewer images":    func(p *report.Page) { p.Metadata.SOPInstanceUIDs = p.Metadata.SOPInstanceUIDs[1:] },
 		"accepted again":  func(p *report.Page) { p.Review = &report.Review{Decision: "accept", By: "Dr. A", At: time.Unix(2, 0)} },
 	} {
 		if uids(change) != uids(change) {
