@@ -1031,6 +1031,9 @@ type ScanUpdate struct {
 	// BirthDate Example: 2024-03-31
 	BirthDate *Date `json:"birth_date,omitempty"`
 
+	// ConsentResearch False hides the scan and what was made of it from keys of the role researcher
+	ConsentResearch *bool `json:"consent_research,omitempty"`
+
 	// ScanDate Example: 2024-03-31
 	ScanDate *Date `json:"scan_date,omitempty"`
 	Sex      *Sex  `json:"sex,omitempty"`
@@ -2041,7 +2044,8 @@ type ClientInterface interface {
 
 	// UpdateScanWithBody Correct what was said of a scan
 	//
-	// The scan is analysed again with the corrected metadata and gets a new result version. Older versions stay as they were.
+	// The scan is analysed again with the corrected metadata and gets a new result version. Older versions stay as they were. `consent_research` alone changes
+	// who sees the scan from now on; nothing is analysed.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2050,7 +2054,8 @@ type ClientInterface interface {
 
 	// UpdateScan Correct what was said of a scan
 	//
-	// The scan is analysed again with the corrected metadata and gets a new result version. Older versions stay as they were.
+	// The scan is analysed again with the corrected metadata and gets a new result version. Older versions stay as they were. `consent_research` alone changes
+	// who sees the scan from now on; nothing is analysed.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -3217,7 +3222,8 @@ func (c *Client) GetScan(ctx context.Context, scanID ScanID, reqEditors ...Reque
 
 // UpdateScanWithBody Correct what was said of a scan
 //
-// The scan is analysed again with the corrected metadata and gets a new result version. Older versions stay as they were.
+// The scan is analysed again with the corrected metadata and gets a new result version. Older versions stay as they were. `consent_research` alone changes
+// who sees the scan from now on; nothing is analysed.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3236,7 +3242,8 @@ func (c *Client) UpdateScanWithBody(ctx context.Context, scanID ScanID, contentT
 
 // UpdateScan Correct what was said of a scan
 //
-// The scan is analysed again with the corrected metadata and gets a new result version. Older versions stay as they were.
+// The scan is analysed again with the corrected metadata and gets a new result version. Older versions stay as they were. `consent_research` alone changes
+// who sees the scan from now on; nothing is analysed.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -8146,7 +8153,8 @@ type ClientWithResponsesInterface interface {
 
 	// UpdateScanWithBodyWithResponse Correct what was said of a scan
 	//
-	// The scan is analysed again with the corrected metadata and gets a new result version. Older versions stay as they were.
+	// The scan is analysed again with the corrected metadata and gets a new result version. Older versions stay as they were. `consent_research` alone changes
+	// who sees the scan from now on; nothing is analysed.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8155,7 +8163,8 @@ type ClientWithResponsesInterface interface {
 
 	// UpdateScanWithResponse Correct what was said of a scan
 	//
-	// The scan is analysed again with the corrected metadata and gets a new result version. Older versions stay as they were.
+	// The scan is analysed again with the corrected metadata and gets a new result version. Older versions stay as they were. `consent_research` alone changes
+	// who sees the scan from now on; nothing is analysed.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -12791,7 +12800,8 @@ func (c *ClientWithResponses) GetScanWithResponse(ctx context.Context, scanID Sc
 
 // UpdateScanWithBodyWithResponse Correct what was said of a scan
 //
-// The scan is analysed again with the corrected metadata and gets a new result version. Older versions stay as they were.
+// The scan is analysed again with the corrected metadata and gets a new result version. Older versions stay as they were. `consent_research` alone changes
+// who sees the scan from now on; nothing is analysed.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -12806,7 +12816,8 @@ func (c *ClientWithResponses) UpdateScanWithBodyWithResponse(ctx context.Context
 
 // UpdateScanWithResponse Correct what was said of a scan
 //
-// The scan is analysed again with the corrected metadata and gets a new result version. Older versions stay as they were.
+// The scan is analysed again with the corrected metadata and gets a new result version. Older versions stay as they were. `consent_research` alone changes
+// who sees the scan from now on; nothing is analysed.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

@@ -657,6 +657,13 @@ func TestConsentToResearch(t *testing.T) {
 		t.Errorf("a clinician sees %d cases, %d flagged, %d decodings", cases, flagged, decodings)
 	}
 	e.do("GET", "/v1/scans/"+refused.ID.String()+"/result", e.a.keys[clinician]).want(200, "")
+	// Consent may be withdrawn, and given, later.
+	for body, want := range map[string]int{`{"consent_research":false}`: 404, `{"consent_research":true}`: 200} {
+		e.json("PATCH", "/v1/scans/"+said.ID.String(), e.a.keys[clinician], body).want(200, "")
+		if got := e.do("GET", "/v1/scans/"+said.ID.String()+"/result", key); got.status != want {
+			t.Errorf("%s: %d", body, got.status)
+		}
+	}
 }
 
 func TestFindScans(t *testing.T) {

@@ -1029,6 +1029,9 @@ type ScanUpdate struct {
 	// BirthDate Example: 2024-03-31
 	BirthDate *Date `json:"birth_date,omitempty"`
 
+	// ConsentResearch False hides the scan and what was made of it from keys of the role researcher
+	ConsentResearch *bool `json:"consent_research,omitempty"`
+
 	// ScanDate Example: 2024-03-31
 	ScanDate *Date `json:"scan_date,omitempty"`
 	Sex      *Sex  `json:"sex,omitempty"`

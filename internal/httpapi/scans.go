@@ -57,7 +57,7 @@ func (s *Server) UpdateScan(ctx context.Context, req UpdateScanRequestObject) (U
 	if err != nil {
 		return nil, err
 	}
-	rec, err := s.cfg.Store.PatchMetadata(ctx, siteID(ctx), actor(ctx), req.ScanID, store.MetadataPatch{AgeYears: age, Sex: b.Sex, ScanDate: b.ScanDate})
+	rec, err := s.cfg.Store.PatchMetadata(ctx, siteID(ctx), actor(ctx), req.ScanID, store.MetadataPatch{AgeYears: age, Sex: b.Sex, ScanDate: b.ScanDate, ConsentResearch: b.ConsentResearch})
 	if err != nil {
 		return nil, err
 	}

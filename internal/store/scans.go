@@ -578,9 +578,9 @@ func (s *Store) Retry(ctx context.Context, siteID uuid.UUID, by Actor, scanID uu
 	return rec, err
 }
 
-// PatchMetadata corrects age, sex or scan date and runs the scan again, which gives a
-// new result version; a run under way is abandoned. A patch that changes
-// nothing runs nothing. Errors: CodeNotFound; CodeConflict
+// PatchMetadata corrects age, sex or scan date and runs the scan again, which
+// gives a new result version; a run under way is abandoned. A patch that changes
+// nothing, or consent alone, runs nothing. Errors: CodeNotFound; CodeConflict
 // "scan-bytes-removed", "no-bytes".
 func (s *Store) PatchMetadata(ctx context.Context, siteID uuid.UUID, by Actor, scanID uuid.UUID, p MetadataPatch) (rec ScanRecord, err error) {
 	err = s.inTx(ctx, func(t *tx) error {
@@ -603,11 +603,22 @@ func (s *Store) PatchMetadata(ctx context.Context, siteID uuid.UUID, by Actor, s
 			m.ScanDate = *p.ScanDate
 			changed = append(changed, "scan_date")
 		}
+		again := len(changed) > 0
+		if p.ConsentResearch != nil && (m.ConsentResearch == nil || *m.ConsentResearch != *p.ConsentResearch) {
+			m.ConsentResearch = p.ConsentResearch
+			changed = append(changed, "consent_research")
+		}
 		if len(changed) == 0 {
 			return nil
 		}
-		why := neuroscreen.Reason{Code: "corrected", Text: "What was said of the scan was corrected; it is analysed again."}
-		if rec, err = t.runAgain(ctx, c, m, why); err != nil {
+		if again {
+			rec, err = t.runAgain(ctx, c, m, neuroscreen.Reason{Code: "corrected", Text: "What was said of the scan was corrected; it is analysed again."})
+		} else if c, err = row[changedScan](ctx, t, errVanished, `
+			UPDATE scans SET metadata = @metadata, updated_at = @now WHERE site_id = @site AND id = @scan
+			RETURNING `+changedColumns, pgx.NamedArgs{"site": siteID, "scan": scanID, "metadata": m, "now": t.now}); err == nil {
+			rec = c.ScanRecord
+		}
+		if err != nil {
 			return err
 		}
 		return t.audit(ctx, siteID, by, "scan.correct", scanObject(scanID), strings.Join(changed, " "))

@@ -393,6 +393,18 @@ func TestPatchMetadata(t *testing.T) {
 			t.Errorf("%+v %v", cur, err)
 		}
 	})
+	t.Run("consent alone runs nothing", func(t *testing.T) {
+		jobs := b.jobs.count()
+		for _, consent := range []bool{false, true} {
+			rec, err := b.PatchMetadata(t.Context(), b.site, actor, scan.ID, store.MetadataPatch{ConsentResearch: &consent})
+			if err != nil || rec.State != neuroscreen.Scored || b.jobs.count() != jobs || *rec.Metadata.ConsentResearch != consent {
+				t.Errorf("%+v %v", rec, err)
+			}
+			if _, err := b.Scan(store.ForResearch(t.Context()), b.site, scan.ID); (err == nil) != consent {
+				t.Errorf("consent %v, for research: %v", consent, err)
+			}
+		}
+	})
 	t.Run("another date of the scan", func(t *testing.T) {
 		rec, err := b.PatchMetadata(t.Context(), b.site, actor, scan.ID, store.MetadataPatch{ScanDate: ptr("2019-05-06")})
 		if err != nil || rec.State != neuroscreen.Received || rec.Metadata.ScanDate != "2019-05-06" || *rec.Metadata.AgeYears != 70 {

@@ -112,11 +112,12 @@ type ScanFilter struct {
 	Limit           int // 100 when 0, at most 1000
 }
 
-// MetadataPatch corrects what a result depends on; nil fields stay.
+// MetadataPatch corrects what was said of a scan; nil fields stay.
 type MetadataPatch struct {
-	AgeYears *float64
-	Sex      *neuroscreen.Sex
-	ScanDate *string
+	AgeYears        *float64
+	Sex             *neuroscreen.Sex
+	ScanDate        *string
+	ConsentResearch *bool // may be given or withdrawn at any time; no result depends on it
 }
 
 // Event is one change of a scan's state. Seq counts from 1 per scan without

@@ -150,7 +150,8 @@ export interface paths {
         head?: never;
         /**
          * Correct what was said of a scan
-         * @description The scan is analysed again with the corrected metadata and gets a new result version. Older versions stay as they were.
+         * @description The scan is analysed again with the corrected metadata and gets a new result version. Older versions stay as they were. `consent_research` alone changes
+         *     who sees the scan from now on; nothing is analysed.
          */
         patch: operations["updateScan"];
         trace?: never;
@@ -1377,6 +1378,8 @@ export interface components {
             birth_date?: components["schemas"]["Date"];
             scan_date?: components["schemas"]["Date"];
             sex?: components["schemas"]["Sex"];
+            /** @description False hides the scan and what was made of it from keys of the role researcher */
+            consent_research?: boolean;
         };
         Scan: {
             /** Format: uuid */
