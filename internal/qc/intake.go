@@ -43,10 +43,10 @@ const (
 	maxVoxelMM = 3.0
 
 	// maxVoxelVolume is how far the voxel volumes of affine and pixdim may
-	// differ, relatively. Rounding stays below (the heads at hand: 1e-6; a pixdim
-	// of two decimals: a size of 1 mm is .5 % off at most); beyond, one of the two
-	// is wrong, and every volume with it.
-	maxVoxelVolume = 0.005
+	// differ, relatively. Rounding stays below (a pixdim of two decimals: sizes of
+	// 1 mm are .5 % off at most, the volume 1.5 %); beyond, one of the two is wrong,
+	// and every volume with it.
+	maxVoxelVolume = 0.02
 
 	// maxVoxels keeps an analysis below 2 GiB: image, its copy in canonical
 	// order and labels take 13 bytes a voxel. A head at 0.6 mm has 70 million.
