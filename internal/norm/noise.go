@@ -131,8 +131,9 @@ func readSiteRatios(structures map[string]*nomis) (map[string]float64, error) {
 // lie further off.
 func betweenSegmenters(fs7 *Shift) float64 {
 	sum, n := 0.0, 0
-	for name, m := range fs7.Structures {
+	for _, name := range sortedKeys(fs7.Structures) { // in one order: sums of floats depend on it
 		if _, ok := anatomy.ByName(name); ok { // sums hold the same volumes again
+			m := fs7.Structures[name]
 			sum += m.MeanZ * m.MeanZ
 			n++
 		}

@@ -609,6 +609,11 @@ func TestNetworkStandsAsFreeSurfer7(t *testing.T) {
 	if r := n.segmenterRatio; math.Abs(r-0.539) > 0.0005 {
 		t.Errorf("spread between segmenters %.4f SD, documented as 0.54", r)
 	}
+	for range 100 {
+		if r := betweenSegmenters(n.shifts[FreeSurfer7]); r != n.segmenterRatio {
+			t.Fatalf("spread %v once and %v again: results would not be reproducible", n.segmenterRatio, r)
+		}
+	}
 	for _, s := range []string{"Left-Hippocampus", "Right-Lateral-Ventricle"} {
 		fs7, _ := n.locate(s, p, Calibration{Segmenter: FreeSurfer7}, false)
 		got, _ := n.locate(s, p, network, false)
