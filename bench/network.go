@@ -95,12 +95,13 @@ func network(scan string, l line) error {
 // sight is the middle of a scan as a network sees it.
 func sight(v *volume.Volume, a segment.Architecture) []float32 {
 	can, _ := volume.Canonical(v)
-	grid := volume.Grid{Shape: a.Shape, Affine: volume.Scaling([3]float64{a.VoxelMM, a.VoxelMM, a.VoxelMM})}
-	at, own := can.Centre(), grid.Centre()
-	for k := range at {
-		grid.Affine[k][3] = at[k] - own[k]
+	var from, step [3]float64
+	for k, size := range can.VoxelSize() {
+		step[k] = a.VoxelMM / size
+		from[k] = (float64(can.Shape[k]-1) - float64(a.Shape[k]-1)*step[k]) / 2
 	}
-	image := volume.Resample(can, grid, volume.Options{Sigma: volume.AntiAlias(grid, can.Grid)}).Data
+	image := make([]float32, a.Voxels())
+	volume.Zoom(image, a.Shape, can, from, step)
 	segment.Normalise(image, a.Shape)
 	return image
 }

@@ -346,9 +346,9 @@ def kept(scan, modality):
 
 
 def reject(instances):
-    """Makes a rejection note of instances (IHE RAD TF-2 4.66, DICOM TID 2010)
-    in their study. Its title is that of what a PACS must hide: it may go on
-    showing what is rejected for quality reasons."""
+    """Makes a rejection note of instances (IHE IOCM, DICOM TID 2010) in their
+    study. Its title is that of what a PACS should hide: dcm4chee goes on showing
+    what is rejected for quality reasons."""
     series, items = {}, []
     for i in instances:
         sop_class = orthanc.RestApiGet("/instances/%s/metadata/SopClassUid" % i).decode()

@@ -38,8 +38,8 @@ func antiAlias(r float64) float64 {
 // Zoom samples a box of src along its own axes: voxel i of dst lies at from +
 // step*i, both in voxels of src. It smooths against aliasing (see AntiAlias) and
 // interpolates by cubic B-splines, which keep large voxels as sharp as they are
-// where lines between them would blur (scipy's map_coordinates, order 3, mode
-// nearest). Along axes that are much coarsened, where smoothing has left nothing
+// where lines between them would blur (scipy's map_coordinates, order 3, with the
+// edge voxels repeated outwards). Along axes that are much coarsened, where smoothing has left nothing
 // to keep, it interpolates linearly. Outside the centres of src's outermost
 // voxels it is 0.
 func Zoom(dst []float32, dn [3]int, src *Volume, from, step [3]float64) {

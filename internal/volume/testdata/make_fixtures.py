@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Writes fixtures.json: what nibabel and scipy say, for the tests of
-internal/volume. Needs numpy, scipy and nibabel 5; deterministic.
+internal/volume. Made with numpy 2.4.6, scipy 1.17.1 and nibabel 5.4.2: others may
+draw other cases, since what nibabel says decides which are kept.
 
     python3 make_fixtures.py
 """
