@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"text/tabwriter"
 
 	"neuroscreen/internal/anatomy"
@@ -187,5 +189,20 @@ func slopes(w *tabwriter.Writer, shrunk []*train.Atrophy) {
 			fmt.Fprintf(w, "%.1f, %.1f\t", 100*a.Measured[0][i], 100*a.Measured[1][i])
 		}
 		fmt.Fprintf(w, "%.2f, %.2f\n", a.Slope(0), a.Slope(1))
+	}
+	var missed [anatomy.NumClasses]float64
+	var order []anatomy.Structure
+	for k, s := range anatomy.Structures {
+		for _, a := range shrunk {
+			missed[k] += a.Missed[k] / float64(len(shrunk))
+		}
+		if math.Abs(missed[k]) >= .005 {
+			order = append(order, s)
+		}
+	}
+	slices.SortFunc(order, func(a, b anatomy.Structure) int { return cmp.Compare(missed[b.Class], missed[a.Class]) })
+	fmt.Fprintf(w, "not seen of the loss of %.0f, by the structure on the other side of the border, in per cent of it\n", 100*shrunk[0].Taken[0][len(shrunk[0].Taken[0])-1])
+	for _, s := range order {
+		fmt.Fprintf(w, "%s\t%.0f\n", anatomy.Bare(s.Name), 100*missed[s.Class])
 	}
 }

@@ -3,10 +3,6 @@ package jobs
 import (
 	"bytes"
 	"context"
-	"errors"
-	"fmt"
-	"log/slog"
-	"runtime/debug"
 	"time"
 
 	"github.com/google/uuid"
@@ -45,8 +41,7 @@ func (w *decodingWorker) Timeout(*river.Job[decodingArgs]) time.Duration {
 	return 2 * w.r.cfg.JobTimeout
 }
 
-// decode does one attempt at a decoding, as work does at a scan: memory, lease,
-// decode, store.
+// decode makes one attempt at a decoding: memory, lease, decoding, storing.
 func (r *Runner) decode(ctx context.Context, siteID, id uuid.UUID) error {
 	log := r.cfg.Logger.With("decoding", id)
 	leave, tooLarge, err := r.admitDecoding(ctx, siteID, id)
@@ -54,63 +49,39 @@ func (r *Runner) decode(ctx context.Context, siteID, id uuid.UUID) error {
 		return err
 	}
 	defer leave()
-	ctx, cancelWork := context.WithTimeout(ctx, r.cfg.JobTimeout)
-	defer cancelWork()
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.JobTimeout)
+	defer cancel()
 	lease, err := r.cfg.Store.LeaseDecoding(ctx, siteID, id, r.holder, r.cfg.LeaseTTL)
-	switch {
-	case errors.Is(err, store.ErrFinal), errors.Is(err, store.ErrBusy), neuroscreen.AsError(err) != nil && neuroscreen.AsError(err).Code == neuroscreen.CodeNotFound:
-		log.DebugContext(ctx, "job has nothing to do", "why", err)
-		return nil
-	case err != nil:
-		log.WarnContext(ctx, "decoding not taken up", "error", err)
-		return river.JobSnooze(r.cfg.Unavailable)
+	if ok, err := r.taken(ctx, log, err); !ok {
+		return err
 	}
-	log = log.With("attempt", lease.Decoding.Attempt)
-	end := func(state neuroscreen.DecodingState, reasons ...neuroscreen.Reason) error {
-		return r.finishDecoding(ctx, log, lease, store.DecodingOutcome{State: state, Reasons: reasons})
+	end := func(o store.DecodingOutcome) outcome {
+		var blobs []string
+		if o.WeightsKey != "" {
+			blobs = []string{o.WeightsKey}
+		}
+		return outcome{string(o.State), blobs, func(ctx context.Context) error { return r.cfg.Store.FinishDecoding(ctx, lease, o) }}
 	}
-	switch {
-	case lease.Decoding.Attempt > r.cfg.MaxAttempts:
-		return end(neuroscreen.DecodingFailed, neuroscreen.Reason{Code: "worker-lost",
-			Text: fmt.Sprintf("The decoding was started %d times, and each time its worker ended without an answer: killed, or out of memory.", r.cfg.MaxAttempts)})
-	case tooLarge != nil:
-		return end(neuroscreen.DecodingRefused, *tooLarge)
-	}
-
-	work, cancel := context.WithCancelCause(ctx)
-	heart := r.heartbeat(work, cancel, func(ctx context.Context) error { return r.cfg.Store.RenewDecoding(ctx, lease, r.cfg.LeaseTTL) })
-	outcome, err := r.decodeLeased(work, lease)
-	lost := errors.Is(context.Cause(work), store.ErrFenced)
-	if err == nil && !lost {
-		err = r.finishDecoding(ctx, log, lease, outcome)
-	}
-	cancel(nil)
-	heart.Wait()
-	problem := neuroscreen.AsError(err)
-	switch {
-	case lost:
-		log.InfoContext(ctx, "decoding was erased or taken over; work dropped")
-		r.discardWeights(ctx, log, outcome)
-		return nil
-	case err == nil:
-		return nil
-	case errors.Is(ctx.Err(), context.Canceled):
-		return r.releaseDecoding(ctx, log, lease, false, 0, neuroscreen.Reason{Code: "worker-stopped", Text: "The worker was stopped; another goes on."})
-	case refusals[problem.Code]:
-		return end(neuroscreen.DecodingRefused, neuroscreen.Reason{Code: problem.Type, Text: problem.Message})
-	case problem.Code == neuroscreen.CodeUnavailable:
-		log.WarnContext(ctx, "a dependency is down; the decoding waits", "error", err)
-		return r.releaseDecoding(ctx, log, lease, false, r.cfg.Unavailable, neuroscreen.Reason{Code: problem.Type, Text: problem.Message})
-	}
-	reason := neuroscreen.Reason{Code: problem.Type, Text: problem.Message}
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		reason = neuroscreen.Reason{Code: "timeout", Text: fmt.Sprintf("The decoding did not end within %v; fewer permutations take less.", r.cfg.JobTimeout)}
-	}
-	log.ErrorContext(ctx, "decoding failed", "error", err)
-	if lease.Decoding.Attempt >= r.cfg.MaxAttempts {
-		return end(neuroscreen.DecodingFailed, reason)
-	}
-	return r.releaseDecoding(ctx, log, lease, true, r.cfg.Backoff(lease.Decoding.Attempt), reason)
+	return r.try(ctx, task{
+		log:     log.With("attempt", lease.Decoding.Attempt),
+		work:    "decoding",
+		faster:  "; fewer permutations take less",
+		attempt: lease.Decoding.Attempt,
+		renew:   func(ctx context.Context) error { return r.cfg.Store.RenewDecoding(ctx, lease, r.cfg.LeaseTTL) },
+		release: func(ctx context.Context, counted bool, why neuroscreen.Reason) error {
+			return r.cfg.Store.ReleaseDecoding(ctx, lease, counted, why)
+		},
+		do: func(ctx context.Context) (outcome, error) {
+			o, err := r.decodeLeased(ctx, lease)
+			return end(o), err
+		},
+		refuse: func(why []neuroscreen.Reason) outcome {
+			return end(store.DecodingOutcome{State: neuroscreen.DecodingRefused, Reasons: why})
+		},
+		fail: func(why []neuroscreen.Reason) outcome {
+			return end(store.DecodingOutcome{State: neuroscreen.DecodingFailed, Reasons: why})
+		},
+	}, tooLarge)
 }
 
 // admitDecoding waits until there is memory, as admit does for a scan.
@@ -146,14 +117,8 @@ func (r *Runner) decodingInput(ctx context.Context, d store.DecodingRecord) (Dec
 	return in, nil
 }
 
-// decodeLeased calls the decoding, where a panic is an error, and stores its
-// weights.
+// decodeLeased calls the decoding and stores its weights.
 func (r *Runner) decodeLeased(ctx context.Context, lease store.DecodingLease) (o store.DecodingOutcome, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-		}
-	}()
 	in, err := r.decodingInput(ctx, lease.Decoding)
 	if err != nil {
 		return o, err
@@ -164,46 +129,4 @@ func (r *Runner) decodeLeased(ctx context.Context, lease store.DecodingLease) (o
 	}
 	info, err := r.cfg.Blobs.Put(context.WithoutCancel(ctx), bytes.NewReader(weights), nil)
 	return store.DecodingOutcome{State: neuroscreen.DecodingDone, Result: result, WeightsKey: info.Key, WeightsSize: info.Size}, err
-}
-
-// finishDecoding stores the outcome, also while the worker is being stopped,
-// and tries again while Postgres is away for less than a lease.
-func (r *Runner) finishDecoding(ctx context.Context, log *slog.Logger, lease store.DecodingLease, o store.DecodingOutcome) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.LeaseTTL)
-	defer cancel()
-	for {
-		err := r.cfg.Store.FinishDecoding(ctx, lease, o)
-		switch {
-		case err == nil:
-			log.InfoContext(ctx, "decoding ended", "state", o.State)
-			return nil
-		case errors.Is(err, store.ErrFenced):
-			log.InfoContext(ctx, "outcome not stored: the lease is lost", "state", o.State)
-			r.discardWeights(ctx, log, o)
-			return nil
-		case neuroscreen.AsError(err).Code != neuroscreen.CodeUnavailable || ctx.Err() != nil:
-			return err
-		}
-		log.WarnContext(ctx, "outcome not stored yet", "error", err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(r.cfg.LeaseTTL / 30):
-		}
-	}
-}
-
-func (r *Runner) discardWeights(ctx context.Context, log *slog.Logger, o store.DecodingOutcome) {
-	if o.WeightsKey != "" {
-		r.discard(ctx, log, []store.DerivedFile{{BlobKey: o.WeightsKey}})
-	}
-}
-
-// releaseDecoding gives it back and has the job come again after wait.
-func (r *Runner) releaseDecoding(ctx context.Context, log *slog.Logger, lease store.DecodingLease, counted bool, wait time.Duration, why neuroscreen.Reason) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
-	if err := r.cfg.Store.ReleaseDecoding(ctx, lease, counted, why); err != nil {
-		log.WarnContext(ctx, "decoding not given back; its lease runs out", "error", err)
-	}
-	return river.JobSnooze(wait)
 }

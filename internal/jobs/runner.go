@@ -1,7 +1,6 @@
 package jobs
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -10,19 +9,14 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"runtime/debug"
-	"slices"
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
-	"golang.org/x/sync/errgroup"
 
-	"neuroscreen"
 	"neuroscreen/internal/blob"
 	"neuroscreen/internal/memory"
 	"neuroscreen/internal/store"
@@ -151,7 +145,7 @@ func NewRunner(cfg Config) (*Runner, error) {
 	r := &Runner{cfg: cfg, queue: queue, holder: fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text()[:6])}
 	r.stopping, r.stopWaiting = context.WithCancel(context.Background())
 	workers := river.NewWorkers()
-	river.AddWorker(workers, &worker{r: r})
+	river.AddWorker(workers, &scanWorker{r: r})
 	river.AddWorker(workers, &noticeWorker{r: r})
 	queues := map[string]river.QueueConfig{
 		river.QueueDefault: {MaxWorkers: cfg.Workers},
@@ -297,267 +291,4 @@ func (r *Runner) every(ctx context.Context, interval time.Duration, name string,
 			}
 		}
 	})
-}
-
-type worker struct {
-	river.WorkerDefaults[scanArgs]
-	r *Runner
-}
-
-func (w *worker) Work(ctx context.Context, job *river.Job[scanArgs]) error {
-	return w.r.work(ctx, job.Args.SiteID, job.Args.ScanID)
-}
-
-// Timeout of the job is for the wait and the analysis.
-func (w *worker) Timeout(*river.Job[scanArgs]) time.Duration { return 2 * w.r.cfg.JobTimeout }
-
-// work does one attempt at a scan: memory, lease, analyse, store. What it
-// returns is for river only: nil when this job has nothing more to do, a
-// snooze when the scan waits for another attempt.
-func (r *Runner) work(ctx context.Context, siteID, scanID uuid.UUID) error {
-	log := r.cfg.Logger.With("scan", scanID)
-	leave, tooLarge, err := r.admit(ctx, siteID, scanID)
-	if err != nil {
-		return err
-	}
-	defer leave()
-	ctx, cancelWork := context.WithTimeout(ctx, r.cfg.JobTimeout)
-	defer cancelWork()
-	lease, err := r.cfg.Store.Lease(ctx, siteID, scanID, r.holder, r.cfg.LeaseTTL)
-	switch {
-	case errors.Is(err, store.ErrFinal), errors.Is(err, store.ErrBusy), neuroscreen.AsError(err) != nil && neuroscreen.AsError(err).Code == neuroscreen.CodeNotFound:
-		// Done, erased, or in other hands: if those hands die, reconcile sees it.
-		log.DebugContext(ctx, "job has nothing to do", "why", err)
-		return nil
-	case err != nil:
-		log.WarnContext(ctx, "scan not taken up", "error", err)
-		return river.JobSnooze(r.cfg.Unavailable)
-	}
-	log = log.With("run", lease.Scan.Run, "attempt", lease.Scan.Attempt)
-	if lease.Scan.Attempt > r.cfg.MaxAttempts {
-		return r.finish(ctx, log, siteID, lease, store.Outcome{State: neuroscreen.Failed, Reasons: []neuroscreen.Reason{{
-			Code: "worker-lost",
-			Text: fmt.Sprintf("The analysis was started %d times, and each time its worker ended without an answer: killed, or out of memory.", r.cfg.MaxAttempts),
-		}}})
-	}
-
-	if tooLarge != nil {
-		return r.finish(ctx, log, siteID, lease, store.Outcome{State: neuroscreen.Refused, Reasons: []neuroscreen.Reason{*tooLarge}})
-	}
-
-	work, cancel := context.WithCancelCause(ctx)
-	heart := r.heartbeat(work, cancel, func(ctx context.Context) error { return r.cfg.Store.Renew(ctx, siteID, lease, r.cfg.LeaseTTL) })
-	out, err := r.analyse(work, siteID, lease)
-	outcome := store.Outcome{State: neuroscreen.Scored, Result: out.Result}
-	if err == nil {
-		outcome.Files, err = r.putFiles(ctx, out.Files)
-	}
-	lost := errors.Is(context.Cause(work), store.ErrFenced) || errors.Is(err, store.ErrFenced)
-	if err == nil && !lost {
-		err = r.finish(ctx, log, siteID, lease, outcome)
-		cancel(nil)
-		heart.Wait()
-		return err
-	}
-	cancel(nil)
-	heart.Wait()
-	if lost {
-		log.InfoContext(ctx, "scan was cancelled, corrected, erased or taken over; work dropped")
-		r.discard(ctx, log, outcome.Files)
-		return nil
-	}
-	return r.giveBack(ctx, log, siteID, lease, err)
-}
-
-// giveBack decides what an error means for the scan.
-func (r *Runner) giveBack(ctx context.Context, log *slog.Logger, siteID uuid.UUID, lease store.Lease, err error) error {
-	var refused *RefusedError
-	problem := neuroscreen.AsError(err)
-	switch {
-	case errors.Is(ctx.Err(), context.Canceled):
-		return r.release(ctx, log, siteID, lease, false, 0,
-			neuroscreen.Reason{Code: "worker-stopped", Text: "The worker was stopped; another goes on."})
-	case errors.As(err, &refused):
-		if len(refused.Reasons) == 0 {
-			refused.Reasons = []neuroscreen.Reason{{Code: "refused", Text: "The scan cannot be analysed."}}
-		}
-		return r.finish(ctx, log, siteID, lease, store.Outcome{State: neuroscreen.Refused, Reasons: refused.Reasons})
-	case refusals[problem.Code]:
-		return r.finish(ctx, log, siteID, lease, store.Outcome{State: neuroscreen.Refused,
-			Reasons: []neuroscreen.Reason{{Code: problem.Type, Text: problem.Message}}})
-	case problem.Code == neuroscreen.CodeUnavailable:
-		log.WarnContext(ctx, "a dependency is down; the scan waits", "error", err)
-		return r.release(ctx, log, siteID, lease, false, r.cfg.Unavailable,
-			neuroscreen.Reason{Code: problem.Type, Text: problem.Message})
-	}
-	reason := neuroscreen.Reason{Code: problem.Type, Text: problem.Message}
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		reason = neuroscreen.Reason{Code: "timeout", Text: fmt.Sprintf("The analysis did not end within %v.", r.cfg.JobTimeout)}
-	}
-	log.ErrorContext(ctx, "analysis failed", "error", err)
-	if lease.Scan.Attempt >= r.cfg.MaxAttempts {
-		return r.finish(ctx, log, siteID, lease, store.Outcome{State: neuroscreen.Failed, Reasons: []neuroscreen.Reason{reason}})
-	}
-	return r.release(ctx, log, siteID, lease, true, r.cfg.Backoff(lease.Scan.Attempt), reason)
-}
-
-// refusals are what is wrong with the scan itself: no new attempt cures it.
-var refusals = map[neuroscreen.Code]bool{
-	neuroscreen.CodeUnprocessable: true,
-	neuroscreen.CodeInvalid:       true,
-	neuroscreen.CodeUnsupported:   true,
-	neuroscreen.CodeTooLarge:      true,
-}
-
-// analyse calls the analysis; a panic there is an error of this scan.
-func (r *Runner) analyse(ctx context.Context, siteID uuid.UUID, lease store.Lease) (out Output, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-		}
-	}()
-	in := r.input(lease.Scan)
-	in.Settings, in.LeftOut = lease.Settings, lease.LeftOut
-	in.Stage = func(ctx context.Context, to neuroscreen.State) error {
-		return r.cfg.Store.Advance(ctx, siteID, lease, to)
-	}
-	out, err = r.cfg.Analyse(ctx, in)
-	if err == nil && out.Result == nil {
-		err = errors.New("the analysis returned neither result nor error")
-	}
-	return out, err
-}
-
-// input is what is known of a scan before it is taken up.
-func (r *Runner) input(scan store.ScanRecord) Input {
-	in := Input{ScanID: scan.ID, SiteID: scan.SiteID, Metadata: scan.Metadata, SHA256: scan.SHA256, Size: scan.Size, Image: r.opener(scan.BlobKey)}
-	if scan.HeaderBlobKey != "" {
-		in.Header = r.opener(scan.HeaderBlobKey)
-	}
-	in.T1 = func(ctx context.Context) (*T1, error) { return r.t1(ctx, scan.SiteID, scan.Pseudonym) }
-	return in
-}
-
-// t1 is the newest T1 of a person that stands; nil without one.
-func (r *Runner) t1(ctx context.Context, siteID uuid.UUID, pseudonym string) (*T1, error) {
-	found, err := r.cfg.Store.T1Segmentation(ctx, siteID, pseudonym)
-	if e, ok := errors.AsType[*neuroscreen.Error](err); ok && e.Code == neuroscreen.CodeNotFound {
-		return nil, nil
-	} else if err != nil {
-		return nil, err
-	}
-	return &T1{ScanID: found.ScanID, Version: found.Version, Labels: r.opener(found.BlobKey)}, nil
-}
-
-// opener: bytes that the database says are there and are not will not come
-// back by waiting.
-func (r *Runner) opener(key string) func(context.Context) (io.ReadSeekCloser, error) {
-	return func(ctx context.Context) (io.ReadSeekCloser, error) { return r.cfg.Blobs.Open(ctx, key) }
-}
-
-// heartbeat renews a lease until ctx ends. When the lease is lost, or could
-// not be renewed before it ran out, it cancels with ErrFenced.
-func (r *Runner) heartbeat(ctx context.Context, cancel context.CancelCauseFunc, renew func(context.Context) error) *sync.WaitGroup {
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		tick := time.NewTicker(r.cfg.LeaseTTL / 3)
-		defer tick.Stop()
-		renewed := time.Now() // our own clock: only the distance counts
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			sent := time.Now()
-			attempt, stop := context.WithTimeout(ctx, r.cfg.LeaseTTL/3)
-			err := renew(attempt)
-			stop()
-			switch {
-			case err == nil:
-				renewed = sent
-			case errors.Is(err, store.ErrFenced), time.Since(renewed) > r.cfg.LeaseTTL:
-				cancel(store.ErrFenced)
-				return
-			}
-		}
-	})
-	return &wg
-}
-
-// putFiles stores derived files, all at once, since what they wait for is the
-// disk; until Finish nothing refers to them, and a sweep removes them if it
-// never does. With an error come those that are stored.
-func (r *Runner) putFiles(ctx context.Context, files []File) ([]store.DerivedFile, error) {
-	ctx = context.WithoutCancel(ctx)
-	stored := make([]store.DerivedFile, len(files))
-	var puts errgroup.Group
-	for i, f := range files {
-		puts.Go(func() error {
-			info, err := r.cfg.Blobs.Put(ctx, bytes.NewReader(f.Bytes), nil)
-			if err == nil {
-				stored[i] = store.DerivedFile{Kind: f.Kind, MediaType: f.MediaType, BlobKey: info.Key, SHA256: info.Key, Size: info.Size}
-			}
-			return err
-		})
-	}
-	err := puts.Wait()
-	return slices.DeleteFunc(stored, func(f store.DerivedFile) bool { return f.BlobKey == "" }), err
-}
-
-// discard removes files that no row came to refer to.
-func (r *Runner) discard(ctx context.Context, log *slog.Logger, files []store.DerivedFile) {
-	keys := make([]string, len(files))
-	for i, f := range files {
-		keys[i] = f.BlobKey
-	}
-	if _, err := r.cfg.Store.ReleaseBlobs(context.WithoutCancel(ctx), keys, r.cfg.Blobs.Remove); err != nil {
-		log.WarnContext(ctx, "files left for the sweep", "error", err)
-	}
-}
-
-// finish stores the outcome. The work is done, so it goes on while the worker
-// is being stopped, and tries again while Postgres is away for less than a
-// lease.
-func (r *Runner) finish(ctx context.Context, log *slog.Logger, siteID uuid.UUID, lease store.Lease, o store.Outcome) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.LeaseTTL)
-	defer cancel()
-	for {
-		version, err := r.cfg.Store.Finish(ctx, siteID, lease, o)
-		if err == nil {
-			log.InfoContext(ctx, "run ended", "state", o.State, "version", version)
-			return nil
-		}
-		problem := neuroscreen.AsError(err)
-		switch {
-		case errors.Is(err, store.ErrFenced):
-			// Or our own commit whose answer was lost: then the files are
-			// referred to, and stay.
-			log.InfoContext(ctx, "outcome not stored: the lease is lost", "state", o.State)
-			r.discard(ctx, log, o.Files)
-			return nil
-		case problem.Code == neuroscreen.CodeUnavailable && ctx.Err() == nil:
-			log.WarnContext(ctx, "outcome not stored yet", "error", err)
-		case problem.Code == neuroscreen.CodeUnavailable:
-			return err // the lease runs out and another attempt is made
-		case o.State == neuroscreen.Scored:
-			return r.giveBack(context.WithoutCancel(ctx), log, siteID, lease, err)
-		default:
-			return err
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(r.cfg.LeaseTTL / 30):
-		}
-	}
-}
-
-// release gives the scan back and has the job come again after wait.
-func (r *Runner) release(ctx context.Context, log *slog.Logger, siteID uuid.UUID, lease store.Lease, counted bool, wait time.Duration, why neuroscreen.Reason) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
-	if err := r.cfg.Store.Release(ctx, siteID, lease, counted, why); err != nil {
-		log.WarnContext(ctx, "scan not given back; its lease runs out", "error", err)
-	}
-	return river.JobSnooze(wait)
 }

@@ -276,6 +276,10 @@ type Atrophy struct {
 	// Taken and Measured are shares of the intact head's volume, by side and
 	// step: what the drawn labels lost, and what the measured volume did.
 	Taken, Measured [2][]float64
+	// Missed is where the loss of the last step is not seen: what of it still
+	// goes by the hippocampi at their border with each structure, as a share of
+	// what was taken. Of pairs the left one's class stands for both.
+	Missed [anatomy.NumClasses]float64
 }
 
 // atrophySteps are shares of the hippocampi that are taken away.
@@ -285,6 +289,7 @@ var atrophySteps = []float64{.05, .10, .20, .30}
 // both, and measures each.
 func MeasureAtrophy(ctx context.Context, n *segment.Network, m *synth.Maps, o synth.HeadOptions) (*Atrophy, error) {
 	var truth, measured [2][]float64
+	var excess [][anatomy.NumClasses]float64
 	l, _ := anatomy.ByName("Left-Hippocampus")
 	for _, taken := range append([]float64{0}, atrophySteps...) {
 		o.Share = map[synth.Target]float64{synth.LeftHippocampus: 1 - taken, synth.RightHippocampus: 1 - taken}
@@ -300,8 +305,13 @@ func MeasureAtrophy(ctx context.Context, n *segment.Network, m *synth.Maps, o sy
 			truth[side] = append(truth[side], float64(countOf(labels.Data, uint8(anatomy.Structures[k].Label))))
 			measured[side] = append(measured[side], s.MM3[k])
 		}
+		excess = append(excess, over(s.Labels.Data, labels.Data, l.Class))
 	}
+	last := len(atrophySteps)
 	a := &Atrophy{Head: o.Map}
+	for k := range a.Missed {
+		a.Missed[k] = (excess[last][k] - excess[0][k]) / (truth[0][0] + truth[1][0] - truth[0][last] - truth[1][last])
+	}
 	for side := range 2 {
 		for i := 1; i < len(truth[side]); i++ {
 			a.Taken[side] = append(a.Taken[side], 1-truth[side][i]/truth[side][0])
@@ -309,6 +319,25 @@ func MeasureAtrophy(ctx context.Context, n *segment.Network, m *synth.Maps, o sy
 		}
 	}
 	return a, nil
+}
+
+// over counts, by the other structure, the voxels that labels give to a structure
+// or its mirror too many, less those too few.
+func over(labels, truth []uint8, of anatomy.Class) (n [anatomy.NumClasses]float64) {
+	var left [256]anatomy.Class // of each label, the class of the left of its pair
+	for _, s := range anatomy.Structures {
+		left[s.Label] = min(s.Class, s.Mirror)
+	}
+	for i, l := range labels {
+		is, was := left[l], left[truth[i]]
+		switch {
+		case is == of && was != of:
+			n[was]++
+		case is != of && was == of:
+			n[is]--
+		}
+	}
+	return n
 }
 
 func countOf(labels []uint8, label uint8) (n int) {

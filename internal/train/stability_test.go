@@ -159,3 +159,24 @@ func TestChangeOfMirroredHeadIsAgainstTheOtherSide(t *testing.T) {
 		t.Errorf("sides that stay: %+v", got)
 	}
 }
+
+// TestOver: voxels given to a structure too many and too few are counted by the
+// structure on the other side, whatever the sides.
+func TestOver(t *testing.T) {
+	label := func(name string) uint8 {
+		s, ok := anatomy.ByName(name)
+		if !ok {
+			t.Fatal(name)
+		}
+		return uint8(s.Label)
+	}
+	l, r, amygdala, cortex := label("Left-Hippocampus"), label("Right-Hippocampus"), label("Right-Amygdala"), label("Left-Cerebral-Cortex")
+	s, _ := anatomy.ByName("Left-Hippocampus")
+	got := over([]uint8{l, r, r, amygdala, 0, cortex, cortex}, []uint8{cortex, cortex, amygdala, r, l, amygdala, l}, s.Class)
+	c, _ := anatomy.ByName("Left-Cerebral-Cortex")
+	want := [anatomy.NumClasses]float64{0: -1} // two of cortex too many and one too few; of the amygdala one of each
+	want[c.Class] = 1
+	if got != want {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
