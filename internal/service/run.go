@@ -19,6 +19,7 @@ import (
 	"neuroscreen/internal/httpapi"
 	"neuroscreen/internal/jobs"
 	"neuroscreen/internal/login"
+	"neuroscreen/internal/memory"
 	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/pipeline"
 	"neuroscreen/internal/resumable"
@@ -76,7 +77,6 @@ func Run(ctx context.Context, cfg config.Server, parts Parts) (err error) {
 	}
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	limits := nifti.Limits{MaxBytes: int64(cfg.MaxImage)}
 	room, err := newRoom(cfg, metrics)
 	if err != nil {
 		return err
@@ -85,93 +85,16 @@ func Run(ctx context.Context, cfg config.Server, parts Parts) (err error) {
 	running, stop := context.WithCancel(ctx)
 	defer stop()
 	group, running := errgroup.WithContext(running)
+	s := &process{cfg, parts, log, out, storage, st, metrics, nifti.Limits{MaxBytes: int64(cfg.MaxImage)}, room, group}
 	if works {
-		analyse := parts.Analyse
-		if analyse == nil {
-			if analyse, err = newAnalyser(limits); err != nil {
-				return err
-			}
-		}
-		runner, err := jobs.NewRunner(jobs.Config{
-			Pool: storage.Pool, Store: st, Blobs: storage.Blobs, Logger: log, Workers: cfg.Workers, Analyse: measured(metrics, analyse),
-			Memory: room, Estimate: estimate(limits), LeaseTTL: cfg.Lease, Webhooks: webhook.Sender{Allowed: cfg.WebhookNetworks},
-			KeepBytes: time.Duration(cfg.KeepDays) * 24 * time.Hour,
-			Decode:    decode(limits), EstimateDecoding: estimateDecoding(limits),
-		})
-		if err != nil {
-			return err
-		}
-		if err := runner.Start(ctx); err != nil {
-			return err
-		}
-		group.Go(func() error {
-			<-running.Done()
-			return within(running, cfg.StopAfter, runner.Stop)
-		})
-		log.Info("analysing scans", "workers", cfg.Workers, "memory_mb", room.Size()/1e6)
+		err = s.work(running)
 	}
-	if serves {
-		cards, err := modelCards()
-		if err != nil {
-			return errors.Join(err, stopAndWait(stop, group))
-		}
-		rescorer, err := pipeline.NewRescorer(version.String())
-		if err != nil {
-			return errors.Join(err, stopAndWait(stop, group))
-		}
-		uploads, err := resumable.Open(resumable.Config{Dir: cfg.UploadDir(), Path: "/v1/uploads/", MaxSize: int64(cfg.MaxUpload), Idle: cfg.BodyIdle})
-		if err != nil {
-			return errors.Join(err, stopAndWait(stop, group))
-		}
-		group.Go(func() error { expire(running, uploads, log); return nil })
-		people, err := signIn(ctx, st, cfg)
-		if err != nil {
-			return errors.Join(err, stopAndWait(stop, group))
-		}
-		api, err := httpapi.New(httpapi.Config{
-			Store: st, Blobs: storage.Blobs, Rescore: rescorer.Rescore, Uploads: uploads, Memory: room, Models: func() []httpapi.ModelCard { return cards }, Metrics: metrics, Log: log, Version: version.String(),
-			Limits: httpapi.Limits{MaxUpload: int64(cfg.MaxUpload), Uploads: cfg.MaxUploads, BodyIdle: cfg.BodyIdle, Image: limits},
-			Pages:  web.Pages(),
-			Login:  people, Sessions: store.SessionLimits{Idle: cfg.SessionIdle},
-			Checks: []httpapi.Check{{Name: "storage", Do: storage.checkFiles}},
-		})
-		if err != nil {
-			return errors.Join(err, stopAndWait(stop, group))
-		}
-		file, err := FirstKey(ctx, st, cfg.Storage)
-		if err != nil {
-			return errors.Join(err, stopAndWait(stop, group))
-		}
-		if file != "" { // not the key itself: this output is often kept for good
-			fmt.Fprintf(out, "The admin key of site %s is in %s, which only this user can read.\n", cfg.Site, file)
-		}
-		server := newServer(api, log)
-		serve := server.Serve
-		scheme := "http"
-		if cfg.TLSCert != "" {
-			scheme = "https"
-			serve = func(l net.Listener) error { return server.ServeTLS(l, cfg.TLSCert, cfg.TLSKey) }
-		}
-		group.Go(func() error {
-			if err := serve(listener); !errors.Is(err, http.ErrServerClosed) {
-				return fmt.Errorf("serve: %w", err)
-			}
-			return nil
-		})
-		group.Go(func() error {
-			<-running.Done()
-			log.Info("stopping")
-			return within(running, cfg.StopAfter, func(ctx context.Context) error {
-				if server.Shutdown(ctx) != nil {
-					return server.Close() // the rest had its time; uploads cut short are sent again
-				}
-				return nil
-			})
-		})
-		fmt.Fprintf(out, "NeuroScreen %s serves at %s://%s (contract: /docs)\n", version.String(), scheme, listener.Addr())
-		if parts.Serving != nil {
-			parts.Serving(listener.Addr())
-		}
+	if err == nil && serves {
+		err = s.serve(running, listener)
+	}
+	if err != nil {
+		stop()
+		return errors.Join(err, group.Wait())
 	}
 	group.Go(func() error {
 		select {
@@ -182,6 +105,125 @@ func Run(ctx context.Context, cfg config.Server, parts Parts) (err error) {
 		}
 	})
 	return group.Wait()
+}
+
+// process is what its two halves, workers and server, share. What they start
+// belongs to the group, and ends after the context that they are given.
+type process struct {
+	cfg     config.Server
+	parts   Parts
+	log     *slog.Logger
+	out     io.Writer
+	storage *Storage
+	store   *store.Store
+	metrics *prometheus.Registry
+	limits  nifti.Limits
+	room    *memory.Gate
+	group   *errgroup.Group
+}
+
+// work begins to analyse scans.
+func (s *process) work(ctx context.Context) error {
+	analyse := s.parts.Analyse
+	if analyse == nil {
+		var err error
+		if analyse, err = newAnalyser(s.limits); err != nil {
+			return err
+		}
+	}
+	runner, err := jobs.NewRunner(jobs.Config{
+		Pool: s.storage.Pool, Store: s.store, Blobs: s.storage.Blobs, Logger: s.log,
+		Workers: s.cfg.Workers, LeaseTTL: s.cfg.Lease,
+		Analyse: measured(s.metrics, analyse), Estimate: estimate(s.limits),
+		Decode: decode(s.limits), EstimateDecoding: estimateDecoding(s.limits),
+		Memory:    s.room,
+		Webhooks:  webhook.Sender{Allowed: s.cfg.WebhookNetworks},
+		KeepBytes: time.Duration(s.cfg.KeepDays) * 24 * time.Hour,
+	})
+	if err != nil {
+		return err
+	}
+	if err := runner.Start(ctx); err != nil {
+		return err
+	}
+	s.group.Go(func() error {
+		<-ctx.Done()
+		return within(ctx, s.cfg.StopAfter, runner.Stop)
+	})
+	s.log.Info("analysing scans", "workers", s.cfg.Workers, "memory_mb", s.room.Size()/1e6)
+	return nil
+}
+
+// serve begins to answer requests.
+func (s *process) serve(ctx context.Context, listener net.Listener) error {
+	api, err := s.api(ctx)
+	if err != nil {
+		return err
+	}
+	file, err := FirstKey(ctx, s.store, s.cfg.Storage)
+	if err != nil {
+		return err
+	}
+	if file != "" { // not the key itself: this output is often kept for good
+		fmt.Fprintf(s.out, "The admin key of site %s is in %s, which only this user can read.\n", s.cfg.Site, file)
+	}
+	server := newServer(api, s.log)
+	serve, scheme := server.Serve, "http"
+	if s.cfg.TLSCert != "" {
+		serve, scheme = func(l net.Listener) error { return server.ServeTLS(l, s.cfg.TLSCert, s.cfg.TLSKey) }, "https"
+	}
+	s.group.Go(func() error {
+		if err := serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve: %w", err)
+		}
+		return nil
+	})
+	s.group.Go(func() error {
+		<-ctx.Done()
+		s.log.Info("stopping")
+		return within(ctx, s.cfg.StopAfter, func(ctx context.Context) error {
+			if server.Shutdown(ctx) != nil {
+				return server.Close() // the rest had its time; uploads cut short are sent again
+			}
+			return nil
+		})
+	})
+	fmt.Fprintf(s.out, "NeuroScreen %s serves at %s://%s (contract: /docs)\n", version.String(), scheme, listener.Addr())
+	if s.parts.Serving != nil {
+		s.parts.Serving(listener.Addr())
+	}
+	return nil
+}
+
+// api puts the handler of all requests together.
+func (s *process) api(ctx context.Context) (*httpapi.Server, error) {
+	cards, err := modelCards()
+	if err != nil {
+		return nil, err
+	}
+	rescorer, err := pipeline.NewRescorer(version.String())
+	if err != nil {
+		return nil, err
+	}
+	uploads, err := resumable.Open(resumable.Config{Dir: s.cfg.UploadDir(), Path: "/v1/uploads/", MaxSize: int64(s.cfg.MaxUpload), Idle: s.cfg.BodyIdle})
+	if err != nil {
+		return nil, err
+	}
+	s.group.Go(func() error { expire(ctx, uploads, s.log); return nil })
+	people, err := signIn(ctx, s.store, s.cfg)
+	if err != nil {
+		return nil, err
+	}
+	return httpapi.New(httpapi.Config{
+		Store: s.store, Blobs: s.storage.Blobs, Uploads: uploads, Memory: s.room,
+		Rescore: rescorer.Rescore,
+		Models:  func() []httpapi.ModelCard { return cards },
+		Limits:  httpapi.Limits{MaxUpload: int64(s.cfg.MaxUpload), Uploads: s.cfg.MaxUploads, BodyIdle: s.cfg.BodyIdle, Image: s.limits},
+		Login:   people, Sessions: store.SessionLimits{Idle: s.cfg.SessionIdle},
+		Pages:   web.Pages(),
+		Checks:  []httpapi.Check{{Name: "storage", Do: s.storage.checkFiles}},
+		Metrics: s.metrics, Log: s.log, Version: version.String(),
+	})
 }
 
 // uploadsExpire is how long an unfinished upload may rest.
@@ -217,11 +259,6 @@ func signIn(ctx context.Context, st *store.Store, cfg config.Server) (*httpapi.L
 	return &httpapi.Login{Site: site.ID, Provider: login.New(login.Config{
 		Issuer: cfg.OIDCIssuer, ClientID: cfg.OIDCClient, Secret: cfg.OIDCSecret.Reveal(), PublicURL: cfg.PublicURL, RoleClaim: cfg.OIDCRoleClaim,
 	})}, nil
-}
-
-func stopAndWait(stop func(), group *errgroup.Group) error {
-	stop()
-	return group.Wait()
 }
 
 // within gives f some time after ctx has ended.
