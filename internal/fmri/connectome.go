@@ -51,11 +51,8 @@ func Nodes(s *Series, labels []uint8) []Node {
 // Grey reports whether a node holds neurons: white matter and ventricles are
 // measured, but are no nodes of a network.
 func (n *Node) Grey() bool {
-	switch n.Label {
-	case 2, 41, 7, 46, 4, 43, 5, 44, 14, 15:
-		return false
-	}
-	return true
+	s, _ := anatomy.ByLabel(n.Label)
+	return s.Tissue == anatomy.Cortex || s.Tissue == anatomy.Compact
 }
 
 // Connectome holds what two nodes have to do with each other.

@@ -144,9 +144,10 @@ func measure(m Measured, f frame, l labelled) (map[string]float64, [white + 1]si
 
 // fluidMM3 is the volume of the ventricles and other CSF.
 func fluidMM3(mm3 [anatomy.NumClasses]float64) (sum float64) {
-	for _, label := range []int{4, 5, 14, 15, 24, 43, 44} {
-		s, _ := anatomy.ByLabel(label)
-		sum += mm3[s.Class]
+	for _, s := range anatomy.Structures {
+		if s.Tissue == anatomy.Fluid {
+			sum += mm3[s.Class]
+		}
 	}
 	return sum
 }

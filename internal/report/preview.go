@@ -230,14 +230,20 @@ func anatomyColour(label int) color.RGBA {
 }
 
 // priority decides on which side of a border its line is drawn and in whose
-// colour: small deep structures over cortex, cortex over white matter, all
-// over CSF.
+// colour: small deep structures and ventricles over cortex, cortex over white
+// matter, all over CSF.
 var priority = func() (p [256]int) {
 	for _, s := range anatomy.Structures[1:] {
-		p[s.Label] = 4
-	}
-	for label, n := range map[int]int{24: 1, 2: 2, 41: 2, 7: 2, 46: 2, 3: 3, 42: 3, 8: 3, 47: 3} {
-		p[label] = n
+		switch {
+		case s.Class == anatomy.CSF:
+			p[s.Label] = 1
+		case s.Tissue == anatomy.White:
+			p[s.Label] = 2
+		case s.Tissue == anatomy.Cortex:
+			p[s.Label] = 3
+		default:
+			p[s.Label] = 4
+		}
 	}
 	return p
 }()

@@ -27,11 +27,8 @@ func parallel(n int, f func(i int)) {
 // manyPieces are classes that may truly lie in several pieces at this
 // resolution; of every other class only the largest piece is kept.
 var manyPieces = func() (m [anatomy.NumClasses]bool) {
-	m[0], m[anatomy.CSF] = true, true
-	for _, name := range []string{"Left-Cerebral-Cortex", "Left-Cerebral-White-Matter", "Left-Lateral-Ventricle", "Left-Inf-Lat-Vent",
-		"3rd-Ventricle", "4th-Ventricle", "Left-Cerebellum-Cortex", "Left-Cerebellum-White-Matter"} {
-		s, _ := anatomy.ByName(name)
-		m[s.Class], m[s.Mirror] = true, true
+	for k, s := range anatomy.Structures {
+		m[k] = s.Tissue != anatomy.Compact
 	}
 	return m
 }()
