@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net/http"
 
@@ -64,17 +65,16 @@ func (s *Server) voxels(ctx context.Context, rec store.ScanRecord) (nifti.Geomet
 		return none, nil, fmt.Errorf("scan %s: %v", rec.ID, err) // ours, not the client's
 	}
 	defer blob.Close()
-	var rd *nifti.Reader
-	if rec.HeaderBlobKey == "" {
-		rd, err = nifti.NewReader(blob, s.cfg.Limits.Image)
-	} else {
-		header, openErr := s.cfg.Blobs.Open(ctx, rec.HeaderBlobKey)
-		if openErr != nil {
-			return none, nil, fmt.Errorf("header of scan %s: %v", rec.ID, openErr)
+	var header io.Reader
+	if rec.HeaderBlobKey != "" {
+		f, err := s.cfg.Blobs.Open(ctx, rec.HeaderBlobKey)
+		if err != nil {
+			return none, nil, fmt.Errorf("header of scan %s: %v", rec.ID, err)
 		}
-		defer header.Close()
-		rd, err = nifti.NewPairReader(header, blob, s.cfg.Limits.Image)
+		defer f.Close()
+		header = f
 	}
+	rd, err := nifti.NewReaderOf(blob, header, s.cfg.Limits.Image)
 	if err != nil {
 		return none, nil, cannotShow(err)
 	}

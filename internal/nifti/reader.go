@@ -74,6 +74,14 @@ func NewPairReader(hdr, img io.Reader, lim Limits) (*Reader, error) {
 	return rd, nil
 }
 
+// NewReaderOf reads a single file where hdr is nil, else a pair.
+func NewReaderOf(img, hdr io.Reader, lim Limits) (*Reader, error) {
+	if hdr == nil {
+		return NewReader(img, lim)
+	}
+	return NewPairReader(hdr, img, lim)
+}
+
 func (h *Header) headerSize() int {
 	if h.Format == NIfTI2 {
 		return header2Size

@@ -120,12 +120,7 @@ func openRun(ctx context.Context, f DecodeFile, limits nifti.Limits) (*fmri.Run,
 		return nil, err
 	}
 	defer done()
-	var rd *nifti.Reader
-	if header != nil {
-		rd, err = nifti.NewPairReader(header, image, limits)
-	} else {
-		rd, err = nifti.NewReader(image, limits)
-	}
+	rd, err := nifti.NewReaderOf(image, header, limits)
 	if err != nil {
 		return nil, unreadable(err)
 	}

@@ -256,12 +256,8 @@ func (e *Engine) read(in Input) (*nifti.Image, error) {
 }
 
 // open reads the header.
-func (e *Engine) open(in Input) (rd *nifti.Reader, err error) {
-	if in.Header != nil {
-		rd, err = nifti.NewPairReader(in.Header, in.Image, e.limits)
-	} else {
-		rd, err = nifti.NewReader(in.Image, e.limits)
-	}
+func (e *Engine) open(in Input) (*nifti.Reader, error) {
+	rd, err := nifti.NewReaderOf(in.Image, in.Header, e.limits)
 	if err != nil {
 		return nil, unreadable(err)
 	}

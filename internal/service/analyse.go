@@ -29,20 +29,12 @@ func newAnalyser(limits nifti.Limits) (jobs.Analyse, error) {
 		if err != nil {
 			return jobs.Output{}, err
 		}
-		image, err := in.Image(ctx)
+		image, header, done, err := openInput(ctx, in)
 		if err != nil {
 			return jobs.Output{}, err
 		}
-		defer image.Close()
-		job := pipeline.Input{ScanID: in.ScanID.String(), Metadata: in.Metadata, Settings: settings, SettingsVersion: in.Settings.Version, LeftOut: in.LeftOut, SHA256: in.SHA256, Image: image, Stage: in.Stage}
-		if in.Header != nil {
-			header, err := in.Header(ctx)
-			if err != nil {
-				return jobs.Output{}, err
-			}
-			defer header.Close()
-			job.Header = header
-		}
+		defer done()
+		job := pipeline.Input{ScanID: in.ScanID.String(), Metadata: in.Metadata, Settings: settings, SettingsVersion: in.Settings.Version, LeftOut: in.LeftOut, SHA256: in.SHA256, Image: image, Header: header, Stage: in.Stage}
 		if in.Metadata.Modality == neuroscreen.BOLD && in.T1 != nil {
 			if job.T1, err = storedT1(ctx, in, limits); err != nil {
 				return jobs.Output{}, err

@@ -65,12 +65,7 @@ func openReader(ctx context.Context, in jobs.Input, limits nifti.Limits) (*nifti
 	if err != nil {
 		return nil, nil, err
 	}
-	var rd *nifti.Reader
-	if header == nil {
-		rd, err = nifti.NewReader(image, limits)
-	} else {
-		rd, err = nifti.NewPairReader(header, image, limits)
-	}
+	rd, err := nifti.NewReaderOf(image, header, limits)
 	if err != nil {
 		done()
 		return nil, nil, err
