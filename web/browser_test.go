@@ -147,8 +147,10 @@ var smallGrid = nifti.Geometry{Shape: []int{40, 40, 40}, Affine: nifti.Affine{{1
 
 func cutHead(t *testing.T) []byte { return smallImage(t, 0) }
 
-// smallImage differs with n.
-func smallImage(t *testing.T, n int) []byte {
+func smallImage(t *testing.T, n int) []byte { return imageOn(t, smallGrid, n) }
+
+// imageOn a grid of 40 voxels a side differs with n.
+func imageOn(t *testing.T, grid nifti.Geometry, n int) []byte {
 	t.Helper()
 	data := make([]int16, 40*40*40)
 	for i := range data {
@@ -156,7 +158,7 @@ func smallImage(t *testing.T, n int) []byte {
 	}
 	data[0] = int16(n)
 	var buf bytes.Buffer
-	if err := nifti.Write(&buf, smallGrid, data); err != nil {
+	if err := nifti.Write(&buf, grid, data); err != nil {
 		t.Fatal(err)
 	}
 	return buf.Bytes()

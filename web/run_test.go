@@ -66,6 +66,7 @@ func TestRun(t *testing.T) {
 	if end := api.wait(t, scan); end.State != neuroscreen.Scored {
 		t.Fatalf("%s: %v", end.State, end.Reasons)
 	}
+	b.waitText(".cases tbody", "Functional run, no score")
 	b.open(scan.ID)
 	b.checkPicture()
 	b.waitText(".where", "Left hippocampus")

@@ -49,6 +49,7 @@ type invented struct {
 	t      *testing.T
 	hold   chan struct{}                                         // a scan of the scanner "Slow" waits for it after it was checked
 	volume func(structure string, age float64) (mm3, se float64) // of the hippocampi
+	grid   *nifti.Geometry                                       // of scan and labels; nil for smallGrid
 }
 
 func (v invented) use(_ *config.Server, p *service.Parts) { p.Analyse = v.analyse }
@@ -104,7 +105,11 @@ func (v invented) analyse(ctx context.Context, in jobs.Input) (jobs.Output, erro
 	reading.Scores = report.InWords(r.Scores)
 
 	var segmentation, preview bytes.Buffer
-	if err := nifti.Write(&segmentation, smallGrid, labels); err != nil {
+	grid := smallGrid
+	if v.grid != nil {
+		grid = *v.grid
+	}
+	if err := nifti.Write(&segmentation, grid, labels); err != nil {
 		return jobs.Output{}, err
 	}
 	if err := png.Encode(&preview, image.NewGray(image.Rect(0, 0, 300, 200))); err != nil {
@@ -194,6 +199,77 @@ func TestVisits(t *testing.T) {
 		t.Errorf("at %s", hash)
 	}
 	b.checkNothingKept()
+}
+
+// TestOblique: in a head that lies tilted in the scanner, the viewer goes where
+// the labels are, says where that is in the world, and moves along the picture.
+func TestOblique(t *testing.T) {
+	cos, sin := math.Cos(math.Pi/6), math.Sin(math.Pi/6)
+	tilted := nifti.Geometry{Shape: smallGrid.Shape, Affine: nifti.Affine{{cos, -sin, 0, 20 * (sin - cos)}, {sin, cos, 0, -20 * (sin + cos)}, {0, 0, 1, -20}, {0, 0, 0, 1}}}
+	url, key := startService(t, invented{t: t, grid: &tilted, volume: func(string, float64) (float64, float64) { return 3400, 40 }}.use)
+	scan := newAPI(t, url, key).submit(t, "S-TILTED", imageOn(t, tilted, 0))
+
+	b := newBrowser(t, url)
+	b.signIn(key)
+	b.open(scan.ID)
+	// The labels lie 10 voxels left and right of the middle, which is the world's.
+	const left = "L 8.7 P 5.0 S 0.0 mm Left hippocampus"
+	b.waitWhere(left)
+	b.keys("2")
+	b.waitWhere("R 8.7 A 5.0 S 0.0 mm Right hippocampus")
+	b.do(chromedp.Focus(chromedp.CSS("#viewer")))
+	b.keys(kb.ArrowRight) // a voxel to the picture's left: cos, sin
+	b.waitWhere("R 7.8 A 4.5 S 0.0 mm outside of the labels")
+	b.keys("3") // back to where the viewer begins
+	b.waitWhere(left)
+}
+
+// waitWhere until the crosshair is where these words say.
+func (b *browser) waitWhere(words string) {
+	b.Helper()
+	b.wait(words, fmt.Sprintf("[...document.querySelectorAll('.where .mm, .where b')].map(e => e.innerText).join(' ').replace(/\\s+/g, ' ') === %q", words))
+}
+
+// TestRejectedBefore: a rejection is still before the reader's eyes when the
+// scan was analysed again, until somebody decides on the new result.
+func TestRejectedBefore(t *testing.T) {
+	url, key := startService(t, invented{t: t, volume: func(string, float64) (float64, float64) { return 3400, 40 }}.use)
+	api := newAPI(t, url, key)
+	scan := api.submit(t, "S-REJECTED", smallImage(t, 0))
+	decide := func(scan client.Scan, d client.Decision, comment string) {
+		t.Helper()
+		res, err := api.ReviewCaseWithResponse(t.Context(), scan.ID, client.NewReview{Decision: d, Run: scan.Run, Comment: &comment})
+		if err != nil || res.StatusCode() != http.StatusCreated {
+			t.Fatalf("%v %s", err, res.Body)
+		}
+	}
+	again := func() client.Scan {
+		t.Helper()
+		res, err := api.RetryScanWithResponse(t.Context(), scan.ID)
+		if err != nil || res.JSON202 == nil {
+			t.Fatalf("%v %s", err, res.Body)
+		}
+		return api.wait(t, *res.JSON202)
+	}
+	b := newBrowser(t, url)
+	b.signIn(key)
+	show := func() {
+		t.Helper()
+		b.do(chromedp.Evaluate[chromedp.Void]("location.hash = '#/'"))
+		b.waitText(".cases tbody", "S-REJECTED") // it waits again
+		b.open(scan.ID)
+	}
+
+	decide(scan, "reject", "labels beside the anatomy")
+	second := again()
+	show()
+	b.waitText(".banner[role=alert]", "An earlier result (version 1) was rejected by you: labels beside the anatomy")
+	b.axe("an earlier rejection")
+
+	decide(second, "accept", "fits now")
+	again()
+	show()
+	b.waitText(".banner:not([role])", "An earlier result (version 2) was accepted by you: fits now")
 }
 
 // TestAmend: a structure that is left out makes a new version, which says so on
@@ -292,13 +368,14 @@ func TestAmend(t *testing.T) {
 }
 
 // front stands before the service, as a clinic's proxy does, and can hold
-// uploads up or be away.
+// uploads up, answer itself or be away.
 type front struct {
 	*httptest.Server
-	mu   sync.Mutex
-	to   *url.URL
-	away bool
-	hold chan struct{} // uploads wait for it when it is there
+	mu     sync.Mutex
+	to     *url.URL
+	away   bool
+	hold   chan struct{}                  // uploads wait for it when it is there
+	refuse func(r *http.Request) (as int) // 0 for what is let through
 }
 
 func newFront(t *testing.T) *front {
@@ -312,8 +389,14 @@ func newFront(t *testing.T) *front {
 	}}
 	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()
-		away, hold := f.away, f.hold
+		away, hold, refuse := f.away, f.hold, f.refuse
 		f.mu.Unlock()
+		if refuse != nil {
+			if status := refuse(r); status != 0 {
+				w.WriteHeader(status)
+				return
+			}
+		}
 		if away {
 			panic(http.ErrAbortHandler) // hangs up
 		}
@@ -397,6 +480,12 @@ func TestDropAndCancel(t *testing.T) {
 	close(hold)
 	b.waitText(".upload [role=alert]", "The connection was cut")
 	f.set(func() { f.hold = nil })
+	// Somebody else's scan comes in meanwhile: what is filled in is not pulled away.
+	newAPI(t, address, key).submit(t, "S-OTHER", smallImage(t, 1))
+	b.waitText(".live", "not up to date")
+	if got := eval[string](b, "document.querySelector('.first #up-subject').value"); got != "S-DROPPED" {
+		t.Errorf("the form holds %q", got)
+	}
 	b.click(".upload button.main")
 	b.waitText(".cases tbody", "S-DROPPED")
 
@@ -418,6 +507,16 @@ func TestDropAndCancel(t *testing.T) {
 	b.shot("31-upload-going-1280")
 	b.click(".upload .ends button:last-child")
 	b.waitText(".upload", "Cancelled.")
+
+	// Stored, the form is empty for the next person, who has the same scanner.
+	f.set(func() { f.hold = nil })
+	b.do(chromedp.SetValue(chromedp.CSS("#up-scanner"), "Prisma"))
+	b.click("dialog .upload button.main")
+	b.waitText("dialog .upload", "Stored for subject S-SECOND.")
+	b.waitText("dialog .drop", "Drop a .nii or .nii.gz file here")
+	if got := eval[string](b, "[...document.querySelectorAll('dialog .fields :is(input, select), #scan-file')].map(i => i.value).join()"); got != ",,,,Prisma" {
+		t.Errorf("the form holds %q", got)
+	}
 	b.keys(kb.Escape)
 	b.wait("the form is closed", "document.querySelector('dialog') === null")
 	b.checkNothingKept()
@@ -493,7 +592,7 @@ func TestStates(t *testing.T) {
 	b.axe("a service that is away")
 	b.shot("51-away-1280")
 	f.set(func() { f.away = false })
-	b.click(".list [role=alert] button")
+	b.do(chromedp.Evaluate[chromedp.Void]("document.querySelector('.list [role=alert] button')?.click()")) // unless the list came back by itself
 	b.waitText(".cases tbody", "S-SLOW")
 
 	// Part of an identifier finds it.
@@ -558,6 +657,11 @@ func TestAdministration(t *testing.T) {
 	b.wait("the key", "document.querySelector('#secret') !== null")
 	b.axe("a new key")
 	secret := b.text("#secret")
+	b.keys(kb.Escape, kb.Escape) // it could not be shown again
+	b.waitText("dialog #told", "press Done")
+	if b.text("#secret") != secret {
+		t.Error("Escape discards the key")
+	}
 	b.click("dialog button")
 	b.waitText("#keys", "Dr. New")
 	if strings.Contains(b.text("#app"), secret) {

@@ -46,7 +46,7 @@ func (c *evaluateCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	sc, err := train.EvaluateHeads(ctx, n, heads, c.Validate)
+	sc, byMap, err := train.EvaluateHeads(ctx, n, heads, c.Validate)
 	if err != nil {
 		return err
 	}
@@ -59,6 +59,13 @@ func (c *evaluateCmd) Run(ctx context.Context) error {
 		}
 	}
 	fmt.Fprintf(w, "mean of 31\t%.3f\t\nhippocampus\t%.3f\t\n", sc.Mean, sc.Hippocampus)
+	fmt.Fprintf(w, "\nby map\tmean of 31\thippocampus\tmean error: left\tright\tthird ventricle\n")
+	l, _ := anatomy.ByName("Left-Hippocampus")
+	third, _ := anatomy.ByName("3rd-Ventricle")
+	for _, name := range slices.Sorted(maps.Keys(byMap)) {
+		m := byMap[name]
+		fmt.Fprintf(w, "%s\t%.3f\t%.3f\t%+.1f %%\t%+.1f %%\t%+.1f %%\n", name, m.Mean, m.Hippocampus, 100*m.Bias[l.Class], 100*m.Bias[l.Mirror], 100*m.Bias[third.Class])
+	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
@@ -96,7 +103,7 @@ func (c *evaluateCmd) degraded(ctx context.Context, n *segment.Network, names []
 		if err != nil {
 			return err
 		}
-		sc, err := train.EvaluateHeads(ctx, n, heads, c.Degraded)
+		sc, _, err := train.EvaluateHeads(ctx, n, heads, c.Degraded)
 		if err != nil {
 			return err
 		}
@@ -122,7 +129,7 @@ func (c *evaluateCmd) real(ctx context.Context, n *segment.Network, w *tabwriter
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "real head\tlabels\tmean of 17\thippocampus\tcaudate, putamen, thalamus\thippocampal volume ratio\n")
+	fmt.Fprintf(w, "real head\tlabels\tmean of 17 (manual: 16)\thippocampus\tcaudate, putamen, thalamus\thippocampal volume ratio\n")
 	for _, s := range scores {
 		by := "FreeSurfer"
 		if s.Manual {

@@ -69,7 +69,7 @@ type sampler struct{ *synth.Generator }
 
 func (s sampler) At(i uint64) train.Sample {
 	x := s.Sample(i)
-	return train.Sample{Image: x.Image, Labels: x.Labels, AtMM: x.Drawn.AtMM}
+	return train.Sample{Image: x.Image, Labels: x.Labels, AtMM: x.Drawn.AtMM, Map: x.Drawn.Map}
 }
 
 // mixed draws two samples in a row from each of its kinds of heads, so that each
@@ -167,6 +167,7 @@ type runCmd struct {
 	Anything int           `help:"Heads of any kind for each ordinary one that is learnt from." default:"1"`
 	CE       float64       `name:"cross-entropy" help:"Weight of the cross-entropy beside a Dice loss of weight 1." default:"0.5"`
 	Held     bool          `name:"sizes-held" help:"Hold the denominators of the Dice loss constant: structures then get what is likelier theirs than not, instead of all that is theirs with a probability of half their Dice."`
+	Whole    bool          `name:"whole-box" help:"Learn from whole boxes, where a stage learns from parts of them: steps are as much slower, and see the borders that the product's boxes have."`
 	Average  float64       `help:"Decay a step of the average of weights that is kept; .9998 averages over five times as many steps as .999." default:"0.999"`
 	Threads  int           `help:"Threads; 0 uses every core." default:"0"`
 	Every    int           `help:"Steps between evaluations on the held-out maps." default:"1000"`
@@ -226,6 +227,9 @@ func (c *runCmd) Run(ctx context.Context) error {
 		threads = runtime.NumCPU()
 	}
 	stage := stages[c.Stage]
+	if c.Whole {
+		stage.crop = [3]int{}
+	}
 	arch := stage.Architecture
 	if c.Base > 0 {
 		arch.Base = c.Base

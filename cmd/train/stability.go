@@ -11,6 +11,8 @@ import (
 	"slices"
 	"text/tabwriter"
 
+	"gonum.org/v1/gonum/stat"
+
 	"neuroscreen/internal/anatomy"
 	"neuroscreen/internal/segment"
 	"neuroscreen/internal/train"
@@ -33,6 +35,9 @@ var realHeads = []string{
 	"chris_t1.nii.gz", "t1_crop.nii.gz", "bert_brain.mgz",
 	"ds000011_sub-01_T1w.nii.gz", "ds000011_sub-02_T1w.nii.gz", "ds002748_sub-01_T1w.nii.gz", "ds002748_sub-03_T1w.nii.gz",
 }
+
+// atrophyDraws heads of each map lose hippocampus, every other one mirrored.
+const atrophyDraws = 3
 
 func (c *stabilityCmd) Run(ctx context.Context) error {
 	w, err := c.read()
@@ -79,11 +84,14 @@ func (c *stabilityCmd) Run(ctx context.Context) error {
 			return err
 		}
 		heads = append(heads, h)
-		a, err := train.MeasureAtrophy(ctx, n, maps, o)
-		if err != nil {
-			return err
+		for draw := range uint64(atrophyDraws) {
+			o.Seed, o.Mirrored = c.Seed+draw, draw%2 == 1
+			a, err := train.MeasureAtrophy(ctx, n, maps, o)
+			if err != nil {
+				return err
+			}
+			shrunk = append(shrunk, a)
 		}
-		shrunk = append(shrunk, a)
 		fmt.Fprintf(os.Stderr, "map %s done\n", name)
 	}
 	return report(w, heads, shrunk)
@@ -127,14 +135,15 @@ func report(weights *segment.Weights, heads []*train.HeadStability, shrunk []*tr
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "\nvolume over the count of labelled voxels, less 1, in per cent\nstructure\tmedian\tworst\n")
+	fmt.Fprintf(w, "\nvolume over that of the voxels labelled on the scan's grid, less 1, in per cent\nstructure\tmean\tlargest\n")
 	for k, s := range anatomy.Structures {
 		var ratios []float64
 		for _, h := range heads {
 			ratios = append(ratios, h.Voxels[k])
 		}
 		if k > 0 {
-			fmt.Fprintf(w, "%s\t%s\n", s.Name, spread(ratios))
+			_, largest := train.Spread(ratios)
+			fmt.Fprintf(w, "%s\t%+.1f\t%.1f\n", s.Name, 100*stat.Mean(ratios, nil), 100*largest)
 		}
 	}
 	return w.Flush()
@@ -175,10 +184,10 @@ func aims(list []aim) string {
 }
 
 func slopes(w *tabwriter.Writer, shrunk []*train.Atrophy) {
-	fmt.Fprintf(w, "hippocampi shrunk: measured loss of volume, left and right, in per cent\nmap\t")
 	if len(shrunk) == 0 {
 		return
 	}
+	fmt.Fprintf(w, "hippocampi shrunk: measured loss of volume, left and right, in per cent\nmap, as it is and mirrored\t")
 	for _, x := range shrunk[0].Taken[0] {
 		fmt.Fprintf(w, "of %.0f\t", 100*x)
 	}
@@ -190,6 +199,12 @@ func slopes(w *tabwriter.Writer, shrunk []*train.Atrophy) {
 		}
 		fmt.Fprintf(w, "%.2f, %.2f\n", a.Slope(0), a.Slope(1))
 	}
+	var all []float64
+	for _, a := range shrunk {
+		all = append(all, a.Slope(0), a.Slope(1))
+	}
+	mean, sd := stat.MeanStdDev(all, nil)
+	fmt.Fprintf(w, "mean slope %.2f, SD %.2f, from %.2f to %.2f\n", mean, sd, slices.Min(all), slices.Max(all))
 	var missed [anatomy.NumClasses]float64
 	var order []anatomy.Structure
 	for k, s := range anatomy.Structures {

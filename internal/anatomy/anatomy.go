@@ -118,14 +118,14 @@ var Half = []Class{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 14, 15, 17, 18}
 // 29 to the right, 75 and more to the back, 86 to the front, 69 down and 60 up.
 var HalfMiddleMM = [3]float64{-6, 5, -5}
 
-var (
-	byLabel = map[int]Class{}
-	byName  = map[string]Class{}
-)
+// ClassOf is the class of each label of a volume, 0 of those of no structure.
+var ClassOf [256]Class
+
+var byName = map[string]Class{}
 
 func init() {
 	for _, s := range Structures {
-		byLabel[s.Label] = s.Class
+		ClassOf[s.Label] = s.Class
 		byName[s.Name] = s.Class
 	}
 	// FreeSurfer 5 and 6 wrote "-Proper"; the structure is the same.
@@ -135,8 +135,11 @@ func init() {
 
 // ByLabel returns the structure with a FreeSurfer label.
 func ByLabel(label int) (Structure, bool) {
-	c, ok := byLabel[label]
-	return Structures[c], ok
+	if label < 0 || label >= len(ClassOf) {
+		return Structure{}, false
+	}
+	s := Structures[ClassOf[label]]
+	return s, s.Label == label
 }
 
 // ByName returns the structure with a FreeSurfer name.

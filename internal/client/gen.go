@@ -538,6 +538,9 @@ type CurvePoint struct {
 // Date Example: 2024-03-31
 type Date = string
 
+// DayOrTime Example: 2024-03-30T23:00:00Z
+type DayOrTime = string
+
 // Decision defines model for Decision.
 type Decision string
 
@@ -869,7 +872,7 @@ type ReadingSchema string
 // Reason defines model for Reason.
 type Reason = neuroscreen.Reason
 
-// Recalibration ln(likelihood ratio) becomes intercept + slope x ln(likelihood ratio), for one version of one model, one segmenter with its weights and, where the site has a shift, scans to which that applies.
+// Recalibration ln(likelihood ratio) becomes intercept + slope x ln(likelihood ratio), for one version of one model, one segmenter with its weights, and the site's shift (or none) under which it was fitted.
 type Recalibration = model.Recalibration
 
 // Refusal defines model for Refusal.
@@ -1319,11 +1322,11 @@ type ListCasesParams struct {
 	// SubjectID As posted; not for the role researcher
 	SubjectID *SubjectID `form:"subject_id,omitempty" json:"subject_id,omitempty"`
 
-	// ReceivedFrom Received on this day or later, UTC
-	ReceivedFrom *Date `form:"received_from,omitempty" json:"received_from,omitempty"`
+	// ReceivedFrom Received on this day, UTC, or at this time, or later
+	ReceivedFrom *DayOrTime `form:"received_from,omitempty" json:"received_from,omitempty"`
 
-	// ReceivedTo Received on this day or before, UTC
-	ReceivedTo *Date `form:"received_to,omitempty" json:"received_to,omitempty"`
+	// ReceivedTo Received on this day, UTC, or before; of a time, before it
+	ReceivedTo *DayOrTime `form:"received_to,omitempty" json:"received_to,omitempty"`
 
 	// Review Whether somebody has decided on the current result; both if not given. Cancelled scans wait for no decision and are not open.
 	Review *ListCasesParamsReview `form:"review,omitempty" json:"review,omitempty"`

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -336,6 +337,8 @@ func TestUnknownAddressesAndMethods(t *testing.T) {
 		{"GET", "/v1/cases?state=done", 400, "invalid-value"},
 		{"GET", "/v1/cases?received_from=yesterday", 400, "invalid-date"},
 		{"GET", "/v1/cases?received_to=2024-02-30", 400, "invalid-date"},
+		{"GET", "/v1/cases?received_to=2024-02-30T00:00:00Z", 400, "invalid-date"},
+		{"GET", "/v1/cases?received_from=2024-02-28T00:00:00", 400, "invalid-date"},
 		{"GET", "/v1/cases?cursor=xyz", 400, "invalid-value"},
 		{"GET", "/v1/cases?cursor=" + base64.RawURLEncoding.EncodeToString([]byte(`{"o":"worst","s":99999}`)), 400, "invalid-value"},
 		{"GET", "/v1/sites/a/settings/versions?cursor=99999999999", 400, "invalid-value"},
@@ -685,7 +688,7 @@ func TestFindScans(t *testing.T) {
 
 func TestWorklist(t *testing.T) {
 	e := setup(t)
-	ids := map[string]uuid.UUID{}
+	received := map[string]time.Time{}
 	for n, c := range []struct {
 		name    string
 		outcome *store.Outcome
@@ -698,7 +701,7 @@ func TestWorklist(t *testing.T) {
 		{"flagged later", ptrTo(scoredOutcome(neuroscreen.FlagFlagged))},
 	} {
 		scan := e.upload(&e.a, c.name, int16(n))
-		ids[c.name] = scan.ID
+		received[c.name] = scan.ReceivedAt
 		if c.outcome != nil {
 			e.finish(scan.ID, *c.outcome)
 		}
@@ -716,6 +719,8 @@ func TestWorklist(t *testing.T) {
 	}
 	today := time.Now().UTC().Format(time.DateOnly)
 	tomorrow := time.Now().UTC().AddDate(0, 0, 1).Format(time.DateOnly)
+	at := received["flagged"].UTC().Format(time.RFC3339Nano)
+	elsewhere := url.QueryEscape(received["flagged"].In(time.FixedZone("", 2*60*60)).Format(time.RFC3339Nano))
 	for query, want := range map[string][]string{
 		"":                                  {"flagged", "flagged later", "review", "refused", "running", "nothing"},
 		"?flag=flagged":                     {"flagged", "flagged later"},
@@ -731,6 +736,8 @@ func TestWorklist(t *testing.T) {
 		"?received_from=" + today + "&received_to=" + tomorrow: {"flagged", "flagged later", "review", "refused", "running", "nothing"},
 		"?received_from=" + tomorrow + "&flag=flagged":         {},
 		"?received_to=2020-01-01":                              {},
+		"?received_from=" + at:                                 {"flagged", "flagged later", "review", "running"},
+		"?received_to=" + elsewhere:                            {"refused", "nothing"},
 		"?subject_id=review":                                   {"review"},
 	} {
 		t.Run("cases"+query, func(t *testing.T) {

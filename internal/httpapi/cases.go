@@ -23,10 +23,10 @@ func (s *Server) ListCases(ctx context.Context, req ListCasesRequestObject) (Lis
 		f.Sort = store.WorstFirst
 	}
 	var err error
-	if f.ReceivedFrom, err = day("received_from", p.ReceivedFrom, 0); err != nil {
+	if f.ReceivedFrom, err = dayOrTime("received_from", p.ReceivedFrom, 0); err != nil {
 		return nil, err
 	}
-	if f.ReceivedBefore, err = day("received_to", p.ReceivedTo, 1); err != nil {
+	if f.ReceivedBefore, err = dayOrTime("received_to", p.ReceivedTo, 1); err != nil {
 		return nil, err
 	}
 	list, err := s.caseList(ctx, f)
@@ -109,15 +109,20 @@ func (s *Server) cases(ctx context.Context, found []store.CaseRow) ([]Case, erro
 	return out, nil
 }
 
-// day is the start of a date in UTC, plus days.
-func day(name string, date *string, plus int) (*time.Time, error) {
-	if date == nil {
+// dayOrTime is a time, or the start of a date in UTC, plus days.
+func dayOrTime(name string, text *string, plus int) (*time.Time, error) {
+	if text == nil {
 		return nil, nil
 	}
-	t, err := time.Parse(time.DateOnly, *date)
+	if t, err := time.Parse(time.RFC3339, *text); err == nil {
+		return &t, nil
+	}
+	t, err := time.Parse(time.DateOnly, *text)
 	if err != nil {
-		return nil, badDate(name, "this is not a date (YYYY-MM-DD)")
+		return nil, badDate(name, notDayOrTime)
 	}
 	t = t.AddDate(0, 0, plus)
 	return &t, nil
 }
+
+const notDayOrTime = "this is neither a date (YYYY-MM-DD) nor a time (as 2024-03-30T23:00:00Z)"

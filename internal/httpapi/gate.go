@@ -408,9 +408,12 @@ func contractError(err error) error {
 		}
 		e.Type, e.Message = "unknown-field", "the contract has no such field"
 	case "pattern":
-		if strings.HasSuffix(e.Field, "_date") || strings.HasPrefix(e.Field, "received_") {
+		switch {
+		case strings.HasSuffix(e.Field, "_date"):
 			e.Type, e.Message = "invalid-date", "dates are written YYYY-MM-DD"
-		} else {
+		case strings.HasPrefix(e.Field, "received_"):
+			e.Type, e.Message = "invalid-date", notDayOrTime
+		default:
 			e.Message = "not written as this field must be: " + se.Schema.Pattern
 		}
 	case "minProperties":

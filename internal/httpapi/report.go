@@ -24,35 +24,19 @@ import (
 // decided on the result and how.
 
 func (s *Server) GetReport(ctx context.Context, req GetReportRequestObject) (GetReportResponseObject, error) {
-	r, err := s.report(ctx, req.ScanID, req.Params.Version, paperOf(req.Params.Paper), true, report.HTML)
-	if r == nil {
-		return nil, err
-	}
-	return r.(GetReportResponseObject), err
+	return s.report(ctx, req.ScanID, req.Params.Version, paperOf(req.Params.Paper), true, report.HTML)
 }
 
 func (s *Server) GetReportPDF(ctx context.Context, req GetReportPDFRequestObject) (GetReportPDFResponseObject, error) {
-	r, err := s.report(ctx, req.ScanID, req.Params.Version, paperOf(req.Params.Paper), true, report.PDF)
-	if r == nil {
-		return nil, err
-	}
-	return r.(GetReportPDFResponseObject), err
+	return s.report(ctx, req.ScanID, req.Params.Version, paperOf(req.Params.Paper), true, report.PDF)
 }
 
 func (s *Server) GetFHIR(ctx context.Context, req GetFHIRRequestObject) (GetFHIRResponseObject, error) {
-	r, err := s.report(ctx, req.ScanID, req.Params.Version, report.Paper{}, false, fhir.Write)
-	if r == nil {
-		return nil, err
-	}
-	return r.(GetFHIRResponseObject), err
+	return s.report(ctx, req.ScanID, req.Params.Version, report.Paper{}, false, fhir.Write)
 }
 
 func (s *Server) GetDICOMReport(ctx context.Context, req GetDICOMReportRequestObject) (GetDICOMReportResponseObject, error) {
-	r, err := s.report(ctx, req.ScanID, req.Params.Version, report.Paper{}, false, dicom.Report)
-	if r == nil {
-		return nil, err
-	}
-	return r.(GetDICOMReportResponseObject), err
+	return s.report(ctx, req.ScanID, req.Params.Version, report.Paper{}, false, dicom.Report)
 }
 
 func (s *Server) GetDICOMLabels(ctx context.Context, req GetDICOMLabelsRequestObject) (GetDICOMLabelsResponseObject, error) {
@@ -61,15 +45,11 @@ func (s *Server) GetDICOMLabels(ctx context.Context, req GetDICOMLabelsRequestOb
 		return nil, err
 	}
 	defer done()
-	r, err := s.report(ctx, req.ScanID, req.Params.Version, report.Paper{}, false, func(w io.Writer, p report.Page) error {
+	return s.report(ctx, req.ScanID, req.Params.Version, report.Paper{}, false, func(w io.Writer, p report.Page) error {
 		return dicom.Segmentation(w, p, func() (*nifti.Image, error) {
 			return s.labels(ctx, req.ScanID, p.Version)
 		})
 	})
-	if r == nil {
-		return nil, err
-	}
-	return r.(GetDICOMLabelsResponseObject), err
 }
 
 // labels reads a label map, once there is memory for the object made of it:
@@ -100,8 +80,17 @@ func paperOf(p *Paper) report.Paper {
 	return report.A4
 }
 
+// writtenReport is the answer for each kind of report.
+type writtenReport interface {
+	GetReportResponseObject
+	GetReportPDFResponseObject
+	GetFHIRResponseObject
+	GetDICOMReportResponseObject
+	GetDICOMLabelsResponseObject
+}
+
 // report is written by write, with or without the visits before.
-func (s *Server) report(ctx context.Context, scanID uuid.UUID, version *int, paper report.Paper, visits bool, write func(io.Writer, report.Page) error) (any, error) {
+func (s *Server) report(ctx context.Context, scanID uuid.UUID, version *int, paper report.Paper, visits bool, write func(io.Writer, report.Page) error) (writtenReport, error) {
 	p, err := s.reportPage(ctx, scanID, version, visits)
 	if err != nil {
 		return nil, s.explain(ctx, scanID, err)

@@ -49,7 +49,8 @@ func (m *linear) readConformalShares() error {
 
 // conformalSet returns the cross-conformal set of ln(LR), as the model gives it
 // before any site's recalibration, at an error rate; nil if the model has none.
-// Both: the volumes do not decide. Neither: no person like this was seen.
+// Both, and neither: the score lies where it does not decide at that rate, among
+// the usual of cases and of controls alike, or between the two.
 func (m *linear) conformalSet(ln, errorRate float64, seg norm.Segmenter) *neuroscreen.ConformalSet {
 	for _, b := range m.Conformal {
 		if b.ErrorRate != errorRate {
@@ -68,7 +69,7 @@ func (m *linear) conformalSet(ln, errorRate float64, seg norm.Segmenter) *neuros
 			s.Text = fmt.Sprintf("At an error rate of %g %% the volumes fit controls only: at most that share of cases has volumes as ordinary as these, which excludes nobody.", 100*errorRate)
 		default:
 			s.Set = "neither"
-			s.Text = fmt.Sprintf("At an error rate of %g %% the volumes fit neither cases nor controls.", 100*errorRate)
+			s.Text = fmt.Sprintf("At an error rate of %g %% the score lies between what is usual in controls and in cases: it does not decide.", 100*errorRate)
 		}
 		if !s.Validated {
 			s.Text += " The error rate was counted on FreeSurfer's volumes of one cohort and is not validated on these."

@@ -193,19 +193,19 @@ func (m *Models) linearChange(lm *linear, s neuroscreen.Score, f Features) []str
 		}
 		ln += t.Coefficient * (at - t.Reference)
 	}
-	slope := 1.0
+	intercept, slope := 0.0, 1.0
 	if r, _ := m.recalibration(lm, f); r != nil {
-		slope = r.Slope
-		ln = r.Intercept + slope*ln
+		intercept, slope = r.Intercept, r.Slope
 	}
 	var out []string
 	for _, limit := range limits {
 		at := math.Log(limit)
-		if at > lm.LogLRCap { // out of reach
-			continue
+		raw := (at - intercept) / slope // before the site's recalibration
+		if at > lm.LogLRCap || math.Abs(raw) > lm.LogLRCap {
+			continue // out of reach
 		}
-		to, dz, reach := flag(limit), (at-ln)/(slope*perSD), "reaches"
-		if ln >= at {
+		to, dz, reach := flag(limit), (raw-ln)/perSD, "reaches"
+		if ln >= raw {
 			to, reach = flag(math.Exp(at-1e-9)), "falls below"
 		}
 		direction := "larger"
@@ -259,7 +259,7 @@ func (m *Models) linearDoubts(lm *linear, f Features, s neuroscreen.Score) []str
 	case r != nil:
 		out = append(out, fmt.Sprintf("The likelihood ratio holds the site's own recalibration (intercept %.2f, slope %.2f, from %d cases and %d controls).", r.Intercept, r.Slope, r.Cases, r.Controls))
 	case stale:
-		out = append(out, "The site's recalibration was fitted for another version of this model, another segmenter, other weights of the network or another scanner and is not applied: validate again.")
+		out = append(out, "The site's recalibration was fitted for another version of this model, another segmenter, other weights of the network, another shift of the site or another scanner and is not applied: validate again.")
 	}
 	return out
 }

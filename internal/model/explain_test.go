@@ -29,7 +29,7 @@ func TestExplain(t *testing.T) {
 		"reasons":                    {ill, neuroscreen.Alzheimers, []string{"Left hippocampus 2.", "SD below peers of her age and head size: likelihood ratio", "prior of 13 % the posterior is"}},
 		"what would change the flag": {base.with("Left-Hippocampus", 2850).with("Right-Hippocampus", 2950), neuroscreen.Alzheimers, []string{`The flag would be "flagged" if the right hippocampus were`, "smaller"}},
 		"ordinary volumes":           {base, neuroscreen.Alzheimers, []string{`The flag would be "review" if the right hippocampus were`}},
-		"abstained":                  {healthy(t, 30, neuroscreen.Male, 1.45e6), neuroscreen.Alzheimers, []string{"No score: age 30 is outside"}},
+		"abstained":                  {healthy(t, 30, neuroscreen.Male, 1.45e6), neuroscreen.Alzheimers, []string{"No score: the age is outside"}},
 		"sclerosis":                  {base.with("Left-Hippocampus", 1438), neuroscreen.MesialTemporalSclerosis, []string{"Hippocampal asymmetry +", "T2 and FLAIR were not seen", "From 60 on"}},
 		"the other side":             {base.with("Left-Hippocampus", 1438), neuroscreen.MesialTemporalSclerosis, []string{"Left hippocampus 5.7 SD below", "likelihood ratio 100, 95 % interval 100 to over 10,000", "is held at 100", "Right hippocampus as in peers of her age and head size.", "of them lie nearer to their mean", "Either side could have been"}},
 		"bilateral":                  {both, neuroscreen.MesialTemporalSclerosis, []string{"Both hippocampi are small"}},

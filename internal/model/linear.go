@@ -133,9 +133,9 @@ func (m *Models) scoreLinear(lm *linear, f Features, d decision) neuroscreen.Sco
 		l.contributions = append(l.contributions, c)
 		x = append(x, at-t.Reference)
 	}
-	l.measureVar += lm.measurementVariance(perLog, f.Volumes)
+	l.noiseVar = lm.measurementVariance(perLog, f.Volumes)
 	// A site shifts all structures together, at worst in the harmful direction of each.
-	l.measureVar += siteSum * siteSum
+	l.siteVar = siteSum * siteSum
 	for i := range x {
 		for j := range x {
 			l.coefficientVar += x[i] * lm.Covariance[i][j] * x[j]
@@ -144,6 +144,7 @@ func (m *Models) scoreLinear(lm *linear, f Features, d decision) neuroscreen.Sco
 	seg := f.Calibration.Segmenter
 	set := lm.conformalSet(l.sum(), f.Settings.WithDefaults().ConformalErrorRate, seg)
 	if r, _ := m.recalibration(lm, f); r != nil {
+		l.hold(lm.LogLRCap) // as the people's were that it was fitted on
 		l.recalibrate(*r)
 	}
 	s := lm.finish(l, d, f.QC)

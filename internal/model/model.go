@@ -193,7 +193,7 @@ func (h header) refusal(f Features) string {
 		if p.AgeYears == 0 || math.IsNaN(p.AgeYears) {
 			return "the age is missing"
 		}
-		return fmt.Sprintf("age %.3g is outside the ages that this model has evidence for (%g to %g years)", p.AgeYears, h.AgeYears[0], h.AgeYears[1])
+		return fmt.Sprintf("the age is outside those that this model has evidence for (%g to %g years)", h.AgeYears[0], h.AgeYears[1])
 	case p.Sex != neuroscreen.Female && p.Sex != neuroscreen.Male:
 		return "the sex is missing; the model needs F or M"
 	case p.ICVMM3 == nil || math.IsNaN(*p.ICVMM3):
@@ -211,8 +211,9 @@ const z95 = 1.959963984540054
 type logLR struct {
 	intercept      float64
 	contributions  []neuroscreen.Contribution
-	coefficientVar float64 // variance of the sum from the coefficients' error
-	measureVar     float64 // and from the measurement's, the test-retest and the site's
+	noiseVar       float64 // variance of the sum from the measurement's and the test-retest error
+	siteVar        float64 // from the spread between sites and segmenters
+	coefficientVar float64 // and from the coefficients' error
 	// bounds of the 95 % interval, where it is not that of a normal sum.
 	bounds *[2]float64
 }
@@ -227,46 +228,50 @@ func (l logLR) sum() float64 {
 
 // scale multiplies all of it by k.
 func (l *logLR) scale(k float64) {
+	l.scaleTerms(k)
+	l.noiseVar *= k * k
+	l.siteVar *= k * k
+	l.coefficientVar *= k * k
+}
+
+func (l *logLR) scaleTerms(k float64) {
 	l.intercept *= k
 	for i := range l.contributions {
 		l.contributions[i].LogLR *= k
 	}
-	l.coefficientVar *= k * k
-	l.measureVar *= k * k
 }
 
-// interval returns the 95 % interval of the sum. The error of the coefficients
-// is left out with measured.
-func (l logLR) interval(measured bool) (lo, hi float64) {
-	if l.bounds != nil {
-		return l.bounds[0], l.bounds[1]
+// hold scales contributions and intercept down together where their sum is
+// beyond the limit. The variances stay: an interval cut on its outer side would
+// claim more certainty, not less.
+func (l *logLR) hold(limit float64) {
+	if raw := math.Abs(l.sum()); raw > limit {
+		l.scaleTerms(limit / raw)
 	}
-	v := l.measureVar
-	if !measured {
-		v += l.coefficientVar
-	}
-	half := z95 * math.Sqrt(v)
+}
+
+// interval returns the 95 % interval of a sum of that variance.
+func (l logLR) interval(variance float64) (lo, hi float64) {
+	half := z95 * math.Sqrt(variance)
 	return l.sum() - half, l.sum() + half
 }
 
-// finish fills a score from a log likelihood ratio. Beyond the cap the
-// contributions and the intercept are scaled down together, so that they still
-// sum to it; the interval is not capped on its outer side, for it would claim
-// more certainty, not less.
+// finish fills a score from a log likelihood ratio, which it holds at the cap.
 func (h header) finish(l logLR, d decision, qc neuroscreen.Verdict) neuroscreen.Score {
 	if math.IsNaN(l.sum()) || math.IsInf(l.sum(), 0) {
 		return h.abstain("a feature is not a finite number")
 	}
 	if qc == neuroscreen.VerdictReview {
-		lo, hi := l.interval(true)
+		lo, hi := l.interval(l.noiseVar)
 		if d.flag(math.Exp(lo)) != d.flag(math.Exp(hi)) {
 			return h.abstain("the image quality is in doubt and its measurement error could change the flag")
 		}
 	}
-	lo, hi := l.interval(false)
-	if raw := math.Abs(l.sum()); raw > h.LogLRCap {
-		l.scale(h.LogLRCap / raw)
+	lo, hi := l.interval(l.noiseVar + l.siteVar + l.coefficientVar)
+	if l.bounds != nil {
+		lo, hi = l.bounds[0], l.bounds[1]
 	}
+	l.hold(h.LogLRCap)
 	s := h.blank()
 	sum := l.sum()
 	lr := math.Exp(sum)

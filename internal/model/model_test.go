@@ -269,9 +269,9 @@ func TestAbstains(t *testing.T) {
 		c      neuroscreen.Condition
 		want   string // part of the reason; "" if it must not abstain
 	}{
-		"a healthy person of 30":      {func(f *Features) { *f = healthy(t, 30, neuroscreen.Female, 1.45e6) }, neuroscreen.Alzheimers, "age 30 is outside"},
+		"a healthy person of 30":      {func(f *Features) { *f = healthy(t, 30, neuroscreen.Female, 1.45e6) }, neuroscreen.Alzheimers, "the age is outside"},
 		"epilepsy at 30":              {func(f *Features) { *f = healthy(t, 30, neuroscreen.Female, 1.45e6) }, neuroscreen.MesialTemporalSclerosis, ""},
-		"a child":                     {func(f *Features) { f.Person.AgeYears = 12 }, neuroscreen.MesialTemporalSclerosis, "age 12 is outside"},
+		"a child":                     {func(f *Features) { f.Person.AgeYears = 12 }, neuroscreen.MesialTemporalSclerosis, "the age is outside"},
 		"age missing":                 {func(f *Features) { f.Person.AgeYears = math.NaN() }, neuroscreen.Parkinsons, "age is missing"},
 		"sex missing":                 {func(f *Features) { f.Person.Sex = "" }, neuroscreen.Alzheimers, "sex is missing"},
 		"head size missing":           {func(f *Features) { f.Person.ICVMM3 = nil }, neuroscreen.Alzheimers, "head size"},
@@ -285,6 +285,10 @@ func TestAbstains(t *testing.T) {
 			*f = f.with("Left-Hippocampus", 2700).with("Right-Hippocampus", 2800)
 			f.QC = neuroscreen.VerdictReview
 		}, neuroscreen.Alzheimers, "could change the flag"},
+		"doubtful image, a flag that the site's spread alone could change": {func(f *Features) {
+			*f = f.with("Left-Hippocampus", 2600).with("Right-Hippocampus", 2700)
+			f.QC = neuroscreen.VerdictReview
+		}, neuroscreen.Alzheimers, ""},
 		"doubtful image, asymmetry near the limit": {func(f *Features) {
 			*f = f.with("Left-Hippocampus", 0.9*f.Volumes["Left-Hippocampus"].MM3)
 			f.QC = neuroscreen.VerdictReview

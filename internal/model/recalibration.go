@@ -9,13 +9,14 @@ import (
 
 // Recalibration is a site's own correction of one model, fitted on its labelled
 // people: ln(LR) becomes Intercept + Slope ln(LR). It belongs to one version of
-// the model, to one segmenter with its weights and, where the site has a shift,
-// to volumes to which that applies; it is applied to nothing else.
+// the model, to one segmenter with its weights and to the site's shift, or none,
+// under which it was fitted; it is applied to nothing else.
 type Recalibration struct {
 	Model       string         `json:"model"`
 	ModelSHA256 string         `json:"model_sha256"` // of the coefficient file
 	Segmenter   norm.Segmenter `json:"segmenter"`
-	Weights     string         `json:"weights_sha256,omitempty"` // of the network, where it measured these people
+	Weights     string         `json:"weights_sha256,omitempty"`    // of the network, where it measured these people
+	SiteShift   string         `json:"site_shift_sha256,omitempty"` // under which they were scored
 	Intercept   float64        `json:"intercept"`
 	Slope       float64        `json:"slope"`
 	Covariance  [2][2]float64  `json:"covariance"` // of the two
@@ -65,7 +66,7 @@ func (m *Models) recalibration(lm *linear, f Features) (r *Recalibration, stale 
 			continue
 		}
 		otherWeights := r.Weights != "" && cal.Weights != "" && r.Weights != cal.Weights
-		if r.ModelSHA256 == lm.sha256 && r.Segmenter == cal.Segmenter && !otherWeights && m.norms.SiteShiftApplies(cal) {
+		if r.ModelSHA256 == lm.sha256 && r.Segmenter == cal.Segmenter && !otherWeights && r.SiteShift == cal.SiteShift.SHA256() && m.norms.SiteShiftApplies(cal) {
 			return r, false
 		}
 		stale = true

@@ -46,7 +46,11 @@ func TestRecalibration(t *testing.T) {
 	weights := recalibrationOf("alzheimers-scan", norm.FreeSurfer6, -0.4, 0.7)
 	weights.Weights = "other weights"
 	f.Calibration.Weights = "these weights"
-	for name, r := range map[string]Recalibration{"another segmenter": recalibrationOf("alzheimers-scan", norm.Network, -0.4, 0.7), "another version": other, "other weights": weights} {
+	shift := recalibrationOf("alzheimers-scan", norm.FreeSurfer6, -0.4, 0.7)
+	shift.SiteShift = "fitted under a shift that is no more"
+	for name, r := range map[string]Recalibration{
+		"another segmenter": recalibrationOf("alzheimers-scan", norm.Network, -0.4, 0.7), "another version": other, "other weights": weights, "another shift": shift,
+	} {
 		t.Run(name, func(t *testing.T) {
 			s := score(r)
 			if *s.LikelihoodRatio != *plain.LikelihoodRatio {
@@ -63,14 +67,30 @@ func TestRecalibration(t *testing.T) {
 // doesn't count where that doesn't.
 func TestRecalibrationOnAnotherScanner(t *testing.T) {
 	f := healthy(t, 76, neuroscreen.Female, 1.45e6)
-	f.Settings.Recalibrations = []Recalibration{recalibrationOf("alzheimers-scan", norm.FreeSurfer6, -0.4, 0.7)}
 	f.Calibration.SiteShift = &norm.Shift{Layer: norm.LayerSite, Segmenter: norm.FreeSurfer6, Scanners: []norm.Scanner{{Name: "Achieva", FieldStrengthT: 3}}}
+	r := recalibrationOf("alzheimers-scan", norm.FreeSurfer6, -0.4, 0.7)
+	r.SiteShift = f.Calibration.SiteShift.SHA256()
+	f.Settings.Recalibrations = []Recalibration{r}
 	for field, want := range map[float64]bool{3: true, 1.5: false} {
 		f.Calibration.Scanner = norm.Scanner{Name: "Achieva", FieldStrengthT: field}
 		s := first(t, Default().Score(f), neuroscreen.Alzheimers)
 		if applied := strings.Contains(strings.Join(s.Explanation.Uncertain, " "), "own recalibration"); applied != want {
 			t.Errorf("%g T: applied %v", field, applied)
 		}
+	}
+}
+
+// TestRecalibrationOfHeld: where the model's ln(LR) is held at its cap, as it was
+// for the people behind the recalibration, this starts from there.
+func TestRecalibrationOfHeld(t *testing.T) {
+	f := healthy(t, 76, neuroscreen.Female, 1.45e6).with("Left-Hippocampus", 1500).with("Right-Hippocampus", 1500)
+	plain := math.Log(*first(t, Default().Score(f), neuroscreen.Alzheimers).LikelihoodRatio)
+	if limit := Default().alzheimersScan.LogLRCap; math.Abs(plain-limit) > 1e-9 {
+		t.Fatalf("ln LR %g is not held at %g", plain, limit)
+	}
+	f.Settings.Recalibrations = []Recalibration{recalibrationOf("alzheimers-scan", norm.FreeSurfer6, 0, 0.5)}
+	if got := math.Log(*first(t, Default().Score(f), neuroscreen.Alzheimers).LikelihoodRatio); math.Abs(got-plain/2) > 1e-9 {
+		t.Errorf("ln LR %g, want half of %g", got, plain)
 	}
 }
 

@@ -173,8 +173,9 @@ func (m *Models) scoreSclerosis(f Features, s Settings) neuroscreen.Score {
 			return sm.abstain("the image quality is in doubt and its measurement error could change the flag")
 		}
 		for _, p := range []float64{percent - half, percent + half} {
-			for end := range 2 {
-				if s.sclerosisFlag(p, zs.smaller(p).CI95[end]) != flag {
+			z := zs.smaller(p)
+			for _, at := range []float64{z.Value - z95*z.NoiseSE, z.Value + z95*z.NoiseSE} {
+				if s.sclerosisFlag(p, at) != flag {
 					return sm.abstain("the image quality is in doubt and its measurement error could change the flag")
 				}
 			}

@@ -94,7 +94,7 @@ func TestLeftOut(t *testing.T) {
 func TestAgeComesFirst(t *testing.T) {
 	f := healthy(t, 30, neuroscreen.Female, 1.45e6)
 	f.LeftOut = []string{"Left-Hippocampus"}
-	if s := first(t, Default().Score(f), neuroscreen.Alzheimers); s.AbstainedType != "" || !strings.HasPrefix(abstention(s), "age 30") {
+	if s := first(t, Default().Score(f), neuroscreen.Alzheimers); s.AbstainedType != "" || !strings.HasPrefix(abstention(s), "the age is outside") {
 		t.Errorf("%q, type %q", abstention(s), s.AbstainedType)
 	}
 }

@@ -11,8 +11,9 @@
 // segmenters, so that z, percentile and the 5 to 95 % band all say less.
 //
 // z is (volume - expected) / sqrt(SD^2 + between-site SD^2 + between-segmenter
-// SD^2), on log10(mm3) for the ventricles named in logRegions, and percentile =
-// 100 Phi(z).
+// SD^2), with SD the norm's times the spread of healthy people that the segmenter's
+// shift found, on log10(mm3) for the ventricles named in logRegions, and percentile
+// = 100 Phi(z).
 // Its 95 % interval holds the measurement's standard error, the test-retest
 // spread and the spread between sites and segmenters (or, once calibrated, the
 // error of the site's shift).
@@ -383,35 +384,6 @@ func (l location) z(structure string, v Measured) Z {
 		wider = l.wider
 	}
 	return Z{Value: z, Wider: wider, CI95: [2]float64{z - half, z + half}, NoiseSE: noise, SiteSE: site, PerLog: perMM3 * v.MM3, Percentile: 100 * distuv.UnitNormal.CDF(z)}
-}
-
-// Equivalent returns what another segmenter would on average have measured in
-// the same person: the volume at the same z within a site. It carries volumes
-// to a model that was trained on another program's.
-func (n *Norms) Equivalent(structure string, v Measured, p Person, from Calibration, to Segmenter) (Measured, error) {
-	structure = normName(structure)
-	if !usable(v.MM3) {
-		return Measured{}, fmt.Errorf("norm: %g is no volume", v.MM3)
-	}
-	a, err := n.locate(structure, p, from, false)
-	if err != nil {
-		return Measured{}, err
-	}
-	b, err := n.locate(structure, p, Calibration{Segmenter: to}, false)
-	if err != nil {
-		return Measured{}, err
-	}
-	z := (a.scale(v.MM3) - a.mu) / a.sd
-	out := b.mm3(b.mu + z*b.sd)
-	return Measured{MM3: out, SE: cleanSE(v.SE) * a.slope(v.MM3) / a.sd * b.sd / b.slope(out)}, nil
-}
-
-// SiteSD returns the spread between sites (and segmenters) of a structure on the
-// modelled scale (mm3 or log10), or the error of the shift once a site is
-// calibrated.
-func (n *Norms) SiteSD(structure string, p Person, cal Calibration) (float64, error) {
-	l, err := n.locate(normName(structure), p, cal, false)
-	return l.siteSD, err
 }
 
 // Compare places every volume among healthy people. Rows come in the order of

@@ -77,14 +77,15 @@ type Shift struct {
 // Moments of healthy controls' z, taken before the shift applies. For a site
 // they are taken after the segmenter's shift.
 type Moments struct {
-	N     int     `json:"n"`              // controls; for pooled cohorts the number of sites, whose effects and not people's limit the mean
+	N     int     `json:"n"`              // controls; for pooled cohorts, whose mean the spread between sites limits, how many people would tell it as well
 	NSD   int     `json:"n_sd,omitempty"` // people behind SDZ when that is not N
 	MeanZ float64 `json:"mean_z"`         // observed, not yet shrunk
 	SDZ   float64 `json:"sd_z"`           // observed
+	Kept  float64 `json:"kept,omitempty"` // share of the mean that applies, of a segmenter's shift; 0 is n/(n+10)
 }
 
-// applied returns the mean shift shrunk towards 0 by n/(n+10), and the spread,
-// 1 below 20 controls. Both in units of the norm's SD.
+// applied returns the mean shift shrunk towards 0, and the spread, 1 below 20
+// controls. Both in units of the norm's SD.
 func (m Moments) applied() (mean, sd float64) {
 	mean = m.MeanZ * m.shrinkage()
 	sd = 1
@@ -95,7 +96,12 @@ func (m Moments) applied() (mean, sd float64) {
 }
 
 // shrinkage is the share of the observed mean that applies.
-func (m Moments) shrinkage() float64 { return float64(m.N) / float64(m.N+shrinkN) }
+func (m Moments) shrinkage() float64 {
+	if m.Kept > 0 {
+		return m.Kept
+	}
+	return float64(m.N) / float64(m.N+shrinkN)
+}
 
 // LoadShift reads a stored shift and refuses one that can't be meant.
 func LoadShift(r io.Reader) (*Shift, error) {
@@ -137,6 +143,8 @@ func (s *Shift) Validate() error {
 			return bad("structures", "%s: mean_z %g is no plausible shift: check units (mm3) and names", name, m.MeanZ)
 		case !finite(m.SDZ) || m.SDZ < 0:
 			return bad("structures", "%s: sd_z %g", name, m.SDZ)
+		case !(m.Kept >= 0 && m.Kept <= 1) || m.Kept > 0 && s.Layer != LayerSegmenter:
+			return bad("structures", "%s: kept %g is no share, or the shift is a site's, of which n/(n+10) applies", name, m.Kept)
 		}
 	}
 	return nil
@@ -153,12 +161,20 @@ func (s *Shift) id() string {
 // Asset returns the shift's name with version and the SHA-256 of its canonical
 // JSON.
 func (s *Shift) Asset() neuroscreen.Asset {
+	return neuroscreen.Asset{Name: s.id(), SHA256: s.SHA256()}
+}
+
+// SHA256 is a shift's own, "" without one.
+func (s *Shift) SHA256() string {
+	if s == nil {
+		return ""
+	}
 	b, err := json.Marshal(s) // map keys are sorted
 	if err != nil {
 		panic(err) // only a NaN could do this, and LoadShift and FitShift let none in
 	}
 	sum := sha256.Sum256(b)
-	return neuroscreen.Asset{Name: s.id(), SHA256: hex.EncodeToString(sum[:])}
+	return hex.EncodeToString(sum[:])
 }
 
 func (s *Shift) moments(structure string) (Moments, bool) {

@@ -143,12 +143,14 @@ func shortCard(words *report.ScoreInWords, c model.Card) error {
 			cohort += "; " + more
 		}
 	}
-	if p.AUC == 0 {
-		p.AUC, p.CI95 = p.AUCIfNormal, p.AUCIfNormalCI95
-	}
 	performance := p.Validation
-	if p.AUC > 0 && len(p.CI95) == 2 {
+	switch {
+	case p.AUC > 0 && len(p.CI95) == 2:
 		performance = fmt.Sprintf("AUC %.2f (95 %% interval %.2f to %.2f); %s", p.AUC, p.CI95[0], p.CI95[1], p.Validation)
+	case p.AUCIfNormal > 0 && len(p.AUCIfNormalCI95) == 2:
+		// One sentence, for the short form ends at the first semicolon.
+		performance = fmt.Sprintf("AUC not counted on people, but %.2f (95 %% interval %.2f to %.2f) follows from the effects if both groups are normal; %s",
+			p.AUCIfNormal, p.AUCIfNormalCI95[0], p.AUCIfNormalCI95[1], p.Validation)
 	}
 	words.Cohort, words.Performance, words.Limits = sentence(cohort), sentence(performance), sentence("limits: "+strings.Join(body.Limits, "; "))
 	figure, _, _ := strings.Cut(performance, "; ")

@@ -196,7 +196,7 @@ func (e *Engine) Analyze(ctx context.Context, in Input) (*Output, error) {
 	}
 	amendment := amendmentOf(in.LeftOut)
 	leftOut := amendment.Structures()
-	rows, indices, notes := e.compare(measured, person, calibration, leftOut)
+	rows, indices, notes := e.compare(measured, person, calibration, quality, leftOut)
 	quality.Reasons = append(quality.Reasons, notes...)
 	clock.lap("measure")
 	if err := reached(neuroscreen.Measured); err != nil {

@@ -317,6 +317,11 @@ func TestAnalyzeTemplateSpace(t *testing.T) {
 				t.Errorf("%s is scored", s.Model)
 			}
 		}
+		for _, v := range got.Volumes {
+			if v.Z != nil || v.ZCI95 != nil || v.Percentile != nil || v.LeftOut {
+				t.Errorf("%s is placed among healthy people: %+v", v.Structure, v)
+			}
+		}
 	}
 }
 

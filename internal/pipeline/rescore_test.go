@@ -136,11 +136,12 @@ func TestRescore(t *testing.T) {
 			t.Errorf("amendment %+v", got.Amendment)
 		}
 		// The same as to correct the age first and leave out then.
-		corrected := old
-		older := in.Metadata
-		age := 75.0
-		older.AgeYears = &age
-		want, _, err := r.Rescore(corrected, older, in.Settings, leftOut("Left-Hippocampus"))
+		corrected := scanOf(t, atrophied, 75, neuroscreen.Female)
+		whole, err := engine(t).Analyze(context.Background(), corrected)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, _, err := r.Rescore(stored(t, whole.Result), corrected.Metadata, in.Settings, leftOut("Left-Hippocampus"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -158,10 +159,13 @@ func TestRescore(t *testing.T) {
 		other.Software.Network.SHA256 = "1b"
 		models := stored(t, &old)
 		models.Software.Models[0].SHA256 = "1b"
+		rules := stored(t, &old) // scored by a release with the same files and other code
+		*rules.Scores[1].LikelihoodRatio *= 1.01
 		for name, c := range map[string]struct{ got, want string }{
 			"no such volume": {problem(old, leftOut("Left-Liver")), "invalid-value"},
 			"other weights":  {problem(other, leftOut("CSF")), "other-models"},
 			"other models":   {problem(models, leftOut("CSF")), "other-models"},
+			"other rules":    {problem(rules, leftOut("CSF")), "other-models"},
 		} {
 			if c.got != c.want {
 				t.Errorf("%s: %q, want %q", name, c.got, c.want)

@@ -48,8 +48,8 @@ const (
 	// and every volume with it.
 	maxVoxelVolume = 0.02
 
-	// maxVoxels keeps an analysis below 2 GiB: image, its copy in canonical
-	// order and labels take 13 bytes a voxel. A head at 0.6 mm has 70 million.
+	// maxVoxels keeps an analysis near 2 GiB, of 16 bytes a voxel at most. A head
+	// at 0.6 mm has 70 million.
 	maxVoxels = 100e6
 
 	maxExtentMM     = 500   // no head coil is longer

@@ -245,7 +245,7 @@ func writeAt(canvas *image.RGBA, f font.Face, c color.RGBA, x, y float64, a anch
 	writing.Lock()
 	defer writing.Unlock()
 	d := font.Drawer{Dst: canvas, Src: image.NewUniform(c), Face: f}
-	text = glyphs.Replace(text)
+	text, _ = printable(text)
 	x -= float64(d.MeasureString(text).Round()) * [...]float64{0, 0.5, 1}[a]
 	d.Dot = fixed.P(int(math.Round(x)), int(math.Round(y)))
 	d.DrawString(text)

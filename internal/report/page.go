@@ -84,20 +84,44 @@ var templates = template.Must(template.New("report").Funcs(template.FuncMap{
 	"bound":      words.Bound,
 	"percent":    func(v any) string { return percent(number(v)) },
 
-	"notValidated": func() string { return notValidated },
+	"runCells":   runCells,
+	"runColumns": func() []string { return runColumns },
 
-	"runCells":         runCells,
-	"runColumns":       func() []string { return runColumns },
-	"runWithheld":      func() string { return runWithheld },
-	"runPasses":        func() string { return runPasses },
-	"runSourceImages":  func() string { return runSourceImages },
-	"runExperimental":  func() string { return runExperimental },
-	"carpetCaption":    func() string { return carpetCaption },
-	"matrixCaption":    func() string { return matrixCaption },
-	"mapsCaption":      func() string { return mapsCaption },
-	"structureCaption": func() string { return structureCaption },
-	"previewCaption":   func() string { return previewCaption },
+	"imagePasses":      says(imagePasses),
+	"notDetected":      says(notDetected),
+	"outlinesCaption":  says(outlinesCaption),
+	"outlinedToo":      says(outlinedToo),
+	"curvesCaption":    says(curvesCaption),
+	"scoreSums":        says(scoreSums),
+	"notValidated":     says(notValidated),
+	"runPasses":        says(runPasses),
+	"runSourceImages":  says(runSourceImages),
+	"carpetCaption":    says(carpetCaption),
+	"runWithheld":      says(runWithheld),
+	"runExperimental":  says(runExperimental),
+	"matrixCaption":    says(matrixCaption),
+	"mapsCaption":      says(mapsCaption),
+	"structureCaption": says(structureCaption),
+	"previewCaption":   says(previewCaption),
 }).ParseFS(pages, "*.html"))
+
+func says(text string) func() string { return func() string { return text } }
+
+// Captions, said by page and sheets.
+const (
+	imagePasses     = "Nothing in the image speaks against the measurements."
+	notDetected     = "Tumours, strokes, haemorrhages, shunts and mixed-up patients are not detected. Look at the source images."
+	outlinesCaption = "Outlines of the labels over the scan. Radiological convention: the patient's right is on the left of axial and coronal cuts."
+	outlinedToo     = "What was left out is outlined too."
+	curvesCaption   = "Grey: 5th to 95th percentile and median of healthy people with a head of this size. Point: this scan, with the 95 % interval of its measurement."
+	scoreSums       = "ln(likelihood ratio) is the sum of its terms; logit(posterior) = logit(prior) + ln(likelihood ratio). A flag asks for a physician's review, nothing more; no flag cannot exclude a condition."
+)
+
+// Origins names what the result was made of and by.
+func (p Page) Origins() string {
+	r := p.Result
+	return fmt.Sprintf("Received file: SHA-256 %s. The others: its first %d digits; whole in the result document. %s, kernel %s.", r.Input.SHA256, hashDigits, r.Schema, r.Software.Kernel)
+}
 
 // HTML writes the report: one page that needs nothing else, on screen or as
 // two sheets of paper, result and method. It holds the result's numbers, rounded for reading.
@@ -519,7 +543,7 @@ func setWords(c *neuroscreen.ConformalSet) string {
 	}
 	left, ok := map[string]string{
 		"both": "the volumes fit people with and without the condition alike", "case": "the volumes fit people with the condition only",
-		"control": "the volumes fit people without the condition only", "neither": "the volumes fit neither people with nor people without the condition",
+		"control": "the volumes fit people without the condition only", "neither": "the score lies between what is usual with and without the condition",
 	}[c.Set]
 	if !ok {
 		left = c.Set

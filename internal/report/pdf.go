@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/go-pdf/fpdf"
 	"golang.org/x/image/font/gofont/gobold"
@@ -80,6 +81,7 @@ type sheets struct {
 	pdf                   *fpdf.Fpdf
 	scale, y              float64
 	sheetW, sheetH, inner float64 // mm
+	lossy                 bool    // the sheet lacks characters of its text
 }
 
 // Titles of the reports.
@@ -127,21 +129,46 @@ func (d *sheets) font(style string, size float64, c tone) {
 
 func (d *sheets) line(size float64) float64 { return size * d.scale * 0.3528 * 1.27 }
 
-// glyphs replaces what the font lacks.
-var glyphs = strings.NewReplacer("\u202f", "\u00a0")
+// embedded tells which characters the fonts have: regular and bold the same.
+var embedded = parsed(goregular.TTF)
 
-func (d *sheets) at(x, y float64, text string) { d.pdf.Text(x, y, glyphs.Replace(text)) }
+// printable has "?" for what the fonts lack, spaces apart, and tells whether
+// text is whole. The library panics at an emoji, and sets a script that the
+// fonts lack without width: it would neither wrap nor show.
+func printable(text string) (_ string, whole bool) {
+	whole = true
+	text = strings.Map(func(r rune) rune {
+		switch glyph, err := embedded.GlyphIndex(nil, r); {
+		case err == nil && glyph != 0:
+			return r
+		case unicode.IsSpace(r):
+			return '\u00a0'
+		}
+		whole = false
+		return '?'
+	}, text)
+	return text, whole
+}
 
-func (d *sheets) width(text string) float64 { return d.pdf.GetStringWidth(glyphs.Replace(text)) }
+// printable remembers for the foot what was lost.
+func (d *sheets) printable(text string) string {
+	text, whole := printable(text)
+	d.lossy = d.lossy || !whole
+	return text
+}
+
+func (d *sheets) at(x, y float64, text string) { d.pdf.Text(x, y, d.printable(text)) }
+
+func (d *sheets) width(text string) float64 { return d.pdf.GetStringWidth(d.printable(text)) }
 
 func (d *sheets) rightAt(x, y float64, text string) { d.at(x-d.width(text), y, text) }
 
 // paragraph sets text into a column from x on and moves the pen below it.
 func (d *sheets) paragraph(x, w float64, style string, size float64, c tone, text string) {
 	d.font(style, size, c)
-	for _, l := range d.pdf.SplitText(glyphs.Replace(text), w) {
+	for _, l := range d.pdf.SplitText(d.printable(text), w) {
 		d.y += d.line(size)
-		d.pdf.Text(x, d.y, l)
+		d.at(x, d.y, l)
 	}
 }
 
@@ -162,7 +189,7 @@ func (d *sheets) fill(c tone) { d.pdf.SetFillColor(c[0], c[1], c[2]) }
 
 func (d *sheets) top(right string) {
 	d.pdf.AddPage()
-	d.y = margin
+	d.y, d.lossy = margin, false
 	d.paragraph(margin, d.inner, "B", 14, black, d.title)
 	d.font("", 8, dim)
 	d.rightAt(d.sheetW-margin, d.y, right)
@@ -180,6 +207,9 @@ func (d *sheets) foot(r *neuroscreen.Result, n int) bool {
 	d.pdf.SetTextColor(dim[0], dim[1], dim[2])
 	d.at(margin, d.sheetH-margin, fmt.Sprintf("%s, scan %s", r.SubjectID, r.ScanID))
 	d.rightAt(d.sheetW-margin, d.sheetH-margin, fmt.Sprintf("Research use. %d of 2", n))
+	if d.lossy {
+		d.at(margin, d.sheetH-margin+3, "Some characters cannot be printed here; the page shows them.")
+	}
 	return fits
 }
 
@@ -202,10 +232,10 @@ func (d *sheets) result(v pageView) bool {
 	d.heading("Image quality")
 	text := v.Verdict + "."
 	if len(v.Quality) == 0 {
-		text += " Nothing in the image speaks against the measurements."
+		text += " " + imagePasses
 	}
 	d.paragraph(margin, d.inner, "", 8, black, strings.Join(append([]string{text}, v.Quality...), " "))
-	d.paragraph(margin, d.inner, "", 6.6, dim, "Tumours, strokes, haemorrhages, shunts and mixed-up patients are not detected. Look at the source images.")
+	d.paragraph(margin, d.inner, "", 6.6, dim, notDetected)
 	d.picture(v.Page.Preview, len(v.Amended) > 0)
 	d.curves(v)
 	if len(v.Key) > 0 {
@@ -256,7 +286,7 @@ func (d *sheets) decision(v decisionView) {
 	left := margin + 3 + d.width(v.Headline) + 2
 	d.font("", 8, black)
 	if left+d.width(v.Text) <= d.sheetW-margin-3 {
-		d.at(left, d.y, glyphs.Replace(v.Text))
+		d.at(left, d.y, v.Text)
 	} else {
 		d.paragraph(margin+3, d.inner-6, "", 8, black, v.Text)
 	}
@@ -345,9 +375,9 @@ func (d *sheets) picture(data []byte, leftOut bool) {
 	}
 	d.gap(1.4)
 	d.centred("preview", data, d.Picture*d.scale)
-	caption := "Outlines of the labels over the scan. Radiological convention: the patient's right is on the left of axial and coronal cuts."
+	caption := outlinesCaption
 	if leftOut {
-		caption += " What was left out is outlined too."
+		caption += " " + outlinedToo
 	}
 	d.paragraph(margin, d.inner, "", 6.6, dim, caption)
 }
@@ -380,7 +410,7 @@ func (d *sheets) curves(v pageView) {
 		d.curve(p, margin+float64(n)*(w+apart), d.y, w, h)
 	}
 	d.y += h
-	d.paragraph(margin, d.inner, "", 6.6, dim, "Grey: 5th to 95th percentile and median of healthy people with a head of this size. Point: this scan, with the 95 % interval of its measurement. The axes: "+axesName+".")
+	d.paragraph(margin, d.inner, "", 6.6, dim, curvesCaption+" The axes: "+axesName+".")
 }
 
 func (d *sheets) curve(p plot, left, top, w, h float64) {
@@ -508,7 +538,7 @@ func (d *sheets) method(v pageView) bool {
 		d.how(m)
 	}
 	d.gap(0.4)
-	text := "ln(likelihood ratio) is the sum of its terms; logit(posterior) = logit(prior) + ln(likelihood ratio). A flag asks for a physician's review, nothing more; no flag cannot exclude a condition."
+	text := scoreSums
 	if v.Unvalidated {
 		text += " " + notValidated
 	}
@@ -520,8 +550,7 @@ func (d *sheets) method(v pageView) bool {
 	d.columns("Quality metrics", 4, v.Metrics)
 	d.columns("Versions", 3, v.Assets)
 	d.gap(0.6)
-	d.paragraph(margin, d.inner, "", 6.6, dim, fmt.Sprintf("Received file: SHA-256 %s. The others: its first 16 digits; whole in the result document. %s, kernel %s.",
-		v.Result.Input.SHA256, v.Result.Schema, v.Result.Software.Kernel))
+	d.paragraph(margin, d.inner, "", 6.6, dim, v.Origins())
 	return d.foot(v.Result, 2)
 }
 

@@ -11,6 +11,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+
+	"golang.org/x/image/font/gofont/gobold"
+	"golang.org/x/image/font/gofont/goregular"
 
 	"neuroscreen"
 	"neuroscreen/internal/words"
@@ -157,6 +161,54 @@ func TestPDFEscapesNothing(t *testing.T) {
 	p.Result.SubjectID = `S (1) \ <b> ä`
 	if text := sheetTexts(t, renderPDF(t, p))[0]; !strings.Contains(text, p.Result.SubjectID) {
 		t.Errorf("%.300q lacks the subject", text)
+	}
+}
+
+// TestPDFOfEveryScript: what the fonts lack neither keeps a rejection from its
+// reader nor runs off the sheet, and the foot says that it is missing.
+func TestPDFOfEveryScript(t *testing.T) {
+	const lost = "Some characters cannot be printed here; the page shows them."
+	for name, tt := range map[string]struct {
+		by, comment, says string
+		lost              bool
+	}{
+		"beyond the basic plane": {"𠮷田 😀", "left 𠮷😀 right", "“left ?? right”", true},
+		"Chinese":                {"Dr. 陈", strings.Repeat("标", 2000), strings.Repeat("?", 20), true},
+		"Hebrew and Arabic":      {"Dr. כהן", "حسن", "“???”", true},
+		"no characters":          {"Dr. \uffff", "a\U0010ffffb", "“a?b”", true},
+		"one long word":          {"Dr. Reader", strings.Repeat("a", 2000), strings.Repeat("a", 20), false},
+		"spaces":                 {"Dr. Reader", "one\u202ftwo\u3000three\nfour", "“one two three four”", false},
+		"European":               {"Dr. Łukasz Černý", "Größe – Σ, Ж", "“Größe – Σ, Ж”", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := withPicture(t, samplePage())
+			p.Review = &Review{Decision: "reject", By: tt.by, Comment: tt.comment}
+			sheets := sheetTexts(t, renderPDF(t, p))
+			for _, want := range []string{"REJECTED", "must not be used", tt.says} {
+				if !strings.Contains(sheets[0], want) {
+					t.Errorf("the sheet does not say %q: %.600s", want, sheets[0])
+				}
+			}
+			for _, line := range strings.Split(sheets[0], "\n") {
+				if n := len([]rune(line)); n > 300 {
+					t.Errorf("%d characters in one line", n)
+				}
+			}
+			if strings.Contains(sheets[0], lost) != tt.lost || strings.Contains(sheets[1], lost) {
+				t.Errorf("what is lost stands where it should not, or not where it should: %v", tt.lost)
+			}
+			if !strings.Contains(render(t, p), tt.comment) {
+				t.Error("the page lacks some of the comment")
+			}
+		})
+	}
+	regular, bold := parsed(goregular.TTF), parsed(gobold.TTF)
+	for r := range rune(unicode.MaxRune) {
+		a, _ := regular.GlyphIndex(nil, r)
+		b, _ := bold.GlyphIndex(nil, r)
+		if (a == 0) != (b == 0) {
+			t.Fatalf("one of the fonts lacks %q", r)
+		}
 	}
 }
 

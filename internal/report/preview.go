@@ -525,12 +525,16 @@ var (
 	small   = sync.OnceValue(func() font.Face { return face(gobold.TTF, 12) })
 )
 
-func face(ttf []byte, px float64) font.Face {
+func parsed(ttf []byte) *opentype.Font {
 	f, err := opentype.Parse(ttf)
 	if err != nil {
 		panic(err) // the font is compiled in
 	}
-	face, err := opentype.NewFace(f, &opentype.FaceOptions{Size: px, DPI: 72, Hinting: font.HintingFull})
+	return f
+}
+
+func face(ttf []byte, px float64) font.Face {
+	face, err := opentype.NewFace(parsed(ttf), &opentype.FaceOptions{Size: px, DPI: 72, Hinting: font.HintingFull})
 	if err != nil {
 		panic(err)
 	}

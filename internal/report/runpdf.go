@@ -2,7 +2,6 @@ package report
 
 import (
 	"bytes"
-	"fmt"
 	"image/png"
 	"strings"
 
@@ -63,7 +62,7 @@ func (d *sheets) runVerdict(v runView) {
 	}
 	d.font("", 8, black)
 	if left+d.width(text) <= d.sheetW-margin {
-		d.at(left, d.y, glyphs.Replace(text))
+		d.at(left, d.y, text)
 	} else {
 		d.paragraph(margin+4, d.inner-4, "", 8, black, text)
 	}
@@ -177,8 +176,7 @@ func (d *sheets) runMethod(v runView) bool {
 	d.columns("Quality metrics", 4, v.Metrics)
 	d.columns("Versions", 3, v.Assets)
 	d.gap(0.6)
-	d.paragraph(margin, d.inner, "", 6.6, dim, fmt.Sprintf("Received file: SHA-256 %s. The others: its first 16 digits; whole in the result document. %s, kernel %s.",
-		v.Result.Input.SHA256, v.Result.Schema, v.Result.Software.Kernel))
+	d.paragraph(margin, d.inner, "", 6.6, dim, v.Origins())
 	return d.foot(v.Result, 2)
 }
 

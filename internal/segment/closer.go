@@ -178,8 +178,9 @@ func (r *region) place(whole *part, arch Architecture, middleCell int) (sides [2
 			offset[0] = -offset[0]
 		}
 		for a := range 3 {
-			// first is the cell with the box's first voxels.
-			first := int(math.Round(middle[s][a] + offset[a]/whole.mm - float64(arch.Shape[a]-1)/2/float64(per)))
+			// first is the cell with the box's first voxels, which begins at the centre
+			// of the voxel of its number.
+			first := int(math.Round(middle[s][a] + offset[a]/whole.mm - float64(arch.Shape[a])/2/float64(per)))
 			f.from[a] = whole.from[a] + float64(first)*whole.mm + (whole.mm-float64(per-1)*f.mm)/2
 			lo := max(first+(r.margin+per-1)/per, 0)
 			hi := min(first+(arch.Shape[a]-r.margin)/per, whole.shape[a]-1)

@@ -35,7 +35,7 @@ func TestInnerBoxes(t *testing.T) {
 		for s, c := range [2][3]float64{left, right} {
 			for a := range c {
 				middle := sides[s].from[a] + float64(innerArch.Shape[a]-1)/2
-				if math.Abs(middle-c[a]) > 1.5 {
+				if math.Abs(middle-c[a]) > 1.001 {
 					t.Errorf("side %d, axis %d: middle at %.1f mm, structures at %.1f", s, a, middle, c[a])
 				}
 			}

@@ -126,9 +126,9 @@ func TestFitPair(t *testing.T) {
 	}
 }
 
-// TestVolumesWithinSurfaces: the volume of a smooth ball of posteriors is that
-// within its surface, whatever the sharpness of its edge.
-func TestVolumesWithinSurfaces(t *testing.T) {
+// TestVolumes: the volume of a smooth ball of posteriors is that within its
+// surface, whatever the sharpness of its edge.
+func TestVolumes(t *testing.T) {
 	for _, edge := range []float64{.3, 1, 2} { // mm
 		const radius = 11
 		whole := ball(box{shape: [3]int{24, 24, 24}, mm: 2}, [3]float64{22.6, 22.6, 22.6}, radius, edge)

@@ -86,7 +86,7 @@ func (n *Network) Weights() *Weights { return n.weights }
 type Segmentation struct {
 	// Labels holds FreeSurfer label values on the input's own grid.
 	Labels *volume.Labels
-	// MM3 is the volume of each class within the surface of its label; Errors
+	// MM3 is the volume of each class, counted in the boxes; Errors
 	// is what is expected of its error, by its Signs.
 	MM3    [anatomy.NumClasses]float64
 	Errors [anatomy.NumClasses]VolumeError

@@ -74,17 +74,9 @@ func TestCells(t *testing.T) {
 		}
 		f.classes, f.labels = append(f.classes, l), append(f.labels, l.Class[0])
 	}
-	hole := cells{lo: [3]int{10, 1, 0}, hi: [3]int{20, 3, 2}}
-	quarters := []float32{.25, .75}
 	for z := range f.shape[2] - 1 {
 		for y := range f.shape[1] - 1 {
-			row := span{2, f.shape[0] - 1}
-			left := around([]cells{hole}, row, y, z)
 			for x := range f.shape[0] - 1 {
-				want := x >= row.from && (x < 10 || x >= 20 || y < 1 || y >= 3 || z >= 2)
-				if got := slices.ContainsFunc(left, func(s span) bool { return x >= s.from && x < s.to }); got != want {
-					t.Fatalf("cell %d, %d, %d is left by the hole: %t", x, y, z, got)
-				}
 				var c corners
 				f.gather(&c, x, y, z)
 				alike := f.alike(x, y, z, 30)
@@ -98,15 +90,36 @@ func TestCells(t *testing.T) {
 						t.Fatalf("cell %d is not like cell %d", x+i, x)
 					}
 				}
-				var got, each [anatomy.NumClasses]int
-				c.countAt(&got, quarters, quarters[:1], quarters)
-				for _, a := range quarters {
-					for _, b := range quarters {
-						each[c.at(a, .25, b)]++
+			}
+		}
+	}
+}
+
+// TestHoles: of a voxel counts what lies in none of the cells of finer boxes.
+func TestHoles(t *testing.T) {
+	f := part{box: box{shape: [3]int{12, 6, 5}}}
+	holes := []cells{{lo: [3]int{2, 1, 0}, hi: [3]int{5, 3, 2}}, {lo: [3]int{5, 0, 1}, hi: [3]int{9, 4, 4}}}
+	in := func(x, y, z int) bool {
+		for _, h := range holes {
+			if x >= h.lo[0] && x < h.hi[0] && y >= h.lo[1] && y < h.hi[1] && z >= h.lo[2] && z < h.hi[2] {
+				return true
+			}
+		}
+		return false
+	}
+	got := make([]int, f.shape[0])
+	for z := range f.shape[2] {
+		for y := range f.shape[1] {
+			f.outside(got, holes, y, z)
+			for x := range got {
+				want := 0
+				for eighth := range 8 { // each in a cell beside the voxel's centre
+					if !in(x-eighth&1, y-eighth>>1&1, z-eighth>>2) {
+						want++
 					}
 				}
-				if got != each {
-					t.Fatalf("cell %d, %d, %d: counted %v, want %v", x, y, z, got, each)
+				if got[x] != want {
+					t.Fatalf("voxel %d, %d, %d: %d eighths, want %d", x, y, z, got[x], want)
 				}
 			}
 		}

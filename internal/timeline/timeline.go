@@ -18,6 +18,7 @@ import (
 
 	"neuroscreen"
 	"neuroscreen/internal/norm"
+	"neuroscreen/internal/qc"
 )
 
 // z95 is the 97.5th percentile of the normal distribution.
@@ -45,8 +46,9 @@ type Visit struct {
 	ICVMM3   *float64             `json:"intracranial_volume_mm3"`
 	Volumes  []neuroscreen.Volume `json:"volumes"`
 
-	sex neuroscreen.Sex
-	at  time.Time
+	sex        neuroscreen.Sex
+	at         time.Time
+	inTemplate bool // sizes may be a template's
 }
 
 // Verdict on a change.
@@ -82,7 +84,7 @@ type Change struct {
 func NewVisit(r neuroscreen.Result, m neuroscreen.Metadata, version int, received time.Time) Visit {
 	v := Visit{
 		ScanID: r.ScanID, ResultVersion: version, ScanDate: m.ScanDate, AgeYears: m.AgeYears, Scanner: norm.ScannerOf(m), VoxelMM: r.Input.VoxelMM, Network: r.Software.Network.SHA256,
-		QC: r.QC.Verdict, ICVMM3: r.IntracranialVolumeMM3, Volumes: r.Volumes, sex: m.Sex, at: received,
+		QC: r.QC.Verdict, inTemplate: slices.ContainsFunc(r.QC.Reasons, func(q neuroscreen.Reason) bool { return q.Code == qc.TemplateSpace }), ICVMM3: r.IntracranialVolumeMM3, Volumes: r.Volumes, sex: m.Sex, at: received,
 	}
 	if v.Volumes == nil {
 		v.Volumes = []neuroscreen.Volume{}
@@ -157,6 +159,11 @@ func (c comparer) judge(ch *Change, a, b Visit, v, w neuroscreen.Volume) {
 	if a.Network != b.Network {
 		ch.Verdict = NotComparable
 		ch.Text = "Measured with different weights of the network: analyse the earlier scan again to compare."
+		return
+	}
+	if a.inTemplate || b.inTemplate {
+		ch.Verdict = NotComparable
+		ch.Text = "An image lies in a template's space: its sizes may be the template's and not this person's."
 		return
 	}
 	ea, eb := c.errorMM3(a, b, v), c.errorMM3(a, b, w)
@@ -291,6 +298,9 @@ func notes(visits []Visit) []neuroscreen.Reason {
 		if slices.ContainsFunc(v.Volumes, func(v neuroscreen.Volume) bool { return v.LeftOut }) {
 			note("structure-left-out", "reviewers left structures out of some visits: these are not compared")
 		}
+		if v.inTemplate {
+			note(qc.TemplateSpace, "some scans lie in a template's space and are not compared: send them as they left the scanner")
+		}
 		if i == 0 {
 			continue
 		}
@@ -308,6 +318,8 @@ func notes(visits []Visit) []neuroscreen.Reason {
 			note("weights-changed", "some visits were measured with other weights of the network and are not compared: analyse them again")
 		}
 		switch years := between(a, v); {
+		case years == nil && a.at.Equal(v.at) && a.ScanDate != "" && v.ScanDate != "":
+			note("same-day", "some scans are of one day: no change per year is given between them")
 		case years == nil:
 			note("time-between-unknown", "the time between some visits is not known: post scan_date for a change per year")
 		case a.ScanDate == "" || v.ScanDate == "":

@@ -10,6 +10,7 @@ import (
 
 	"neuroscreen"
 	"neuroscreen/internal/norm"
+	"neuroscreen/internal/qc"
 )
 
 var weights = neuroscreen.Asset{Name: "default.weights", SHA256: "aa"}
@@ -158,7 +159,7 @@ func TestTimeBetween(t *testing.T) {
 		"by dates":          {visit("2020-01-01", 70, 3500), visit("2020-07-01", 70, 3500), .498, ""},
 		"by ages":           {visit("", 70, 3500), visit("2022-01-01", 72, 3500), 2, "time-from-ages"},
 		"ages too near":     {visit("", 70, 3500), visit("", 70.5, 3500), 0, "time-between-unknown"},
-		"on the same day":   {visit("2020-01-01", 70, 3500), visit("2020-01-01", 70, 3500), 0, "time-between-unknown"},
+		"on the same day":   {visit("2020-01-01", 70, 3500), visit("2020-01-01", 70, 3500), 0, "same-day"},
 		"ages out of order": {visit("", 72, 3500), visit("", 70, 3500), 2, "time-from-ages"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -184,6 +185,22 @@ func TestNotesOfDoubt(t *testing.T) {
 	})))
 	if got != "visit-quality-in-doubt sex-differs head-size-differs" {
 		t.Errorf("notes %q", got)
+	}
+}
+
+// TestTemplateSpace: what may be a template's size is no change of the person's.
+func TestTemplateSpace(t *testing.T) {
+	resampled := func(r *neuroscreen.Result, _ *neuroscreen.Metadata) {
+		r.QC = neuroscreen.QC{Verdict: neuroscreen.VerdictReview, Reasons: []neuroscreen.Reason{{Code: qc.TemplateSpace}}}
+	}
+	tl := build(visit("2020-03-01", 70, 3500), visit("2022-03-01", 72, 4400, resampled), visit("2024-03-01", 74, 3400))
+	for i, want := range []Verdict{NotComparable, NotComparable, NoMeasurableChange} {
+		if c := tl.Changes[i]; c.Verdict != want || want == NotComparable && (c.Detectable != nil || c.MM3PerYear != nil) {
+			t.Errorf("change %d: %+v, want %s", i, c, want)
+		}
+	}
+	if !strings.Contains(codes(tl), qc.TemplateSpace) {
+		t.Errorf("notes %s", codes(tl))
 	}
 }
 

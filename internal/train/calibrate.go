@@ -27,7 +27,7 @@ type Observed [anatomy.NumClasses][]segment.Observed
 func Observe(ctx context.Context, n *segment.Network, h Heads, from, count int) (*Observed, error) {
 	var seen Observed
 	for i := range count {
-		scan, labels := h.At(from + i)
+		scan, labels, _ := h.At(from + i)
 		voxel := scan.VoxelMM3()
 		var truth [anatomy.NumClasses]float64
 		for _, l := range labels {

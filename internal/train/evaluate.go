@@ -113,40 +113,47 @@ func HeadGrid(mm float64) volume.Grid {
 	return g
 }
 
-// At returns scan i and the class of each of its voxels.
-func (h Heads) At(i int) (*volume.Volume, []uint8) {
+// At returns scan i, the class of each of its voxels, and the map that it was drawn
+// from.
+func (h Heads) At(i int) (*volume.Volume, []uint8, string) {
 	kind := h[i%len(h)]
 	s := kind.Sampler.At(uint64(i / len(h)))
-	return &volume.Volume{Grid: kind.Grid, Data: s.Image}, s.Labels
+	return &volume.Volume{Grid: kind.Grid, Data: s.Image}, s.Labels, s.Map
 }
 
 // EvaluateHeads scores the networks together, on scans 0 to count-1, segmented
-// as the product does.
-func EvaluateHeads(ctx context.Context, n *segment.Network, h Heads, count int) (Scores, error) {
+// as the product does: all scans, and those of each map.
+func EvaluateHeads(ctx context.Context, n *segment.Network, h Heads, count int) (all Scores, byMap map[string]Scores, err error) {
 	var t tally
+	of := map[string]*tally{}
 	for i := range count {
-		scan, labels := h.At(i)
+		scan, labels, name := h.At(i)
 		s, err := n.Segment(ctx, scan)
 		if err != nil {
-			return Scores{}, err
+			return all, nil, err
 		}
 		measured := s.MM3
 		for k := range measured {
 			measured[k] /= scan.VoxelMM3()
 		}
-		t.add(classes(s.Labels.Data), labels, &measured)
+		if of[name] == nil {
+			of[name] = &tally{}
+		}
+		got := classes(s.Labels.Data)
+		t.add(got, labels, &measured)
+		of[name].add(got, labels, &measured)
 	}
-	return t.scores(anatomy.Brain), nil
+	byMap = map[string]Scores{}
+	for name, m := range of {
+		byMap[name] = m.scores(anatomy.Brain)
+	}
+	return t.scores(anatomy.Brain), byMap, nil
 }
 
 // classes of FreeSurfer's labels, in place.
 func classes(labels []uint8) []uint8 {
-	var class [256]uint8
-	for _, s := range anatomy.Structures {
-		class[s.Label] = uint8(s.Class)
-	}
 	for i, l := range labels {
-		labels[i] = class[l]
+		labels[i] = uint8(anatomy.ClassOf[l])
 	}
 	return labels
 }

@@ -104,7 +104,8 @@ func fromFreeSurfer(labels []float32) []uint8 {
 }
 
 // manualLabels reads which classes the protocol's labels stand for; its
-// cortical parcels are not compared.
+// cortical parcels are not compared, and the vermis, which has no side, goes with
+// the left cerebellum.
 func manualLabels(path string) (map[int]anatomy.Class, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -118,7 +119,7 @@ func manualLabels(path string) (map[int]anatomy.Class, error) {
 	other := map[string]string{
 		"Accumbens Area": "Accumbens-area", "Inf Lat Vent": "Inf-Lat-Vent", "Lateral Ventricle": "Lateral-Ventricle",
 		"Thalamus Proper": "Thalamus", "Cerebellum White Matter": "Cerebellum-White-Matter", "Cerebral White Matter": "Cerebral-White-Matter",
-		"Cerebellum Exterior": "Cerebellum-Cortex", "3rd Ventricle": "3rd-Ventricle", "4th Ventricle": "4th-Ventricle", "Brain Stem": "Brain-Stem",
+		"Cerebellum Exterior": "Cerebellum-Cortex", "Ventral DC": "VentralDC", "3rd Ventricle": "3rd-Ventricle", "4th Ventricle": "4th-Ventricle", "Brain Stem": "Brain-Stem",
 	}
 	m := map[int]anatomy.Class{}
 	for _, r := range rows[1:] {
@@ -135,6 +136,9 @@ func manualLabels(path string) (map[int]anatomy.Class, error) {
 		if to, ok := other[name]; ok {
 			name = to
 		}
+		if strings.HasPrefix(name, "Cerebellar Vermal Lobules") {
+			side, name = "Left-", "Cerebellum-Cortex"
+		}
 		if s, ok := anatomy.ByName(side + name); ok {
 			m[label] = s.Class
 		}
@@ -143,9 +147,9 @@ func manualLabels(path string) (map[int]anatomy.Class, error) {
 }
 
 // DiceOf17 joins the sides, as public figures do, and returns the Dice of the
-// 17 structures by their name without side.
+// 17 structures, or of those that the truth holds, by their name without side.
 func DiceOf17(labels *volume.Labels, truth []uint8) map[string]float64 {
-	type count struct{ both, all float64 }
+	type count struct{ both, all, truth float64 }
 	counts := map[string]*count{}
 	var name [anatomy.NumClasses]string
 	for k, s := range anatomy.Structures {
@@ -153,18 +157,18 @@ func DiceOf17(labels *volume.Labels, truth []uint8) map[string]float64 {
 		counts[name[k]] = &count{}
 	}
 	for i, l := range labels.Data {
-		s, _ := anatomy.ByLabel(int(l))
-		a, b := name[s.Class], name[truth[i]]
+		a, b := name[anatomy.ClassOf[l]], name[truth[i]]
 		counts[a].all++
 		counts[b].all++
+		counts[b].truth++
 		if a == b {
 			counts[a].both++
 		}
 	}
 	out := map[string]float64{}
 	for k, c := range counts {
-		if k != anatomy.Structures[0].Name && k != anatomy.Structures[anatomy.CSF].Name {
-			out[k] = 2 * c.both / max(1, c.all)
+		if k != anatomy.Structures[0].Name && k != anatomy.Structures[anatomy.CSF].Name && c.truth > 0 {
+			out[k] = 2 * c.both / c.all
 		}
 	}
 	return out
@@ -174,7 +178,7 @@ func DiceOf17(labels *volume.Labels, truth []uint8) map[string]float64 {
 type RealScore struct {
 	Name                string
 	Manual              bool
-	Mean17, Hippocampus float64
+	Mean17, Hippocampus float64 // the mean of those of the 17 that are labelled
 	DeepNuclei          float64 // mean of caudate, putamen and thalamus
 	VolumeRatio         float64 // hippocampi, measured over labelled
 	Dice                map[string]float64

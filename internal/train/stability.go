@@ -178,8 +178,8 @@ type HeadStability struct {
 	Name      string
 	WrongSide int // of the head as it is
 	Changes   []Change
-	// Voxels is the volume from posteriors over that of the labelled voxels,
-	// less 1, by class.
+	// Voxels is the volume, which is counted in the networks' boxes, over that of
+	// the voxels labelled on the scan's grid, less 1, by class.
 	Voxels [anatomy.NumClasses]float64
 }
 
@@ -241,9 +241,9 @@ func wrongSide(l *volume.Labels) int {
 		for y := range l.Shape[1] {
 			for x := range l.Shape[0] {
 				if label := l.Data[at]; label != 0 {
-					s, _ := anatomy.ByLabel(int(label))
-					sum[s.Class] += across[0]*float64(x) + across[1]*float64(y) + across[2]*float64(z)
-					count[s.Class]++
+					class := anatomy.ClassOf[label]
+					sum[class] += across[0]*float64(x) + across[1]*float64(y) + across[2]*float64(z)
+					count[class]++
 				}
 				at++
 			}
@@ -261,8 +261,7 @@ func wrongSide(l *volume.Labels) int {
 func overVoxels(s *segment.Segmentation) (ratio [anatomy.NumClasses]float64) {
 	var count [anatomy.NumClasses]float64
 	for _, label := range s.Labels.Data {
-		st, _ := anatomy.ByLabel(int(label))
-		count[st.Class]++
+		count[anatomy.ClassOf[label]]++
 	}
 	for k := 1; k < anatomy.NumClasses; k++ {
 		ratio[k] = s.MM3[k]/(count[k]*s.Labels.VoxelMM3()) - 1

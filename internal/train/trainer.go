@@ -70,6 +70,7 @@ type Sample struct {
 	Image  []float32
 	Labels []uint8
 	AtMM   [3]float64 // its middle, from that of its box
+	Map    string     // that it was drawn from
 }
 
 // Sampler gives sample i of an endless, reproducible sequence. The slices are

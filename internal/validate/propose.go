@@ -216,7 +216,7 @@ func (c *Condition) recalibrate(raw []scored, s pipeline.Settings, r *Report) {
 		line, held = one, true
 	}
 	rc := model.Recalibration{
-		Model: models[0], ModelSHA256: sha, Segmenter: r.Segmenter, Weights: r.Weights, Intercept: line.Intercept, Slope: line.Slope, Covariance: line.Covariance,
+		Model: models[0], ModelSHA256: sha, Segmenter: r.Segmenter, Weights: r.Weights, SiteShift: s.SiteShift.SHA256(), Intercept: line.Intercept, Slope: line.Slope, Covariance: line.Covariance,
 		Cases: len(cases), Controls: len(controls), Source: fmt.Sprintf("%d people of the site, manifest %.12s", len(ln), r.Manifest),
 	}
 	s.Model.Recalibrations = []model.Recalibration{rc}

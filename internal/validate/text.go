@@ -32,7 +32,7 @@ func (r *Report) Text(w io.Writer) error {
 		thresholds(t, "with the shift", c.WithShift)
 		thresholds(t, "recalibrated, cross-validated", c.Recalibrated)
 		if s := c.Sides; s != nil && s.Known > 0 {
-			fmt.Fprintf(t, "  side, of %d cases that name it: %d right, %d wrong, %d not flagged\n", s.Known, s.Right, s.Wrong, s.Missed)
+			fmt.Fprintf(t, "  of %d cases that name a side: %d flagged on that side, %d on the other, %d not flagged\n", s.Known, s.Correct, s.Other, s.Missed)
 		}
 		if len(c.Subgroups) > 0 {
 			fmt.Fprintln(t, "  group\tcases, controls\tAUC\tshare of cases\tslope\tintercept\tSpiegelhalter p")

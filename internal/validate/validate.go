@@ -24,7 +24,7 @@ import (
 
 // Schemas of what is written.
 const (
-	ReportSchema   = "neuroscreen.validation/1"
+	ReportSchema   = "neuroscreen.validation/2"
 	ProposalSchema = "neuroscreen.proposal/1"
 )
 
@@ -113,10 +113,10 @@ type Subgroup struct {
 
 // Sides counts cases whose side is known.
 type Sides struct {
-	Known  int `json:"known"`
-	Right  int `json:"found_on_the_right_side"`
-	Wrong  int `json:"found_on_the_wrong_side"`
-	Missed int `json:"missed"`
+	Known   int `json:"known"`
+	Correct int `json:"side_correct"`
+	Other   int `json:"side_other"`
+	Missed  int `json:"missed"`
 }
 
 // Numbers of people of each class below which a figure is not given.
@@ -383,9 +383,9 @@ func sidesOf(list []scored) *Sides {
 		case v.score.Side == nil:
 			s.Missed++
 		case *v.score.Side == label:
-			s.Right++
+			s.Correct++
 		default:
-			s.Wrong++
+			s.Other++
 		}
 	}
 	return &s

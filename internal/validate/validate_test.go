@@ -173,14 +173,14 @@ func TestSubgroupsAndAbstentions(t *testing.T) {
 	if got := strings.Join(names, ", "); got != "age 60 to 69, age 70 to 79, age 80 and over, men, scanner one, scanner two, women" || people != 60 {
 		t.Errorf("%s; %d by scanner", got, people)
 	}
-	if len(c.Abstained) != 2 || c.Abstained[0].Controls != 1 || !strings.Contains(c.Abstained[0].Why, "age 40") || c.Abstained[1].Cases != 1 {
+	if len(c.Abstained) != 2 || c.Abstained[0].Controls != 1 || !strings.Contains(c.Abstained[0].Why, "the age is outside") || c.Abstained[1].Cases != 1 {
 		t.Errorf("%+v", c.Abstained)
 	}
 	var text bytes.Buffer
 	if err := r.Text(&text); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"30 cases, 30 controls", "abstained, 0 cases and 1 controls: age 40", "specificity", "scanner two", "cross-validated", "with the shift, flagged or worse:"} {
+	for _, want := range []string{"30 cases, 30 controls", "abstained, 0 cases and 1 controls: the age is outside", "specificity", "scanner two", "cross-validated", "with the shift, flagged or worse:"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("%q is missing from:\n%s", want, text.String())
 		}
@@ -196,7 +196,7 @@ func TestSides(t *testing.T) {
 	o := options()
 	o.Segmenter = norm.FreeSurfer6
 	r, _ := validated(t, m, o)
-	if s := r.Conditions[0].Sides; *s != (Sides{Known: 3, Right: 1, Wrong: 1, Missed: 1}) {
+	if s := r.Conditions[0].Sides; *s != (Sides{Known: 3, Correct: 1, Other: 1, Missed: 1}) {
 		t.Errorf("%+v", *s)
 	}
 	if c := r.Conditions[0]; c.Cases != 4 || c.Now.AUC != nil {

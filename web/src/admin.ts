@@ -2,7 +2,7 @@
 // by, and who did what.
 import { asProblem, call, type AuditEntry, type Key, type Problem, ProblemError, type Session, type SettingsVersion, type SiteSettings } from './api'
 import { calibration, priors } from './calibration'
-import { type Child, dialog, h, show, tell } from './dom'
+import { type Child, dialog, h, onEscape, show, tell } from './dom'
 import { when } from './format'
 import type { Page } from './main'
 import { problemBox } from './problem'
@@ -59,6 +59,7 @@ export function adminPage(into: HTMLElement, session: Session): Page {
     try {
       const { secret } = await call<{ secret: string }>('POST', '/v1/keys', { body: { name, role } })
       const d = dialog('The new key', 'narrow', h('p', {}, `For ${name}. It is shown this once and kept nowhere: hand it over now.`), h('pre', { tabindex: '0' }, h('code', { id: 'secret' }, secret)), h('p', { class: 'ends' }, h('button', { type: 'button', class: 'main', onclick: () => d.close() }, 'Done')))
+      onEscape(d, () => tell('It cannot be shown again: press Done when it is handed over.'))
       await attempt(people, loadKeys)
     } catch (e) {
       tell(says(asProblem(e)))

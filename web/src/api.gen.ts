@@ -1308,6 +1308,8 @@ export interface components {
         ShortText: string;
         /** @example 2024-03-31 */
         Date: string;
+        /** @example 2024-03-30T23:00:00Z */
+        DayOrTime: string;
         UID: string;
         /**
          * Format: double
@@ -2394,13 +2396,15 @@ export interface components {
                 };
             };
         };
-        /** @description ln(likelihood ratio) becomes intercept + slope x ln(likelihood ratio), for one version of one model, one segmenter with its weights and, where the site has a shift, scans to which that applies. */
+        /** @description ln(likelihood ratio) becomes intercept + slope x ln(likelihood ratio), for one version of one model, one segmenter with its weights, and the site's shift (or none) under which it was fitted. */
         Recalibration: {
             model: string;
             model_sha256: string;
             segmenter: string;
             /** @description Of the network that measured the people it was fitted on */
             weights_sha256?: string;
+            /** @description Of the site's shift under which they were scored; absent for none */
+            site_shift_sha256?: string;
             /** Format: double */
             intercept: number;
             /** Format: double */
@@ -3397,10 +3401,10 @@ export interface operations {
                 scanner?: components["schemas"]["ShortText"];
                 /** @description As posted; not for the role researcher */
                 subject_id?: components["schemas"]["SubjectID"];
-                /** @description Received on this day or later, UTC */
-                received_from?: components["schemas"]["Date"];
-                /** @description Received on this day or before, UTC */
-                received_to?: components["schemas"]["Date"];
+                /** @description Received on this day, UTC, or at this time, or later */
+                received_from?: components["schemas"]["DayOrTime"];
+                /** @description Received on this day, UTC, or before; of a time, before it */
+                received_to?: components["schemas"]["DayOrTime"];
                 /** @description Whether somebody has decided on the current result; both if not given. Cancelled scans wait for no decision and are not open. */
                 review?: "open" | "decided";
                 /** @description Groups of the default order: ended is failed or refused, clear is nothing found or abstained */

@@ -40,10 +40,12 @@ export class ProblemError extends Error {
 
 let csrf = ''
 let signedOut: () => void = () => {}
+let refused: () => void = () => {}
 
-/** What to do when the session has ended. */
-export function onSignedOut(f: () => void): void {
-  signedOut = f
+/** What to do when the session has ended, and when a change was refused as not of this session. */
+export function onSession(on: { ended(): void; refused(): void }): void {
+  signedOut = on.ended
+  refused = on.refused
 }
 
 export function useSession(s: Session): void {
@@ -80,6 +82,7 @@ export async function raw(method: string, path: string, o: Options = {}): Promis
   if (res.ok) return res
   const problem = await problemOf(res)
   if (res.status === 401) signedOut()
+  else if (problem.type === '/problems/csrf') refused()
   throw new ProblemError(problem)
 }
 

@@ -1,10 +1,12 @@
 // One case: what the scores say and how far to believe them, the picture, and
 // every number behind them.
-import { asProblem, call, type Case, type Decision, ProblemError, type Reading, type Result, type Review, type Scan, type ScanEvent, type Session, type Timeline } from './api'
+import { asProblem, call, type Case, type Decision, ProblemError, type Reading, type Result, type Review, type Scan, type Session, type Timeline } from './api'
 import { correct, decide, history, isDecision } from './decide'
 import { type Child, h, show, tell } from './dom'
 import { age, decided, grouped, prose, when } from './format'
 import { holder } from './hold'
+import { kept, neighbour } from './kept'
+import { type Following, followScan } from './listen'
 import type { Page } from './main'
 import { final, markOf, sign } from './marks'
 import { picture } from './picture'
@@ -15,7 +17,6 @@ import { amended, verdicts } from './verdicts'
 import type { Viewer } from './viewer'
 import { visits } from './visits'
 import { chosenFirst, indices, volumes } from './volumes'
-import { cameFrom } from './worklist'
 
 export interface Loaded {
   c: Case
@@ -30,7 +31,7 @@ export interface Loaded {
 const current = (l: Loaded): Review[] => l.reviews.filter((r) => r.run === l.c.run)
 
 export function casePage(into: HTMLElement, id: string, session: Session, act: string | undefined): Page {
-  cameFrom(id)
+  kept.last = id
   const stop = new AbortController()
   const left = (): boolean => stop.signal.aborted
   const mayDecide = session.role === 'clinician' || session.role === 'admin'
@@ -40,28 +41,29 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
     if (loaded) drawHead(loaded)
   })
   let loaded: Loaded | undefined
-  let events: EventSource | undefined
+  let following: Following | undefined
   let viewer: Viewer | undefined
 
   show(into, h('p', { class: 'dim pad' }, 'Loading the case'))
   void load()
 
-  async function load(): Promise<void> {
+  async function load(unattended = false): Promise<void> {
+    const get = <T>(path: string): Promise<T> => call<T>('GET', path, { unattended })
     try {
-      const [c, scan, reviews] = await Promise.all([call<Case>('GET', `/v1/cases/${id}`), call<Scan>('GET', `/v1/scans/${id}`), call<{ reviews: Review[] }>('GET', `/v1/cases/${id}/review`)])
+      const [c, scan, reviews] = await Promise.all([get<Case>(`/v1/cases/${id}`), get<Scan>(`/v1/scans/${id}`), get<{ reviews: Review[] }>(`/v1/cases/${id}/review`)])
       let result: Result | undefined
       let reading: Reading | undefined
       let timeline: Timeline | undefined
       if (scan.state === 'scored') {
-        ;[result, reading, timeline] = await Promise.all([call<Result>('GET', `/v1/scans/${id}/result`), call<Reading>('GET', `/v1/scans/${id}/reading.json`).catch(noReading), call<Timeline>('GET', `/v1/cases/${id}/timeline`)])
+        ;[result, reading, timeline] = await Promise.all([get<Result>(`/v1/scans/${id}/result`), get<Reading>(`/v1/scans/${id}/reading.json`).catch(noReading), get<Timeline>(`/v1/cases/${id}/timeline`)])
       }
       if (left()) return
       loaded = { c, scan, result, reading, reviews: reviews.reviews, timeline }
       if (mayDecide && final.has(scan.state)) await hold.take()
       if (left()) return
+      follow(scan)
       draw(loaded)
-      if (!final.has(scan.state)) follow()
-      else if (isDecision(act)) ask(act)
+      if (isDecision(act)) ask(act)
       act = undefined
     } catch (e) {
       if (left()) return
@@ -75,19 +77,23 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
     throw e
   }
 
-  function follow(): void {
-    events?.close()
-    events = new EventSource(`/v1/scans/${id}/events`)
-    events.addEventListener('state', (e) => {
-      const ev = JSON.parse((e as MessageEvent<string>).data) as ScanEvent
-      if (!loaded || left() || ev.run < loaded.scan.run) return
-      if (final.has(ev.state)) {
-        events?.close()
-        void load()
-        return
-      }
-      stage(ev.state)
-    })
+  function follow(scan: Scan): void {
+    if (final.has(scan.state)) {
+      following?.stop()
+      following = undefined
+    } else if (following) following.update(scan)
+    else {
+      following = followScan(scan, {
+        heard(e) {
+          // What was given back waits for another attempt.
+          const givenBack = e.state === 'received' && Date.parse(e.at) > Date.parse(loaded!.scan.updated_at)
+          if (final.has(e.state)) following = undefined
+          if (final.has(e.state) || givenBack) void load(true)
+          else stage(e.state)
+        },
+        reopening: () => load(true),
+      })
+    }
   }
 
   const head = h('div', { class: 'case-head' })
@@ -109,7 +115,8 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
       return
     }
     const { scan, result, reading } = loaded
-    decide(d, { scan, result, seen: current(loaded).length, names: (s) => nameOf(reading, s), done: () => void load() })
+    const next = neighbour(id, 1) && !document.body.classList.contains('keyless') ? 'j: next case.' : ''
+    decide(d, { scan, result, seen: current(loaded).length, names: (s) => nameOf(reading, s), next, done: () => void load() })
   }
 
   function drawHead(l: Loaded): void {
@@ -117,11 +124,13 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
     const m = scan.metadata
     const heldBy = hold.heldBy()
     const last = current(l).at(-1)
+    const next = neighbour(id, 1)
     const fact = (name: string, value: Child): Child => value && h('div', {}, h('dt', {}, name), h('dd', {}, value))
     const button = (d: Decision, key: string, words: string): HTMLElement => h('button', { type: 'button', class: `decide ${d}`, onclick: () => ask(d) }, words, ' ', h('kbd', {}, key))
     show(
       head,
       h('a', { href: '#/', class: 'back', 'aria-label': 'Back to the worklist' }, '←'),
+      next && h('a', { href: `#/case/${next}`, class: 'button', id: 'next' }, 'Next ', h('kbd', {}, 'j')),
       h('h1', { title: c.subject_id }, c.subject_id),
       h(
         'dl',
@@ -156,7 +165,7 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
     else if (final.has(l.scan.state)) show(into, head, h('div', { class: 'first-screen' }, ended(l), viewBox), h('div', { class: 'below' }, history(l)))
     else {
       stage(l.scan.state)
-      show(into, head, h('div', { class: 'first-screen' }, h('section', { class: 'verdicts' }, h('h2', {}, 'Being analysed'), running, h('p', { class: 'dim' }, 'Seconds, as a rule. This page shows the result by itself.')), viewBox))
+      show(into, head, h('div', { class: 'first-screen' }, h('section', { class: 'verdicts' }, h('h2', {}, 'Being analysed'), running, h('p', { class: 'dim' }, 'Seconds, as a rule. This page shows the result by itself.'), following?.el), viewBox))
     }
     const run = `${l.scan.run} ${l.scan.state}`
     if (pictured === run) return
@@ -208,7 +217,7 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
     show(
       into,
       head,
-      last?.decision === 'reject' && h('p', { class: 'banner', role: 'alert' }, h('strong', {}, 'Rejected. '), last.comment),
+      last ? last.decision === 'reject' && h('p', { class: 'banner', role: 'alert' }, h('strong', {}, 'Rejected. '), last.comment) : decidedBefore(l),
       h(
         'div',
         { class: 'first-screen' },
@@ -223,6 +232,12 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
       ),
       h('div', { class: 'below' }, r.fmri ? runSections(id, r.fmri, l.reading, goTo) : [volumes(l, r, excluded, chosen, { goTo, repaint: () => viewer?.hidden(chosen.hidden) }), indices(r), visits(l)], history(l), origins(r, l)),
     )
+  }
+
+  function go(by: number): void {
+    const to = neighbour(id, by)
+    if (to) location.hash = `#/case/${to}`
+    else tell(by > 0 ? 'No case comes after this one on the list.' : 'No case comes before this one on the list.')
   }
 
   function goTo(label: number): void {
@@ -242,25 +257,35 @@ export function casePage(into: HTMLElement, id: string, session: Session, act: s
   return {
     leave() {
       stop.abort()
-      events?.close()
+      following?.stop()
       viewer?.leave()
       hold.leave()
     },
     key(e) {
       const acts: Record<string, Decision> = { a: 'accept', e: 'amend', r: 'reject' }
       if (acts[e.key]) ask(acts[e.key]!)
+      else if (e.key === 'j') go(1)
+      else if (e.key === 'k') go(-1)
       else if (e.key === 'Escape') location.hash = '#/'
       else if (e.key === 'o') setOpacity((now) => (now > 0 ? ((before = now), 0) : before))
       else if (e.key === '[') setOpacity((now) => now - 0.1)
       else if (e.key === ']') setOpacity((now) => now + 0.1)
       else if (e.key === '1') viewer?.goTo(17)
       else if (e.key === '2') viewer?.goTo(53)
-      else if (e.key === '3') viewer?.goToMM([0, 0, 0])
+      else if (e.key === '3') viewer?.goToStart()
       else if (moves[e.key] && document.activeElement?.id === 'viewer') viewer?.move(moves[e.key]!)
       else return
       e.preventDefault()
     },
   }
+}
+
+/** What became of an earlier result, as long as nobody has decided on the one that is shown. What an amendment made says so itself. */
+function decidedBefore(l: Loaded): Child {
+  const r = l.reviews.at(-1)
+  if (!r?.result_version || r.made_version) return undefined
+  const attributes = r.decision === 'reject' ? { class: 'banner', role: 'alert' } : { class: 'banner past' }
+  return h('p', attributes, h('strong', {}, `An earlier result (version ${r.result_version}) was ${decided[r.decision]!.toLowerCase()} by ${r.mine ? 'you' : r.by}`), r.comment && `: ${r.comment}`)
 }
 
 function origins(r: Result, l: Loaded): HTMLElement {

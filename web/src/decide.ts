@@ -3,6 +3,7 @@ import { asProblem, call, type Decision, ProblemError, type Result, type Review,
 import type { Loaded } from './case'
 import { dialog, h, show, tell } from './dom'
 import { age, decided, upperFirst } from './format'
+import { kept } from './kept'
 import { final } from './marks'
 import { problemBox } from './problem'
 import { nameOf, paired } from './structures'
@@ -13,6 +14,7 @@ interface What {
   result: Result | undefined
   seen: number // decisions on this run that the reader has before him
   names: (structure: string) => string
+  next?: string // how to get to the next case
   done(): void
 }
 
@@ -31,7 +33,8 @@ export function decide(decision: Decision, w: What): void {
     ask.help = 'There is no result. The case leaves the worklist; who noted it and when stays in the history.'
     ask.word = 'Close the case'
   }
-  const comment = h('textarea', { id: 'comment', rows: decision === 'amend' ? 2 : 3, maxlength: 2000, required: decision !== 'accept' })
+  const comment = h('textarea', { id: 'comment', rows: decision === 'amend' ? 2 : 3, maxlength: 2000, required: decision !== 'accept', oninput: () => kept.drafts.set(w.scan.id, { ...kept.drafts.get(w.scan.id), [decision]: comment.value }) })
+  comment.value = kept.drafts.get(w.scan.id)?.[decision] ?? ''
   const before = new Set((w.result?.amendment?.left_out ?? []).map((l) => l.structure))
   // By name, left and right beside each other; the midline comes last.
   const rows = paired(w.result?.volumes ?? []).sort((a, b) => b.sides.length - a.sides.length || a.name.localeCompare(b.name))
@@ -49,8 +52,9 @@ export function decide(decision: Decision, w: What): void {
     const body = { decision, run: w.scan.run, seen: w.seen, ...(text && { comment: text }), ...(excluded && { excluded }) }
     try {
       const made = (await call<Review>('POST', `/v1/cases/${w.scan.id}/review`, { body })).made_version
+      kept.drafts.delete(w.scan.id)
       d.close()
-      tell(made ? `Scored anew: version ${made}. Look at it, then decide.` : w.result ? `${decided[decision]}.` : 'Noted.')
+      tell(made ? `Scored anew: version ${made}. Look at it, then decide.` : [w.result ? `${decided[decision]}.` : 'Noted.', w.next].filter(Boolean).join(' '))
       w.done()
     } catch (err) {
       go.disabled = false

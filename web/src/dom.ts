@@ -57,6 +57,18 @@ export function dialog(title: string, cls: string, ...children: Child[]): HTMLDi
   return el
 }
 
+/** What Escape does in a dialog, in place of closing it. */
+export function onEscape(d: HTMLDialogElement, act: () => void): void {
+  const instead = (e: Event): void => {
+    e.preventDefault()
+    act()
+  }
+  // Chromium closes at a second "cancel" whatever became of the first.
+  d.addEventListener('keydown', (e) => e.key === 'Escape' && instead(e))
+  // Without the key, as by a phone's gesture; a file that was not chosen says "cancel" too.
+  d.addEventListener('cancel', (e) => e.target === d && instead(e))
+}
+
 /** Says something to who hears the page instead of seeing it, and shows it for a while. */
 export function tell(text: string): void {
   let box = document.getElementById('told')
@@ -76,5 +88,7 @@ export function tell(text: string): void {
 export function typing(e: KeyboardEvent): boolean {
   if (e.ctrlKey || e.metaKey || e.altKey || document.querySelector('dialog[open]')) return true
   const t = e.target
+  if (t instanceof HTMLInputElement && ['checkbox', 'radio'].includes(t.type)) return false
+  if (t instanceof HTMLInputElement && t.type === 'range') return e.key.startsWith('Arrow')
   return t instanceof HTMLElement && (t.isContentEditable || ['INPUT', 'SELECT', 'TEXTAREA'].includes(t.tagName))
 }

@@ -39,6 +39,13 @@ export function when(iso: string, now = new Date()): string {
   return `${d.toLocaleDateString('en-GB', { day: 'numeric', month: 'short', year })} ${time}`
 }
 
+/** The beginning of a day of the reader's own zone, or of one that comes days later. */
+export function midnight(day: string, later = 0): string {
+  const d = new Date(`${day}T00:00`)
+  d.setDate(d.getDate() + later)
+  return d.toISOString()
+}
+
 export function age(years: number | undefined, sex: string): string {
   return `${years === undefined ? '–' : Number(years.toFixed(1))} ${sex}`
 }

@@ -1,7 +1,8 @@
 // Sign-in, the way from page to page, and what every page has round it.
 import { adminPage } from './admin'
-import { asProblem, call, onSignedOut, ProblemError, useSession, type Session } from './api'
+import { asProblem, call, onSession, type Problem, useSession, type Session } from './api'
 import { dialog, h, show, typing } from './dom'
+import { forget } from './kept'
 import { problemBox } from './problem'
 import { signInPage } from './signin'
 import { uploadPage } from './upload'
@@ -18,23 +19,45 @@ const app = document.getElementById('app')!
 let session: Session | undefined
 let page: Page | undefined
 
-onSignedOut(() => {
-  if (session) signedOut('Your session has ended. Sign in again.')
+onSession({
+  ended: () => session && signedOut('Your session has ended. Sign in again.'),
+  refused: () => void call<Session>('GET', '/session', { unattended: true }).then((s) => follow(s.csrf_token), () => {}),
 })
 
-function signedOut(why = ''): void {
+/** Leaves nothing of the reader on the screen or in the page. */
+function clear(): void {
   session = undefined
   page?.leave()
   page = undefined
+  forget()
   document.querySelectorAll('dialog').forEach((d) => d.remove())
+  show(app)
+}
+
+function signedOut(why = ''): void {
+  clear()
   signInPage(app, why, begin)
 }
 
 function begin(s: Session): void {
   session = s
   useSession(s)
+  sessions.postMessage(s.csrf_token)
   attend(s)
   route()
+}
+
+// Tabs share the cookie: when one signs out or somebody else in, what the
+// others show is no longer their reader's.
+const sessions = new BroadcastChannel('session')
+sessions.onmessage = (e: MessageEvent<string | undefined>) => follow(e.data)
+function follow(token: string | undefined): void {
+  if (token === session?.csrf_token) return
+  if (session) {
+    location.hash = '#/'
+    signedOut('You were signed out in another tab.')
+  }
+  if (token) void start()
 }
 
 // The address names a case by its random id only, behind the #, where neither
@@ -74,13 +97,21 @@ function header(s: Session): HTMLElement {
 }
 
 async function signOut(why = ''): Promise<void> {
+  location.hash = '#/'
+  clear()
   try {
     await call('DELETE', '/session')
-  } catch {
-    // Ended already, or it will by itself: the page forgets it either way.
+  } catch (e) {
+    const p = asProblem(e)
+    if (p.status !== 401) return stillSignedIn(p, () => void signOut(why))
   }
-  location.hash = '#/'
+  sessions.postMessage(undefined)
   signedOut(why)
+}
+
+// No script can remove the cookie.
+function stillSignedIn(p: Problem, again: () => void): void {
+  show(app, h('main', { class: 'alone' }, h('h1', {}, 'You are still signed in'), h('p', {}, 'The service could not be told to sign you out. Try again, or close the browser: all of its windows.'), problemBox(p, again)))
 }
 
 // Who dictates, or whose hand trembles, sets off shortcuts of one character
@@ -164,8 +195,9 @@ async function start(): Promise<void> {
   try {
     begin(await call<Session>('GET', '/session'))
   } catch (e) {
-    if (e instanceof ProblemError && e.problem.status === 401) signedOut()
-    else show(app, h('main', { class: 'alone' }, problemBox(asProblem(e), () => void start())))
+    const p = asProblem(e)
+    if (p.status === 401) signedOut()
+    else show(app, h('main', { class: 'alone' }, problemBox(p, () => void start())))
   }
 }
 void start()

@@ -1,21 +1,18 @@
 // Handing over a scan from the browser: drop, progress, cancel, and what became of it.
-import { changing, type Problem, type Scan, type ScanEvent } from './api'
-import { dialog, h, show, tell } from './dom'
+import { changing, type Problem, type Scan } from './api'
+import { dialog, h, onEscape, show, tell } from './dom'
 import { bytes } from './format'
+import { type Following, followScan } from './listen'
 import type { Page } from './main'
-import { final } from './marks'
 import { problemBox } from './problem'
 
 /** The form over the page; file is one that was dropped there. */
 export function uploadDialog(file?: File): void {
   const form = uploadForm(file)
   // Neither Escape nor the button drops an upload unasked.
-  const close = (): void => (form.busy() ? tell('The scan is being sent. Cancel that first.') : d.close())
+  const close = (): void => (form.sending() ? tell('The scan is being sent. Cancel that first.') : d.close())
   const d = dialog('Hand over a scan', 'narrow', form.el, h('p', { class: 'ends' }, h('button', { type: 'button', onclick: close }, 'Close')))
-  d.addEventListener('cancel', (e) => {
-    e.preventDefault()
-    close()
-  })
+  onEscape(d, close)
   d.addEventListener('close', () => form.leave())
 }
 
@@ -26,14 +23,22 @@ export function uploadPage(into: HTMLElement): Page {
   return { leave: () => form.leave() }
 }
 
-export function uploadForm(dropped?: File, mayOpen = true): { el: HTMLElement; busy(): boolean; leave(): void } {
+interface Form {
+  el: HTMLElement
+  sending(): boolean
+  /** Whether something of a scan was filled in that is not stored yet. */
+  filled(): boolean
+  leave(): void
+}
+
+export function uploadForm(dropped?: File, mayOpen = true): Form {
   let file: File | undefined
   let going: XMLHttpRequest | undefined
-  let events: EventSource | undefined
+  let following: Following | undefined
 
   const input = h('input', { type: 'file', id: 'scan-file', accept: '.nii,.gz', class: 'file' })
-  const name = h('span', {}, 'Drop a .nii or .nii.gz file here, or ')
-  const choose = h('label', { for: 'scan-file' }, 'choose one')
+  const name = h('span')
+  const choose = h('label', { for: 'scan-file' })
   const drop = h('div', { class: 'drop' }, name, choose, input)
   const subject = h('input', { id: 'up-subject', required: true, maxlength: 200, autocomplete: 'off' })
   const age = h('input', { id: 'up-age', type: 'number', min: 0, max: 130, step: 'any', required: true, autocomplete: 'off' })
@@ -46,11 +51,14 @@ export function uploadForm(dropped?: File, mayOpen = true): { el: HTMLElement; b
   const says = h('div', { 'aria-live': 'polite' })
   const wrong = h('div')
 
-  const take = (f: File | undefined | null): void => {
-    if (!f) return
+  const hold = (f: File | undefined): void => {
     file = f
-    name.textContent = `${f.name}, ${bytes(f.size)}; or `
-    choose.textContent = 'choose another'
+    name.textContent = f ? `${f.name}, ${bytes(f.size)}; or ` : 'Drop a .nii or .nii.gz file here, or '
+    choose.textContent = f ? 'choose another' : 'choose one'
+  }
+  const take = (f: File | undefined): void => {
+    if (!f) return
+    hold(f)
     show(says)
     show(wrong)
   }
@@ -69,7 +77,7 @@ export function uploadForm(dropped?: File, mayOpen = true): { el: HTMLElement; b
     take(e.dataTransfer?.files[0])
   })
 
-  take(dropped)
+  hold(dropped)
 
   const idle = (on: boolean): void => {
     send.hidden = !on
@@ -132,28 +140,29 @@ export function uploadForm(dropped?: File, mayOpen = true): { el: HTMLElement; b
 
   const follow = (scan: Scan, again: boolean): void => {
     idle(true)
+    // The next file is another person's, of the same scanner as a rule.
+    hold(undefined)
+    for (const asked of [input, subject, age, sex]) asked.value = ''
     const link = mayOpen && h('a', { href: `#/case/${scan.id}` }, 'Open the case')
-    const state = h('p', {}, again ? 'These bytes are already here for this subject: the same case.' : 'Stored. It will be analysed within seconds.')
-    show(says, state, link && h('p', {}, link))
-    if (link) link.focus()
-    events?.close()
-    events = new EventSource(`/v1/scans/${scan.id}/events`)
-    events.addEventListener('state', (e) => {
-      const ev = JSON.parse((e as MessageEvent<string>).data) as ScanEvent
-      if (ev.run < scan.run) return
-      const words: Record<string, string> = {
-        received: 'Stored; waiting for its analysis.',
-        checked: 'Checked; the structures are being outlined.',
-        segmented: 'Outlined; the structures are being measured.',
-        measured: 'Measured; the patterns are being scored.',
-        scored: 'Done.',
-        refused: 'Refused: it cannot be analysed.',
-        failed: 'The analysis failed.',
-        cancelled: 'Cancelled.',
-      }
-      show(state, words[ev.state] ?? ev.state, ev.reasons?.map((r) => [' ', r.text]))
-      if (final.has(ev.state)) events?.close()
+    const state = h('p')
+    following?.stop()
+    following = followScan(scan, {
+      heard(e) {
+        const words: Record<string, string> = {
+          received: 'It will be analysed within seconds.',
+          checked: 'Checked; the structures are being outlined.',
+          segmented: 'Outlined; the structures are being measured.',
+          measured: 'Measured; the patterns are being scored.',
+          scored: 'Done.',
+          refused: 'Refused: it cannot be analysed.',
+          failed: 'The analysis failed.',
+          cancelled: 'Cancelled.',
+        }
+        show(state, words[e.state] ?? e.state, e.reasons?.map((r) => [' ', r.text]))
+      },
     })
+    show(says, h('p', {}, again ? `These bytes are already here for subject ${scan.subject_id}: the same case.` : `Stored for subject ${scan.subject_id}.`), state, following.el, link && h('p', {}, link))
+    if (link) link.focus()
   }
 
   const el = h(
@@ -167,10 +176,11 @@ export function uploadForm(dropped?: File, mayOpen = true): { el: HTMLElement; b
   )
   return {
     el,
-    busy: () => going !== undefined,
+    sending: () => going !== undefined,
+    filled: () => file !== undefined || subject.value.trim() !== '',
     leave: () => {
       going?.abort()
-      events?.close()
+      following?.stop()
     },
   }
 }
@@ -214,5 +224,5 @@ export function firstScan(mayUpload: boolean): { el: HTMLElement; busy(): boolea
     ),
     h('p', { class: 'help' }, 'KEY is a key with the role uploader. An administrator makes one: ', h('code', {}, 'neuroscreen keys create pacs --role uploader')),
   )
-  return { el, busy: () => form?.busy() ?? false, leave: () => form?.leave() }
+  return { el, busy: () => form?.filled() ?? false, leave: () => form?.leave() }
 }

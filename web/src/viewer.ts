@@ -12,8 +12,9 @@ export interface Where {
 export interface Viewer {
   /** To the middle of a label. False if the map does not have it. */
   goTo(label: number): boolean
-  goToMM(mm: [number, number, number]): void
-  /** Moves the crosshair, mm to the right, anterior and superior. */
+  /** To where the crosshair began. */
+  goToStart(): void
+  /** Moves the crosshair along the picture's axes, mm to the right, anterior and superior. */
   move(by: [number, number, number]): void
   /** Of the labels, or of the map where one lies over the picture. */
   opacity(v: number): void
@@ -129,15 +130,16 @@ export async function openViewer(o: ViewerOptions): Promise<Viewer> {
       const at = centres.get(label)
       if (!at || !map) return false
       // By the affine: the viewer's own voxel order is not the file's.
-      v.goToMM(map.hdr!.affine.slice(0, 3).map((row) => row[0]! * at[0] + row[1]! * at[1] + row[2]! * at[2] + row[3]!) as [number, number, number])
+      const mm = map.hdr!.affine.slice(0, 3).map((row) => row[0]! * at[0] + row[1]! * at[1] + row[2]! * at[2] + row[3]!)
+      place(nv.mm2frac(mm as never, 0, true)) // true: of the world, not along the picture
       return true
     },
-    goToMM(mm) {
-      place(nv.mm2frac(mm as never))
+    goToStart() {
+      place(start)
     },
     move(by) {
       const at = nv.frac2mm(nv.scene.crosshairPos)
-      v.goToMM([at[0]! + by[0], at[1]! + by[1], at[2]! + by[2]])
+      place(nv.mm2frac(by.map((d, axis) => at[axis]! + d) as never))
     },
     opacity(value) {
       share = value
@@ -178,7 +180,8 @@ export async function openViewer(o: ViewerOptions): Promise<Viewer> {
       nv.gl.getExtension('WEBGL_lose_context')?.loseContext() // browsers keep few of them
     },
   }
-  v.goTo(17) || v.goToMM([0, 0, 0])
+  v.goTo(17) || place(nv.mm2frac([0, 0, 0] as never, 0, true))
+  const start = [...nv.scene.crosshairPos]
   return v
 }
 

@@ -75,6 +75,7 @@ var (
 	volume      = snomed("118565006", "Volume")
 	comment     = dcm("121106", "Comment")
 	population  = dcm("121405", "Population Description")
+	voxelSum    = dcm("126030", "Sum of segmented voxel method for volume")
 
 	mm3     = code{"mm3", "UCUM", "cubic millimeter"}
 	percent = code{"%", "UCUM", "Percent"}
@@ -83,7 +84,6 @@ var (
 
 // Concepts that no public scheme has.
 var (
-	enclosed   = own("SURFACE", "Volume enclosed by the surfaces of the label")
 	shareOfICV = own("SHAREICV", "Share of the intracranial volume")
 	lower95    = own("CI95LOW", "Lower end of the 95 % confidence interval")
 	upper95    = own("CI95HIGH", "Upper end of the 95 % confidence interval")
@@ -104,7 +104,7 @@ func groups(p report.Page) (out []attributes) {
 	if icv := p.Result.IntracranialVolumeMM3; icv != nil {
 		out = append(out, group(p, "1501", "Intracranial volume", "icv",
 			concept(modifier, findingSite, snomed("1101003", "Intracranial")),
-			number(volume, *icv, mm3, concept(modifier, method, enclosed))))
+			number(volume, *icv, mm3, concept(modifier, method, voxelSum))))
 	}
 	for _, v := range p.Result.Volumes {
 		if !v.LeftOut { // else nobody may use it
@@ -144,7 +144,7 @@ func structure(p report.Page, v neuroscreen.Volume) attributes {
 	if side.value != "" {
 		at[tag.ContentSequence] = []attributes{concept(modifier, snomed("272741003", "Laterality"), side)}
 	}
-	properties := []attributes{concept(modifier, method, enclosed)}
+	properties := []attributes{concept(modifier, method, voxelSum)}
 	property := func(name code, value *float64, unit code) {
 		if value != nil {
 			properties = append(properties, number(name, *value, unit).as(hasProperty))

@@ -233,7 +233,7 @@ func (b *builder) quality() r4.Observation {
 func (b *builder) volume(mm3 float64) r4.Observation {
 	o := b.observation(concept("Volume", coding(snomed, "118565006", "Volume")))
 	o.ValueQuantity = quantity(mm3, "mm3", "mm3")
-	o.Method = ptr(concept("Automatic segmentation, volume within its surfaces"))
+	o.Method = ptr(concept("Automatic segmentation, sum of its voxels"))
 	return o
 }
 
