@@ -229,6 +229,7 @@ var problemDocs = map[string]problemDoc{
 	"voxels-changed":         {"Another voxel size", "The voxels of two visits differ by more than 0.1 mm. Another protocol measures small structures differently."},
 	"weights-changed":        {"Other weights", "The network was replaced between the analyses. POST /v1/scans/{scan_id}/retry measures the older scan with the present one."},
 	"time-between-unknown":   {"Time between visits not known", "Post scan_date; the change per year needs it."},
+	"same-day":               {"Two scans of one day", "A change per year is only given between visits that lie apart; what differs between these two is error, or another protocol."},
 	"time-from-ages":         {"Time from ages", "Scan dates are missing; the time between visits was taken from the ages."},
 	"sex-differs":            {"The sexes differ", "One person's scans were posted with different sexes: correct it with PATCH, or a scan is somebody else's."},
 	"head-size-differs":      {"The head sizes differ", "An adult's intracranial volume does not change: one scan may be cropped, stripped or somebody else's."},

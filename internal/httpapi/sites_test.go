@@ -18,7 +18,7 @@ func (e *env) putJSON(path, key, body string) *answer {
 }
 
 const (
-	shiftBody = `{"schema":"neuroscreen.shift/1","name":"clinic","version":"1","layer":"site","segmenter":"neuroscreen","after":"neuroscreen-as-fs7@1","scanners":[{"scanner":"PRISMA"}],"source":"30 controls",
+	shiftBody = `{"schema":"neuroscreen.shift/1","name":"clinic","version":"1","layer":"site","segmenter":"neuroscreen","after":"neuroscreen-as-fs7@2","scanners":[{"scanner":"PRISMA"}],"source":"30 controls",
 		"structures":{"Left-Hippocampus":{"n":30,"mean_z":-1,"sd_z":1.1}}}`
 	recalibrationBody = `{"model":"alzheimers-scan","model_sha256":"ab","segmenter":"neuroscreen","intercept":-0.2,"slope":0.8,
 		"covariance":[[0.04,0],[0,0.03]],"cases":30,"controls":40,"source":"30 and 40 people"}`
