@@ -141,8 +141,10 @@ func printable(text string) (_ string, whole bool) {
 		switch glyph, err := embedded.GlyphIndex(nil, r); {
 		case err == nil && glyph != 0:
 			return r
-		case unicode.IsSpace(r):
+		case r == '\u202f': // narrow, and no line ends there
 			return '\u00a0'
+		case unicode.IsSpace(r):
+			return ' '
 		}
 		whole = false
 		return '?'
