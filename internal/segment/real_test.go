@@ -71,12 +71,13 @@ func TestRealHeads(t *testing.T) {
 				}
 			}
 			// Sheets a voxel thin and the smallest nuclei may differ by more, as the
-			// cerebellum's white matter: voxels show a surface as steps.
+			// cerebellum's white matter: labels on the scan's grid are interpolated,
+			// which cuts thin folds off.
 			for k, st := range anatomy.Structures[1:] {
 				voxels := count[k+1] * v.VoxelMM3()
 				tolerance := .03
 				if strings.HasSuffix(st.Name, "Cerebellum-White-Matter") {
-					tolerance = .04
+					tolerance = .05
 				}
 				if mm3 := s.MM3[k+1]; mm3 > 2000 && math.Abs(mm3/voxels-1) > tolerance {
 					t.Errorf("%s: %.0f mm3, its voxels %.0f", st.Name, mm3, voxels)
