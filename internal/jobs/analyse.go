@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -28,20 +29,18 @@ func (w *scanWorker) Work(ctx context.Context, job *river.Job[scanArgs]) error {
 // Timeout of the job is for the wait and the analysis.
 func (w *scanWorker) Timeout(*river.Job[scanArgs]) time.Duration { return 2 * w.r.cfg.JobTimeout }
 
-// analyse makes one attempt at a scan: memory, lease, analysis, storing.
+// analyse makes one attempt at a scan.
 func (r *Runner) analyse(ctx context.Context, siteID, scanID uuid.UUID) error {
 	log := r.cfg.Logger.With("scan", scanID)
-	leave, tooLarge, err := r.admit(ctx, siteID, scanID)
-	if err != nil {
-		return err
-	}
-	defer leave()
-	ctx, cancel := context.WithTimeout(ctx, r.cfg.JobTimeout)
-	defer cancel()
-	lease, err := r.cfg.Store.Lease(ctx, siteID, scanID, r.holder, r.cfg.LeaseTTL)
-	if ok, err := r.taken(ctx, log, err); !ok {
-		return err
-	}
+	return r.attempt(ctx, log, func(ctx context.Context) (func(), *neuroscreen.Reason, error) {
+		return r.admit(ctx, siteID, scanID)
+	}, func(ctx context.Context) (task, error) {
+		lease, err := r.cfg.Store.Lease(ctx, siteID, scanID, r.holder, r.cfg.LeaseTTL)
+		return r.scanTask(log, siteID, lease), err
+	})
+}
+
+func (r *Runner) scanTask(log *slog.Logger, siteID uuid.UUID, lease store.Lease) task {
 	end := func(o store.Outcome) outcome {
 		blobs := make([]string, len(o.Files))
 		for i, f := range o.Files {
@@ -52,7 +51,7 @@ func (r *Runner) analyse(ctx context.Context, siteID, scanID uuid.UUID) error {
 			return err
 		}}
 	}
-	return r.try(ctx, task{
+	return task{
 		log:     log.With("run", lease.Scan.Run, "attempt", lease.Scan.Attempt),
 		work:    "analysis",
 		attempt: lease.Scan.Attempt,
@@ -70,7 +69,7 @@ func (r *Runner) analyse(ctx context.Context, siteID, scanID uuid.UUID) error {
 		fail: func(why []neuroscreen.Reason) outcome {
 			return end(store.Outcome{State: neuroscreen.Failed, Reasons: why})
 		},
-	}, tooLarge)
+	}
 }
 
 // analyseLeased calls the analysis and stores the files that it derived.

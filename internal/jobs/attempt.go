@@ -36,26 +36,32 @@ type outcome struct {
 	store func(context.Context) error
 }
 
-// taken says what an error of taking a lease means to river; ok is that there
-// was none.
-func (r *Runner) taken(ctx context.Context, log *slog.Logger, err error) (ok bool, forRiver error) {
+// attempt makes one attempt at a scan or a decoding: memory, lease, work, storing.
+// What it returns is for river only: nil when this job has nothing more to do, a
+// snooze when another attempt is due.
+func (r *Runner) attempt(ctx context.Context, log *slog.Logger,
+	admit func(context.Context) (leave func(), tooLarge *neuroscreen.Reason, err error),
+	lease func(context.Context) (task, error)) error {
+	leave, tooLarge, err := admit(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	ctx, stop := context.WithTimeout(ctx, r.cfg.JobTimeout)
+	defer stop()
+	t, err := lease(ctx)
 	switch {
 	case err == nil:
-		return true, nil
 	case errors.Is(err, store.ErrFinal), errors.Is(err, store.ErrBusy), neuroscreen.AsError(err).Code == neuroscreen.CodeNotFound:
 		// Done, erased, or in other hands: if those hands die, reconcile sees it.
 		log.DebugContext(ctx, "job has nothing to do", "why", err)
-		return false, nil
+		return nil
+	default:
+		log.WarnContext(ctx, "not taken up", "error", err)
+		return river.JobSnooze(r.cfg.Unavailable)
 	}
-	log.WarnContext(ctx, "not taken up", "error", err)
-	return false, river.JobSnooze(r.cfg.Unavailable)
-}
 
-// try makes the attempt, unless it is known to be in vain: there were too many,
-// or there will never be memory for it. What it returns is for river only: nil
-// when this job has nothing more to do, a snooze when another attempt is due.
-func (r *Runner) try(ctx context.Context, t task, tooLarge *neuroscreen.Reason) error {
-	switch {
+	switch { // in vain?
 	case t.attempt > r.cfg.MaxAttempts:
 		return r.finish(ctx, t, t.fail([]neuroscreen.Reason{{
 			Code: "worker-lost",

@@ -3,6 +3,7 @@ package jobs
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/google/uuid"
@@ -41,20 +42,18 @@ func (w *decodingWorker) Timeout(*river.Job[decodingArgs]) time.Duration {
 	return 2 * w.r.cfg.JobTimeout
 }
 
-// decode makes one attempt at a decoding: memory, lease, decoding, storing.
+// decode makes one attempt at a decoding.
 func (r *Runner) decode(ctx context.Context, siteID, id uuid.UUID) error {
 	log := r.cfg.Logger.With("decoding", id)
-	leave, tooLarge, err := r.admitDecoding(ctx, siteID, id)
-	if err != nil {
-		return err
-	}
-	defer leave()
-	ctx, cancel := context.WithTimeout(ctx, r.cfg.JobTimeout)
-	defer cancel()
-	lease, err := r.cfg.Store.LeaseDecoding(ctx, siteID, id, r.holder, r.cfg.LeaseTTL)
-	if ok, err := r.taken(ctx, log, err); !ok {
-		return err
-	}
+	return r.attempt(ctx, log, func(ctx context.Context) (func(), *neuroscreen.Reason, error) {
+		return r.admitDecoding(ctx, siteID, id)
+	}, func(ctx context.Context) (task, error) {
+		lease, err := r.cfg.Store.LeaseDecoding(ctx, siteID, id, r.holder, r.cfg.LeaseTTL)
+		return r.decodingTask(log, lease), err
+	})
+}
+
+func (r *Runner) decodingTask(log *slog.Logger, lease store.DecodingLease) task {
 	end := func(o store.DecodingOutcome) outcome {
 		var blobs []string
 		if o.WeightsKey != "" {
@@ -62,7 +61,7 @@ func (r *Runner) decode(ctx context.Context, siteID, id uuid.UUID) error {
 		}
 		return outcome{string(o.State), blobs, func(ctx context.Context) error { return r.cfg.Store.FinishDecoding(ctx, lease, o) }}
 	}
-	return r.try(ctx, task{
+	return task{
 		log:     log.With("attempt", lease.Decoding.Attempt),
 		work:    "decoding",
 		faster:  "; fewer permutations take less",
@@ -81,7 +80,7 @@ func (r *Runner) decode(ctx context.Context, siteID, id uuid.UUID) error {
 		fail: func(why []neuroscreen.Reason) outcome {
 			return end(store.DecodingOutcome{State: neuroscreen.DecodingFailed, Reasons: why})
 		},
-	}, tooLarge)
+	}
 }
 
 // admitDecoding waits until there is memory, as admit does for a scan.

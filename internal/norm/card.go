@@ -56,6 +56,7 @@ countries and scanners, stands in the paper and not with its coefficients. Ventr
 		fmt.Fprintf(&b, "- %s: shift %s, %d structures: %s.\n", seg, s.id(), len(s.Structures), s.Source)
 	}
 	fmt.Fprintf(&b, `- fs6: the norm's own.
+- Of a shift's mean offset is taken out what it is worth beside how far segmenters lie off at all (kept in the shift, n/(n+10) where it holds none).
 - any other: no shift; its own offset is in every z.
 
 A result says so (segmenter-not-calibrated) where no healthy people were measured with the segmenter itself, and %.2f SD of the norm are added to the spread:

@@ -581,6 +581,23 @@ func TestAssets(t *testing.T) {
 
 // The network is taken to differ from the norm as FreeSurfer 7 does, with the
 // spread between segmenters on top of that between sites, and says so.
+// TestSegmenterShiftIsBelieved: a healthy person as FreeSurfer 7 measures them on
+// average lies near z 0, the nearer the better its data sets agree.
+func TestSegmenterShiftIsBelieved(t *testing.T) {
+	n, p := Default(), person(60, neuroscreen.Female, 1.45e6)
+	for structure, most := range map[string]float64{"Left-Hippocampus": .12, "Right-Hippocampus": .12, "Left-Accumbens-area": .5} {
+		raw, err := n.Published(structure, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mean := raw.ExpectedMM3 + n.shifts[FreeSurfer7].Structures[structure].MeanZ*raw.SD
+		z, err := n.ZOf(structure, Measured{MM3: mean}, p, Calibration{Segmenter: FreeSurfer7})
+		if err != nil || !(z.Value > 0 && z.Value < most) {
+			t.Errorf("%s: z %.2f of the mean of healthy people, want 0 to %.2f, %v", structure, z.Value, most, err)
+		}
+	}
+}
+
 func TestNetworkStandsAsFreeSurfer7(t *testing.T) {
 	n, p, network := Default(), person(60, neuroscreen.Female, 1.45e6), Calibration{Segmenter: Network}
 	if r := n.segmenterRatio; math.Abs(r-0.539) > 0.0005 {

@@ -129,6 +129,11 @@ func shortCard(words *report.ScoreInWords, c model.Card) error {
 			AUCIfNormal     float64   `json:"auc_if_normal"`
 			AUCIfNormalCI95 []float64 `json:"auc_if_normal_ci95"`
 			Validation      string    `json:"validation"`
+			OutsideCheck    *struct {
+				AUC             float64
+				CI95            [2]float64
+				Cases, Controls int
+			} `json:"outside_check"`
 		} `json:"performance"`
 		Limits []string `json:"limits"`
 	}
@@ -148,9 +153,13 @@ func shortCard(words *report.ScoreInWords, c model.Card) error {
 	case p.AUC > 0 && len(p.CI95) == 2:
 		performance = fmt.Sprintf("AUC %.2f (95 %% interval %.2f to %.2f); %s", p.AUC, p.CI95[0], p.CI95[1], p.Validation)
 	case p.AUCIfNormal > 0 && len(p.AUCIfNormalCI95) == 2:
-		// One sentence, for the short form ends at the first semicolon.
-		performance = fmt.Sprintf("AUC not counted on people, but %.2f (95 %% interval %.2f to %.2f) follows from the effects if both groups are normal; %s",
-			p.AUCIfNormal, p.AUCIfNormalCI95[0], p.AUCIfNormalCI95[1], p.Validation)
+		// The short form ends at the first semicolon, and must hold what was counted on people.
+		counted := "AUC counted on no one"
+		if o := p.OutsideCheck; o != nil {
+			counted = fmt.Sprintf("AUC %.2f (95 %% interval %.2f to %.2f) on %d cases and %d controls", o.AUC, o.CI95[0], o.CI95[1], o.Cases, o.Controls)
+		}
+		performance = fmt.Sprintf("%s, %.2f (%.2f to %.2f) by the effects if both groups are normal; %s",
+			counted, p.AUCIfNormal, p.AUCIfNormalCI95[0], p.AUCIfNormalCI95[1], p.Validation)
 	}
 	words.Cohort, words.Performance, words.Limits = sentence(cohort), sentence(performance), sentence("limits: "+strings.Join(body.Limits, "; "))
 	figure, _, _ := strings.Cut(performance, "; ")

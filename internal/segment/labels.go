@@ -96,8 +96,8 @@ func (c *cells) halves(axis, voxel int) (n int) {
 // its voxels don't matter.
 //
 // What else was tried errs where a structure is as thin as a voxel (cortex, inferior
-// horns): sums of posteriors by 10 to 50 %, and the volume within a surface between
-// the voxels, which cuts off every convex edge, by up to 10 %.
+// horns): sums of posteriors, and the volume within a surface between the voxels,
+// which cuts off every convex edge.
 func (s *Segmentation) measure(whole *part, finer []part) {
 	var holes []cells
 	for i := range finer {
