@@ -234,7 +234,7 @@ func (m *Models) linearDoubts(lm *linear, f Features, s neuroscreen.Score) []str
 		if err != nil {
 			continue
 		}
-		half := z95 * z.NoiseSE
+		half := norm.Z95 * z.NoiseSE
 		if factor := math.Exp(half * math.Abs(lm.unit(z)*t.Coefficient)); factor >= notable {
 			out = append(out, fmt.Sprintf("%s is measured to +-%.1f SD (95 %%): this alone can move the likelihood ratio by a factor of %s either way.", structureWords(t.Name), half, ratio(factor)))
 		}
@@ -303,7 +303,7 @@ func (m *Models) sclerosisDoubts(f Features, s neuroscreen.Score) []string {
 		out = append(out, "Both hippocampi are small: bilateral disease leaves no asymmetry, and this score can't see it.")
 	}
 	percent, _, se := norm.Asymmetry(f.Volumes["Left-Hippocampus"], f.Volumes["Right-Hippocampus"])
-	half := z95 * se
+	half := norm.Z95 * se
 	if half >= f.Settings.SclerosisReviewSD*norm.AsymmetrySD/2 {
 		out = append(out, fmt.Sprintf("Asymmetry is measured to +-%.1f %% (95 %%); in healthy people it spreads by %.1f %%. The likelihood ratio is drawn towards 1 for it.", half, norm.AsymmetrySD))
 	}

@@ -204,9 +204,6 @@ func (h header) refusal(f Features) string {
 	return ""
 }
 
-// z95 is the 97.5th percentile of the normal distribution.
-const z95 = 1.959963984540054
-
 // logLR is a likelihood ratio in the making, in natural logarithms.
 type logLR struct {
 	intercept      float64
@@ -252,7 +249,7 @@ func (l *logLR) hold(limit float64) {
 
 // interval returns the 95 % interval of a sum of that variance.
 func (l logLR) interval(variance float64) (lo, hi float64) {
-	half := z95 * math.Sqrt(variance)
+	half := norm.Z95 * math.Sqrt(variance)
 	return l.sum() - half, l.sum() + half
 }
 

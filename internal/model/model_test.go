@@ -428,7 +428,7 @@ func TestEitherSide(t *testing.T) {
 		t.Errorf("%+v", last)
 	}
 	sd := math.Sqrt(norm.PairVariance("Hippocampus", ml, mr, left.g.left, left.g.right) + left.siteZ*left.siteZ + left.siteAsymmetry*left.siteAsymmetry + left.l.coefficientVar)
-	if want := left.l.sum() - math.Ln2 + z95*sd; math.Abs(a.bounds[1]-want) > 0.05*sd {
+	if want := left.l.sum() - math.Ln2 + norm.Z95*sd; math.Abs(a.bounds[1]-want) > 0.05*sd {
 		t.Errorf("up to %.3f, want %.3f", a.bounds[1], want)
 	}
 }

@@ -51,7 +51,7 @@ func (n *Norms) indices(vols map[string]Measured, p Person, cal Calibration) []n
 		ai, _, se := Asymmetry(left, right)
 		se = math.Hypot(se, AsymmetrySiteSD)
 		out = append(out, neuroscreen.Index{
-			Name: "hippocampal_asymmetry_percent", Value: ai, CI95: &[2]float64{ai - z95*se, ai + z95*se},
+			Name: "hippocampal_asymmetry_percent", Value: ai, CI95: &[2]float64{ai - Z95*se, ai + Z95*se},
 			Reference: &[2]float64{AsymmetryMean - z90*AsymmetrySD, AsymmetryMean + z90*AsymmetrySD},
 		})
 	}
@@ -85,7 +85,7 @@ func (n *Norms) hocInterval(prefix string, h, v Measured, p Person, cal Calibrat
 		noise := NoiseMM3(name, m) / m.MM3
 		variance += noise*noise + site*site
 	}
-	mu, half := math.Log(h.MM3/v.MM3), z95*math.Sqrt(variance)
+	mu, half := math.Log(h.MM3/v.MM3), Z95*math.Sqrt(variance)
 	return &[2]float64{logistic(mu - half), logistic(mu + half)}
 }
 

@@ -34,10 +34,11 @@ import (
 	"neuroscreen/internal/anatomy"
 )
 
-const (
-	z95 = 1.959963984540054  // 97.5th percentile of the normal distribution
-	z90 = 1.6448536269514722 // 95th
-)
+// Z95 is the 97.5th percentile of the normal distribution: intervals of 95 % reach
+// this many standard errors to either side.
+const Z95 = 1.959963984540054
+
+const z90 = 1.6448536269514722 // 95th percentile
 
 // Norms is the set of loaded normative models. It is safe for concurrent use.
 type Norms struct {
@@ -378,7 +379,7 @@ func (l location) z(structure string, v Measured) Z {
 	noise := NoiseMM3(structure, v) * perMM3
 	site := l.siteSD / t
 	z := (l.scale(v.MM3) - l.mu) / t
-	half := z95 * math.Hypot(noise, site)
+	half := Z95 * math.Hypot(noise, site)
 	wider := 1.0
 	if l.siteKnown {
 		wider = l.wider

@@ -513,11 +513,11 @@ func TestIndicesCarryTheSite(t *testing.T) {
 	m := n.models
 	site := math.Hypot(n.siteRatio["Left-Hippocampus"]*m["Left-Hippocampus"].sd/3600, n.siteRatio["Left-Inf-Lat-Vent"]*m["Left-Inf-Lat-Vent"].sd*math.Ln10)
 	noise := math.Hypot(RetestCV("Left-Hippocampus"), RetestCV("Left-Inf-Lat-Vent"))
-	if got, want := width(Calibration{Segmenter: FreeSurfer6}), 2*z95*math.Hypot(noise, site); math.Abs(got-want) > 1e-9 {
+	if got, want := width(Calibration{Segmenter: FreeSurfer6}), 2*Z95*math.Hypot(noise, site); math.Abs(got-want) > 1e-9 {
 		t.Errorf("%.4f wide on the logit, want %.4f", got, want)
 	}
 	shift := &Shift{Layer: LayerSite, Segmenter: FreeSurfer6, Structures: map[string]Moments{"Left-Hippocampus": {N: 5000, SDZ: 1}, "Left-Inf-Lat-Vent": {N: 5000, SDZ: 1}}}
-	if got, alone := width(Calibration{Segmenter: FreeSurfer6, SiteShift: shift}), 2*z95*noise; got < alone || got > 1.05*alone {
+	if got, alone := width(Calibration{Segmenter: FreeSurfer6, SiteShift: shift}), 2*Z95*noise; got < alone || got > 1.05*alone {
 		t.Errorf("at a calibrated site %.4f wide, the measurement alone %.4f", got, alone)
 	}
 }

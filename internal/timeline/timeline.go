@@ -21,9 +21,6 @@ import (
 	"neuroscreen/internal/qc"
 )
 
-// z95 is the 97.5th percentile of the normal distribution.
-const z95 = 1.959963984540054
-
 // Timeline of one person.
 type Timeline struct {
 	SubjectID string               `json:"subject_id"`
@@ -167,7 +164,7 @@ func (c comparer) judge(ch *Change, a, b Visit, v, w neuroscreen.Volume) {
 		return
 	}
 	ea, eb := c.errorMM3(a, b, v), c.errorMM3(a, b, w)
-	detectable := z95 * math.Hypot(ea, eb)
+	detectable := norm.Z95 * math.Hypot(ea, eb)
 	ch.Detectable = &detectable
 	switch {
 	case math.Abs(ch.MM3) <= detectable:

@@ -7,10 +7,9 @@ import (
 	"slices"
 
 	"gonum.org/v1/gonum/stat/distuv"
-)
 
-// z95 is the 97.5th percentile of the normal distribution.
-const z95 = 1.959963984540054
+	"neuroscreen/internal/norm"
+)
 
 // seed makes every interval the same each time.
 const seed = 20240917
@@ -94,8 +93,8 @@ func Wilson(k, n int) [2]float64 {
 		return [2]float64{0, 1}
 	}
 	p, m := float64(k)/float64(n), float64(n)
-	mid := (p + z95*z95/(2*m)) / (1 + z95*z95/m)
-	half := z95 * math.Sqrt(p*(1-p)/m+z95*z95/(4*m*m)) / (1 + z95*z95/m)
+	mid := (p + norm.Z95*norm.Z95/(2*m)) / (1 + norm.Z95*norm.Z95/m)
+	half := norm.Z95 * math.Sqrt(p*(1-p)/m+norm.Z95*norm.Z95/(4*m*m)) / (1 + norm.Z95*norm.Z95/m)
 	return [2]float64{max(0, mid-half), min(1, mid+half)}
 }
 
@@ -210,7 +209,7 @@ func Calibrate(p []float64, y []bool) Calibration {
 }
 
 func around(v, variance float64) *[2]float64 {
-	half := z95 * math.Sqrt(variance)
+	half := norm.Z95 * math.Sqrt(variance)
 	return &[2]float64{v - half, v + half}
 }
 
