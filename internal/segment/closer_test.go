@@ -147,7 +147,7 @@ func TestPartsJoin(t *testing.T) {
 			}
 			grid := volume.Grid{Shape: [3]int{80, 80, 80}, Affine: volume.Scaling([3]float64{.8, .8, .8})}
 			count := 0.0
-			for _, l := range toGrid(grid, f, in).Data {
+			for _, l := range toGrid(grid, &s.MM3, []part{f, in}).Data {
 				if l == 17 {
 					count++
 				}

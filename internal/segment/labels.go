@@ -1,13 +1,11 @@
 package segment
 
 import (
-	"encoding/binary"
 	"math"
 	"runtime"
 	"sync"
 
 	"neuroscreen/internal/anatomy"
-	"neuroscreen/internal/volume"
 )
 
 // parallel calls f for 0 to n-1 on every core.
@@ -191,148 +189,4 @@ func (f *part) outside(eighths []int, holes []cells, y, z int) {
 	}
 }
 
-// run is the indices from to to-1 along one axis of a grid that lie in one
-// cell of a box.
-type run struct{ cell, from, to int }
-
-// onGrid carries the labels of a part's core to a scan's grid, as FreeSurfer's:
-// each voxel takes the class whose posterior, interpolated between the eight box
-// voxels round it, is greatest among the classes that those eight are labelled
-// with.
-func (f *part) onGrid(out *volume.Labels) {
-	size := out.VoxelSize()
-	var runs [3][]run
-	var within [3][]float32 // how far into its cell each index lies
-	for a := range runs {
-		within[a] = make([]float32, out.Shape[a])
-		for i := range out.Shape[a] {
-			x := (float64(i)*size[a] - f.from[a]) / f.mm
-			if x < 0 || x > float64(f.shape[a]-1) || x < float64(f.lo[a])-.5 || x >= float64(f.hi[a])-.5 {
-				continue
-			}
-			cell := min(int(x), f.shape[a]-2)
-			within[a][i] = float32(x - float64(cell))
-			if n := len(runs[a]); n == 0 || runs[a][n-1].cell != cell {
-				runs[a] = append(runs[a], run{cell, i, i})
-			}
-			runs[a][len(runs[a])-1].to = i + 1
-		}
-	}
-	parallel(len(runs[2]), func(r int) {
-		z := runs[2][r]
-		var c corners
-		for _, y := range runs[1] {
-			for x := 0; x < len(runs[0]); {
-				first := runs[0][x]
-				last := first.cell + f.alike(first.cell, y.cell, z.cell, f.shape[0]) - 1
-				end := x // past the runs that lie in cells of one class
-				for end < len(runs[0]) && runs[0][end].cell <= last {
-					end++
-				}
-				mixed := end == x
-				if mixed {
-					f.gather(&c, first.cell, y.cell, z.cell)
-					end++
-				}
-				label := anatomy.Structures[f.labels[f.at(first.cell, y.cell, z.cell)]].Label
-				for k := z.from; k < z.to; k++ {
-					for j := y.from; j < y.to; j++ {
-						row := out.Data[(k*out.Shape[1]+j)*out.Shape[0]:]
-						for i := first.from; i < runs[0][end-1].to; i++ {
-							if mixed {
-								label = anatomy.Structures[c.at(within[0][i], within[1][j], within[2][k])].Label
-							}
-							row[i] = uint8(label)
-						}
-					}
-				}
-				x = end
-			}
-		}
-	})
-}
-
-// toGrid carries the labels of the parts to a scan's grid, later ones over
-// earlier ones.
-func toGrid(grid volume.Grid, parts ...part) *volume.Labels {
-	out := volume.NewLabels(grid)
-	for i := range parts {
-		parts[i].onGrid(out)
-	}
-	return out
-}
-
 func (f *part) at(x, y, z int) int { return (z*f.shape[1]+y)*f.shape[0] + x }
-
-// alike counts the cells from one on along x, at most so many, whose voxels all
-// have one label, the same in each.
-func (f *part) alike(x, y, z, most int) int {
-	nx, nxy := f.shape[0], f.shape[0]*f.shape[1]
-	o := f.at(x, y, z)
-	n := min(most+1, nx-x) // columns of four voxels that bound these cells
-	a, b, c, d := f.labels[o:][:n], f.labels[o+nx:][:n], f.labels[o+nxy:][:n], f.labels[o+nxy+nx:][:n]
-	l := a[0]
-	eight := uint64(l) * 0x0101010101010101
-	i := 0
-	for ; i+8 <= n; i += 8 {
-		w := binary.LittleEndian.Uint64
-		if (w(a[i:])^eight)|(w(b[i:])^eight)|(w(c[i:])^eight)|(w(d[i:])^eight) != 0 {
-			break
-		}
-	}
-	for i < n && a[i] == l && b[i] == l && c[i] == l && d[i] == l {
-		i++
-	}
-	return max(0, i-1)
-}
-
-// corners are the classes that the eight voxels round a cell are labelled with,
-// and the posteriors of these classes there.
-type corners struct {
-	n     int
-	class [8]uint8
-	p     [8][8]float32 // by class, then by voxel: x fastest
-}
-
-// gather reads the cell between voxel x, y, z and the next along each axis.
-func (f *part) gather(c *corners, x, y, z int) {
-	nx, nxy := f.shape[0], f.shape[0]*f.shape[1]
-	o := f.at(x, y, z)
-	at := [8]int{o, o + 1, o + nx, o + nx + 1, o + nxy, o + nxy + 1, o + nxy + nx, o + nxy + nx + 1}
-	c.n, c.class[0] = 1, f.labels[o]
-next:
-	for _, q := range at[1:] {
-		l := f.labels[q]
-		for _, seen := range c.class[:c.n] {
-			if seen == l {
-				continue next
-			}
-		}
-		c.class[c.n] = l
-		c.n++
-	}
-	for i, l := range c.class[:c.n] {
-		for m, q := range at {
-			c.p[i][m] = f.classes[q].of(l)
-		}
-	}
-}
-
-// at returns the class that is most likely at a place in the cell, by linear
-// interpolation: 0 to 1 along each axis.
-func (c *corners) at(x, y, z float32) uint8 {
-	best, most := 0, float32(-1)
-	for i := range c.n {
-		p := &c.p[i]
-		a := p[0] + x*(p[1]-p[0])
-		b := p[2] + x*(p[3]-p[2])
-		a += y * (b - a)
-		d := p[4] + x*(p[5]-p[4])
-		e := p[6] + x*(p[7]-p[6])
-		d += y * (e - d)
-		if v := a + z*(d-a); v > most {
-			best, most = i, v
-		}
-	}
-	return c.class[best]
-}

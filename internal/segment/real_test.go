@@ -3,7 +3,6 @@ package segment
 import (
 	"context"
 	"math"
-	"strings"
 	"testing"
 
 	"neuroscreen/internal/anatomy"
@@ -70,16 +69,8 @@ func TestRealHeads(t *testing.T) {
 					t.Errorf("no %s", st.Name)
 				}
 			}
-			// Sheets a voxel thin and the smallest nuclei may differ by more, as the
-			// cerebellum's white matter: labels on the scan's grid are interpolated,
-			// which cuts thin folds off.
 			for k, st := range anatomy.Structures[1:] {
-				voxels := count[k+1] * v.VoxelMM3()
-				tolerance := .03
-				if strings.HasSuffix(st.Name, "Cerebellum-White-Matter") {
-					tolerance = .05
-				}
-				if mm3 := s.MM3[k+1]; mm3 > 2000 && math.Abs(mm3/voxels-1) > tolerance {
+				if voxels, mm3 := count[k+1]*v.VoxelMM3(), s.MM3[k+1]; math.Abs(mm3/voxels-1) > .03 {
 					t.Errorf("%s: %.0f mm3, its voxels %.0f", st.Name, mm3, voxels)
 				}
 			}

@@ -143,7 +143,7 @@ func (n *Network) Segment(ctx context.Context, v *volume.Volume) (*Segmentation,
 		s.Signs[k].compareMirror(&counts, k)
 		s.Errors[k] = n.weights.volumeError(anatomy.Class(k), s.Signs[k], s.MM3[k])
 	}
-	s.Labels = reoriented.Inverse().Labels(toGrid(can.Grid, append([]part{whole}, sides...)...))
+	s.Labels = reoriented.Inverse().Labels(toGrid(can.Grid, &s.MM3, append([]part{whole}, sides...)))
 	return s, nil
 }
 

@@ -26,6 +26,24 @@ type Labels struct {
 	Data []uint8
 }
 
+// Count returns how many voxels each label has.
+func (l *Labels) Count() (n [256]int) {
+	// Neighbours are mostly alike; two tables keep one from waiting for the other.
+	var odd [256]int
+	d := l.Data
+	for ; len(d) > 1; d = d[2:] {
+		n[d[0]]++
+		odd[d[1]]++
+	}
+	for _, x := range d {
+		n[x]++
+	}
+	for k := range n {
+		n[k] += odd[k]
+	}
+	return n
+}
+
 // New returns a volume of zeros on a grid.
 func New(g Grid) *Volume { return &Volume{g, make([]float32, g.Len())} }
 
