@@ -25,6 +25,9 @@ func (r *Runner) admit(ctx context.Context, siteID, scanID uuid.UUID) (leave fun
 		return free, nil, nil
 	}
 	scan, err := r.cfg.Store.Scan(ctx, siteID, scanID)
+	if away(err) {
+		return nil, nil, river.JobSnooze(r.cfg.Unavailable) // it may be back for the lease
+	}
 	if err != nil || scan.State.Final() {
 		return free, nil, nil // the lease meets the same and says what it means
 	}

@@ -26,8 +26,7 @@ func (w *scanWorker) Work(ctx context.Context, job *river.Job[scanArgs]) error {
 	return w.r.analyse(ctx, job.Args.SiteID, job.Args.ScanID)
 }
 
-// Timeout of the job is for the wait and the analysis.
-func (w *scanWorker) Timeout(*river.Job[scanArgs]) time.Duration { return 2 * w.r.cfg.JobTimeout }
+func (w *scanWorker) Timeout(*river.Job[scanArgs]) time.Duration { return w.r.cfg.longest() }
 
 // analyse makes one attempt at a scan.
 func (r *Runner) analyse(ctx context.Context, siteID, scanID uuid.UUID) error {
@@ -59,8 +58,9 @@ func (r *Runner) scanTask(log *slog.Logger, siteID uuid.UUID, lease store.Lease)
 		release: func(ctx context.Context, counted bool, why neuroscreen.Reason) error {
 			return r.cfg.Store.Release(ctx, siteID, lease, counted, why)
 		},
+		uncount: func(ctx context.Context) error { return r.cfg.Store.Uncount(ctx, siteID, lease) },
 		do: func(ctx context.Context) (outcome, error) {
-			o, err := r.analyseLeased(ctx, siteID, lease)
+			o, err := r.analyseLeased(ctx, log, siteID, lease)
 			return end(o), err
 		},
 		refuse: func(why []neuroscreen.Reason) outcome {
@@ -73,11 +73,19 @@ func (r *Runner) scanTask(log *slog.Logger, siteID uuid.UUID, lease store.Lease)
 }
 
 // analyseLeased calls the analysis and stores the files that it derived.
-func (r *Runner) analyseLeased(ctx context.Context, siteID uuid.UUID, lease store.Lease) (o store.Outcome, err error) {
+func (r *Runner) analyseLeased(ctx context.Context, log *slog.Logger, siteID uuid.UUID, lease store.Lease) (o store.Outcome, err error) {
 	in := r.input(lease.Scan)
 	in.Settings, in.LeftOut = lease.Settings, lease.LeftOut
 	in.Stage = func(ctx context.Context, to neuroscreen.State) error {
-		return r.cfg.Store.Advance(ctx, siteID, lease, to)
+		once, stop := context.WithTimeout(ctx, r.cfg.LeaseTTL/3)
+		defer stop()
+		err := r.cfg.Store.Advance(once, siteID, lease, to)
+		if away(err) && ctx.Err() == nil {
+			// A stage may be left out; what counts is whether the end can be stored.
+			log.WarnContext(ctx, "stage not recorded; the analysis goes on", "stage", to, "error", err)
+			return nil
+		}
+		return err
 	}
 	out, err := r.cfg.Analyse(ctx, in)
 	if err == nil && out.Result == nil {

@@ -39,7 +39,7 @@ func (w *decodingWorker) Work(ctx context.Context, job *river.Job[decodingArgs])
 }
 
 func (w *decodingWorker) Timeout(*river.Job[decodingArgs]) time.Duration {
-	return 2 * w.r.cfg.JobTimeout
+	return w.r.cfg.longest()
 }
 
 // decode makes one attempt at a decoding.
@@ -70,6 +70,7 @@ func (r *Runner) decodingTask(log *slog.Logger, lease store.DecodingLease) task 
 		release: func(ctx context.Context, counted bool, why neuroscreen.Reason) error {
 			return r.cfg.Store.ReleaseDecoding(ctx, lease, counted, why)
 		},
+		uncount: func(ctx context.Context) error { return r.cfg.Store.UncountDecoding(ctx, lease) },
 		do: func(ctx context.Context) (outcome, error) {
 			o, err := r.decodeLeased(ctx, lease)
 			return end(o), err
@@ -90,10 +91,16 @@ func (r *Runner) admitDecoding(ctx context.Context, siteID, id uuid.UUID) (leave
 		return free, nil, nil
 	}
 	d, err := r.cfg.Store.Decoding(ctx, siteID, id)
+	if away(err) {
+		return nil, nil, river.JobSnooze(r.cfg.Unavailable) // it may be back for the lease
+	}
 	if err != nil || d.State.Final() {
 		return free, nil, nil // the lease meets the same and says what it means
 	}
 	in, err := r.decodingInput(ctx, d)
+	if away(err) {
+		return nil, nil, river.JobSnooze(r.cfg.Unavailable)
+	}
 	if err != nil {
 		return free, nil, nil // so does the work
 	}

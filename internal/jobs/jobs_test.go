@@ -548,16 +548,16 @@ func TestReconcileLeavesWaitingScansAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n, err := reconcile(t.Context(), b.pool, queue, 0); n != 0 || err != nil {
+	if n, err := reconcile(t.Context(), b.pool, queue, 0, true); n != 0 || err != nil {
 		t.Errorf("%d queued again, %v", n, err)
 	}
 	if _, err := b.pool.Exec(t.Context(), "DELETE FROM river_job"); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := reconcile(t.Context(), b.pool, queue, 0); n != 1 || err != nil {
+	if n, err := reconcile(t.Context(), b.pool, queue, 0, true); n != 1 || err != nil {
 		t.Errorf("%d queued again without a job, %v", n, err)
 	}
-	if n, err := reconcile(t.Context(), b.pool, queue, 0); n != 0 || err != nil {
+	if n, err := reconcile(t.Context(), b.pool, queue, 0, true); n != 0 || err != nil {
 		t.Errorf("%d queued twice, %v", n, err)
 	}
 }

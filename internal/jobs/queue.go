@@ -101,16 +101,19 @@ func (e *Enqueuer) Notify(ctx context.Context, tx pgx.Tx, siteID, webhookID, id 
 //
 // A job that river calls running does not count, because a killed worker's
 // job stays so. One job too many does no harm: the lease lets one work.
-func reconcile(ctx context.Context, pool *pgxpool.Pool, queue *Enqueuer, idle time.Duration) (int, error) {
-	scans, err := requeue(ctx, pool, idle, "scans", scanKind, "scan_id", queue.Enqueue)
+//
+// Without leases it leaves out those whose lease ran out: where the database was
+// away until now, their workers may live and just not have renewed yet.
+func reconcile(ctx context.Context, pool *pgxpool.Pool, queue *Enqueuer, idle time.Duration, leases bool) (int, error) {
+	scans, err := requeue(ctx, pool, idle, leases, "scans", scanKind, "scan_id", queue.Enqueue)
 	if err != nil {
 		return scans, err
 	}
-	decodings, err := requeue(ctx, pool, idle, "decodings", decodingKind, "decoding_id", queue.EnqueueDecoding)
+	decodings, err := requeue(ctx, pool, idle, leases, "decodings", decodingKind, "decoding_id", queue.EnqueueDecoding)
 	return scans + decodings, err
 }
 
-func requeue(ctx context.Context, pool *pgxpool.Pool, idle time.Duration, table, kind, argument string,
+func requeue(ctx context.Context, pool *pgxpool.Pool, idle time.Duration, leases bool, table, kind, argument string,
 	enqueue func(context.Context, pgx.Tx, uuid.UUID, uuid.UUID) error) (int, error) {
 	n := 0
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
@@ -120,7 +123,7 @@ func requeue(ctx context.Context, pool *pgxpool.Pool, idle time.Duration, table,
 			WHERE s.finished_at IS NULL
 			  AND CASE WHEN s.lease_until IS NULL
 			      THEN s.updated_at < clock_timestamp() - @idle::interval
-			      ELSE s.lease_until < clock_timestamp() END
+			      ELSE @leases AND s.lease_until < clock_timestamp() END
 			  AND NOT EXISTS (
 			      SELECT FROM river_job j
 			      WHERE j.kind = @kind
@@ -130,7 +133,7 @@ func requeue(ctx context.Context, pool *pgxpool.Pool, idle time.Duration, table,
 			LIMIT 1000
 			-- Several workers look at the same time.
 			FOR UPDATE OF s SKIP LOCKED`,
-			pgx.NamedArgs{"idle": idle, "kind": kind, "argument": argument})
+			pgx.NamedArgs{"idle": idle, "leases": leases, "kind": kind, "argument": argument})
 		if err != nil {
 			return err
 		}

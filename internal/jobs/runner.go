@@ -65,7 +65,7 @@ type Config struct {
 	// Idle is how long an unfinished scan may be without job and lease; 20 s.
 	Idle time.Duration
 	// JobTimeout ends an analysis that hangs; 30 min. A scan may wait for
-	// memory as long again.
+	// memory as long again, and what is done for a database that is away.
 	JobTimeout time.Duration
 	// MaxAttempts of a run, killed workers' counted; 3.
 	MaxAttempts int
@@ -109,6 +109,10 @@ func (c *Config) defaults() {
 		c.Logger = slog.Default()
 	}
 }
+
+// longest is how long a job may take: to wait for memory, to work, and to wait
+// for a database that is away when the end is to be stored.
+func (c *Config) longest() time.Duration { return 3 * c.JobTimeout }
 
 // noticeWorkers mostly wait for answers.
 const noticeWorkers = 8
@@ -168,7 +172,7 @@ func NewRunner(cfg Config) (*Runner, error) {
 		// Our leases see to killed workers much sooner. This only tidies up
 		// their jobs, which then find the scan finished; it must never take
 		// a job from a worker that is alive.
-		RescueStuckJobsAfter: 2*cfg.JobTimeout + 10*time.Minute,
+		RescueStuckJobsAfter: cfg.longest() + 10*time.Minute,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("jobs: %w", err)
@@ -185,8 +189,17 @@ func (r *Runner) Start(ctx context.Context) error {
 	}
 	loops, stopLoops := context.WithCancel(running)
 	r.stop = func() { stopLoops(); r.wg.Wait(); stop() }
+	answers, back := true, time.Time{} // the database, since it was away
 	r.every(loops, r.cfg.ReconcileEvery, "reconcile", func(ctx context.Context) error {
-		n, err := reconcile(ctx, r.cfg.Pool, r.queue, r.cfg.Idle)
+		ctx, stop := context.WithTimeout(ctx, r.cfg.LeaseTTL)
+		defer stop()
+		// By half a lease after it is back, living workers have renewed theirs.
+		leases := answers && time.Since(back) > r.cfg.LeaseTTL/2
+		n, err := reconcile(ctx, r.cfg.Pool, r.queue, r.cfg.Idle, leases)
+		if err == nil && !answers {
+			back = time.Now()
+		}
+		answers = err == nil
 		if n > 0 {
 			r.cfg.Logger.WarnContext(ctx, "scans or decodings without a worker were queued again", "jobs", n)
 		}

@@ -141,6 +141,31 @@ func (s *Store) Release(ctx context.Context, siteID uuid.UUID, l Lease, counted 
 	})
 }
 
+// Uncount takes back the attempt of a worker that lives and lost its lease only
+// because the database was away from it: whoever has taken the scan up since is
+// not to be the one attempt too many. Nothing happens where nobody has, where the
+// worker gave it back itself and only did not hear so, or where the run has ended.
+func (s *Store) Uncount(ctx context.Context, siteID uuid.UUID, l Lease) error {
+	_, err := s.cfg.Pool.Exec(ctx, `
+		UPDATE scans SET attempt = attempt - 1
+		WHERE site_id = @site AND id = @scan AND run = @run AND `+takenUpSince,
+		l.args(siteID, pgx.NamedArgs{"run": l.Scan.Run}))
+	return classify(err)
+}
+
+// UncountDecoding is for a decoding what Uncount is for a scan.
+func (s *Store) UncountDecoding(ctx context.Context, l DecodingLease) error {
+	_, err := s.cfg.Pool.Exec(ctx, `
+		UPDATE decodings SET attempt = attempt - 1
+		WHERE site_id = @site AND id = @id AND `+takenUpSince, l.args(nil))
+	return classify(err)
+}
+
+// takenUpSince a lease with a fence: the next fence without a lease is that of
+// its own release. The attempt of who has it now stays.
+const takenUpSince = `fence > @fence AND NOT (fence = @fence + 1 AND lease_until IS NULL)
+		  AND attempt > CASE WHEN lease_until IS NULL THEN 0 ELSE 1 END AND finished_at IS NULL`
+
 // Finish ends the run in one transaction: state, result version, files,
 // event, worklist and audit entry, or nothing of it. It returns the result's
 // version, 0 unless scored. A result that names another scan, subject or

@@ -330,3 +330,53 @@ func TestVersionsGoOnAfterARefusal(t *testing.T) {
 		t.Errorf("%+v %v", versions, err)
 	}
 }
+
+// TestUncount: only where another took the same run up since.
+func TestUncount(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	leases := func(n int) func(*testing.T, store.ScanRecord, store.Lease) {
+		return func(t *testing.T, scan store.ScanRecord, _ store.Lease) {
+			for range n {
+				b.lease(t, scan)
+				b.clock.Advance(time.Hour)
+			}
+		}
+	}
+	for name, c := range map[string]struct {
+		since func(t *testing.T, scan store.ScanRecord, mine store.Lease)
+		want  int // attempts counted; mine is the second
+	}{
+		"nobody has it":  {leases(0), 2},
+		"another has it": {leases(1), 2},
+		"two had it":     {leases(2), 3},
+		"it has ended":   {func(t *testing.T, scan store.ScanRecord, _ store.Lease) { b.run(t, scan, refused("not-t1")) }, 3},
+		"it runs anew": {func(t *testing.T, scan store.ScanRecord, mine store.Lease) {
+			b.run(t, scan, refused("not-t1"))
+			if _, err := b.Retry(t.Context(), b.site, actor, scan.ID); err != nil {
+				t.Fatal(err)
+			}
+			leases(2)(t, scan, mine)
+		}, 2},
+		"given back, and the answer lost": {func(t *testing.T, _ store.ScanRecord, mine store.Lease) {
+			if err := b.Release(t.Context(), b.site, mine, false, neuroscreen.Reason{Code: "worker-stopped"}); err != nil {
+				t.Fatal(err)
+			}
+		}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			scan := b.create(t, post("MRN-1", name))
+			b.lease(t, scan)
+			b.clock.Advance(time.Hour)
+			mine := b.lease(t, scan)
+			b.clock.Advance(time.Hour)
+			c.since(t, scan, mine)
+			if err := b.Uncount(t.Context(), b.site, mine); err != nil {
+				t.Fatal(err)
+			}
+			if rec, err := b.Scan(t.Context(), b.site, scan.ID); err != nil || rec.Attempt != c.want {
+				t.Errorf("%d attempts, want %d, %v", rec.Attempt, c.want, err)
+			}
+		})
+	}
+}
