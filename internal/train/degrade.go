@@ -23,6 +23,8 @@ var Degradations = []Degradation{
 	{Name: "stripped", Change: func(c *synth.Config) { c.Strip = 1 }},
 	{Name: "defaced", Change: func(c *synth.Config) { c.Deface = 1 }},
 	{Name: "white-matter lesions", Change: func(c *synth.Config) { c.Lesions, c.LesionCount = 1, synth.Range{Lo: 15, Hi: 15} }},
+	// Where the other points of a voxel are of two tissues, nothing tells its label.
+	{Name: "no signal from the centres of voxels", Change: func(c *synth.Config) { c.Centre = 0 }},
 	{Name: "hippocampus and nuclei brighter", Change: func(c *synth.Config) { c.DeepGrey = synth.Range{Lo: .5, Hi: .5} }},
 	{Name: "wide jitter of contrast", Change: func(c *synth.Config) {
 		c.T1Spread, c.LabelSpread = synth.Range{Lo: 1.5, Hi: 1.5}, synth.Range{Lo: 6, Hi: 6}

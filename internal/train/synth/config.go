@@ -59,6 +59,7 @@ type Config struct {
 	LabelSpread  Range   // SD between labels of one class, of 255
 	DeepGrey     Range   // how far the nuclei and the hippocampus lie from cortex, whose prior they share, towards white matter; for evaluations
 	TissueSD     Range   // of the prior's SD within tissue
+	Centre       float64 // share of a voxel's signal that is from its centre, whose tissue is its label
 	Texture      float64 // probability that part of it is correlated
 	Dura         float64 // probability that the dura differs from the fluid
 	Patches      float64 // probability of fat, muscle and marrow in turns outside the skull
@@ -119,6 +120,7 @@ func Default(shape [3]int, voxelMM float64) Config {
 		T1Spread:    Range{.5, 1.5},
 		LabelSpread: Range{1, 6},
 		TissueSD:    Range{.15, .8},
+		Centre:      .2,
 		Texture:     .6,
 		Dura:        .5, Patches: .7, PatchSD: Range{0, 50},
 		BlackAir: .4,

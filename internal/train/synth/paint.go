@@ -77,8 +77,9 @@ func (g *Generator) drawLook(r, deep *random, d *Drawn) *look {
 // changes within tissue.
 const patchMM = 8
 
-// paint reads the map into labels and intensities. An intensity is the mean of
-// four points of the voxel, one in every other octant, so that borders mix.
+// paint reads the map into labels and intensities. A label is the tissue at the
+// voxel's centre. An intensity is the mean over the centre and four points round
+// it, one in every other octant, so that borders mix.
 func (g *Generator) paint(p pose, l *look, r *random) {
 	g.locate(p)
 	cls := &classOf[0]
@@ -119,9 +120,10 @@ func (g *Generator) paint(p pose, l *look, r *random) {
 	rim := int32(math.Ceil(g.cfg.VoxelMM)) + 1
 	data := p.m.data
 	nx, ny, nz := int32(mapShape[0]), int32(mapShape[1]), int32(mapShape[2])
-	mean := l.mean
-	for i := range mean {
-		mean[i] /= 4
+	var centre, round [256]float32
+	for i, m := range l.mean {
+		centre[i] = float32(g.cfg.Centre) * m
+		round[i] = float32(1-g.cfg.Centre) / 4 * m
 	}
 	for z := range g.n[2] {
 		for y := range g.n[1] {
@@ -149,7 +151,7 @@ func (g *Generator) paint(p pose, l *look, r *random) {
 					s1 := data[((iz+off[1][2])>>16*ny+(iy+off[1][1])>>16)*nx+(ix+off[1][0])>>16]
 					s2 := data[((iz+off[2][2])>>16*ny+(iy+off[2][1])>>16)*nx+(ix+off[2][0])>>16]
 					s3 := data[((iz+off[3][2])>>16*ny+(iy+off[3][1])>>16)*nx+(ix+off[3][0])>>16]
-					image[x] = mean[s0] + mean[s1] + mean[s2] + mean[s3] + l.sd[t]*noise[x] + l.patch[t]*b[x]
+					image[x] = centre[t] + round[s0] + round[s1] + round[s2] + round[s3] + l.sd[t]*noise[x] + l.patch[t]*b[x]
 					continue
 				}
 				var t uint8 = air
