@@ -31,11 +31,11 @@ type plot struct {
 }
 
 // plotOf lays out the reference interval of a structure over age with the
-// patient's volume. It reports false when the result has no such volume, when a
-// reviewer left it out, or when the curve has no points.
+// patient's volume. It reports false when the result has no such volume, when
+// that was not compared with healthy people, or when the curve has no points.
 func plotOf(c Curve, volumes []neuroscreen.Volume, age *float64) (plot, bool) {
 	at := slices.IndexFunc(volumes, func(v neuroscreen.Volume) bool { return v.Structure == c.Structure })
-	if at < 0 || len(c.Points) < 2 || volumes[at].LeftOut {
+	if at < 0 || len(c.Points) < 2 || volumes[at].Z == nil {
 		return plot{}, false
 	}
 	p := plot{title: curveTitle(c.Structure), points: c.Points, vol: volumes[at], age: age, half: 1.96 * volumes[at].StandardErrorMM,

@@ -40,7 +40,7 @@ export function volumes(l: Loaded, r: Result, excluded: ReadonlySet<string>, cho
   const drawCurves = (): void => {
     const row = rows.find((x) => x.name === chosen.row)
     const drawn = (row?.sides ?? []).map((v) => {
-      const c = v && l.reading?.curves.find((x) => x.structure === v.structure)
+      const c = v && v.z !== null && l.reading?.curves.find((x) => x.structure === v.structure)
       const side = v && sideOf(l.reading, v.structure)
       return v && c && h('figure', {}, h('figcaption', {}, side && `${upperFirst(side)}, `, v.percentile !== null && h('span', {}, `percentile ${percentile(v.percentile)}`)), drawCurve(c, v, l.scan.metadata.age_years, nameOf(v.structure), others(l, v.structure)))
     })
@@ -48,7 +48,7 @@ export function volumes(l: Loaded, r: Result, excluded: ReadonlySet<string>, cho
       curves,
       h('h3', {}, chosen.row),
       row?.sides.some((v) => v?.left_out) && h('p', { class: 'note' }, `${row.sides.flatMap((v) => (v?.left_out ? [nameOf(v.structure)] : [])).join(', ')}: left out by a reviewer and not compared.`),
-      drawn.some(Boolean) ? drawn : row?.sides.some((v) => v?.left_out) ? false : h('p', { class: 'dim' }, l.reading ? 'The norm has no reference for this structure, age or head size.' : 'This result was made before curves were kept with it. Analyse the scan again to get them.'),
+      drawn.some(Boolean) ? drawn : row?.sides.some((v) => v?.left_out) ? false : h('p', { class: 'dim' }, l.reading ? 'Not compared with healthy people: the norm has no reference for this structure, age or head size, or what was measured may not be compared.' : 'This result was made before curves were kept with it. Analyse the scan again to get them.'),
       drawn.some(Boolean) && h('p', { class: 'dim' }, 'Grey: 5th to 95th percentile and median of healthy people with a head of this size. Point: this scan, with the 95 % interval of its measurement.'),
     )
     for (const tr of table.querySelectorAll('tr[data-name]')) tr.classList.toggle('chosen', (tr as HTMLElement).dataset.name === chosen.row)

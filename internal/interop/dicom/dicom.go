@@ -21,6 +21,7 @@ import (
 	"github.com/suyashkumar/dicom/pkg/uid"
 
 	"neuroscreen"
+	"neuroscreen/internal/qc"
 	"neuroscreen/internal/report"
 )
 
@@ -75,6 +76,10 @@ func check(p report.Page) error {
 	}
 	if p.Result.FMRI != nil {
 		return neuroscreen.Errorf(neuroscreen.CodeNotFound, "not-found", "a BOLD run has no DICOM objects")
+	}
+	if p.Result.QC.Has(qc.TemplateSpace) {
+		return neuroscreen.Errorf(neuroscreen.CodeConflict, qc.TemplateSpace,
+			"the image lies in a template's space: its places are not those of the study, and its volumes may be the template's")
 	}
 	return nil
 }

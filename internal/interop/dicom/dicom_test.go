@@ -18,6 +18,7 @@ import (
 	"neuroscreen"
 	"neuroscreen/internal/interop/interoptest"
 	"neuroscreen/internal/nifti"
+	"neuroscreen/internal/qc"
 	"neuroscreen/internal/report"
 )
 
@@ -57,6 +58,10 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	interoptest.Golden(t, "testdata/sr.dcm", b.Bytes(), *update)
+	// Of its five volumes two have a z, one of them a low one.
+	if n := bytes.Count(b.Bytes(), []byte("17621005")); n != 1 {
+		t.Errorf("%d volumes are called normal, want 1", n)
+	}
 }
 
 func TestSegmentation(t *testing.T) {
@@ -221,6 +226,9 @@ func TestRefused(t *testing.T) {
 		{"rejected", "result-withdrawn", func(p *report.Page) { p.Review = &report.Review{Decision: "reject", By: "Dr. A"} }, false},
 		{"replaced", "result-withdrawn", func(p *report.Page) { p.Stands = 3 }, false},
 		{"analysed again", "result-withdrawn", func(p *report.Page) { p.State = neuroscreen.Received }, false},
+		{"in a template's space", qc.TemplateSpace, func(p *report.Page) {
+			p.Result.QC.Reasons = append(p.Result.QC.Reasons, neuroscreen.Reason{Code: qc.TemplateSpace})
+		}, false},
 		{"a BOLD run", "not-found", func(p *report.Page) { p.Result.FMRI = &neuroscreen.FMRI{} }, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -150,7 +150,7 @@ func structure(p report.Page, v neuroscreen.Volume) attributes {
 			properties = append(properties, number(name, *value, unit).as(hasProperty))
 		}
 	}
-	if v.P5MM3 != nil && v.P95MM3 != nil {
+	if v.Z != nil { // else it was compared with nobody, and is not normal for it
 		normality := snomed("17621005", "Normal")
 		switch v.Outlying() {
 		case "low":

@@ -16,6 +16,7 @@ import (
 
 	"neuroscreen"
 	"neuroscreen/internal/anatomy"
+	"neuroscreen/internal/qc"
 	"neuroscreen/internal/report"
 	"neuroscreen/internal/words"
 )
@@ -216,15 +217,15 @@ func (b *builder) observation(code r4.CodeableConcept) r4.Observation {
 
 // quality of the images, on which all the rest depends.
 func (b *builder) quality() r4.Observation {
-	qc := b.page.Result.QC
+	quality := b.page.Result.QC
 	o := b.observation(concept("Image quality"))
 	rated := map[neuroscreen.Verdict]r4.Coding{
 		neuroscreen.VerdictPass:   coding(radlex, "RID12", "Diagnostic quality"),
 		neuroscreen.VerdictReview: coding(radlex, "RID13", "Limited quality"),
 		neuroscreen.VerdictRefuse: coding(radlex, "RID14", "Non-diagnostic quality"),
 	}
-	o.ValueCodeableConcept = ptr(concept(string(qc.Verdict), rated[qc.Verdict]))
-	for _, r := range qc.Reasons {
+	o.ValueCodeableConcept = ptr(concept(string(quality.Verdict), rated[quality.Verdict]))
+	for _, r := range quality.Reasons {
 		o.Note = append(o.Note, r4.Annotation{Text: r.Text})
 	}
 	return o
@@ -234,6 +235,9 @@ func (b *builder) volume(mm3 float64) r4.Observation {
 	o := b.observation(concept("Volume", coding(snomed, "118565006", "Volume")))
 	o.ValueQuantity = quantity(mm3, "mm3", "mm3")
 	o.Method = ptr(concept("Automatic segmentation, sum of its voxels"))
+	if b.page.Result.QC.Has(qc.TemplateSpace) {
+		o.Note = []r4.Annotation{{Text: "The image lies in a template's space: this size may be the template's, not the patient's."}}
+	}
 	return o
 }
 
@@ -266,11 +270,12 @@ func (b *builder) structure(v neuroscreen.Volume) r4.Observation {
 		o.Component = append(o.Component, interval("95 % confidence interval of the z-score", *v.ZCI95, "1", "standard deviations"))
 	}
 	optional(concept("Percentile", coding(dicom, "121415", "Percentile Ranking of measurement")), v.Percentile, "1", "percentile")
-	if v.P5MM3 != nil && v.P95MM3 != nil {
+	if v.Z != nil && v.P5MM3 != nil && v.P95MM3 != nil {
 		o.ReferenceRange = []r4.ObservationReferenceRange{{
 			Low: quantity(*v.P5MM3, "mm3", "mm3"), High: quantity(*v.P95MM3, "mm3", "mm3"), Type: ptr(concept("", coding(rangeMeaning, "normal", "Normal Range"))),
 			Text: ptr("5th to 95th percentile of healthy people of this age and head size and, where the norm has a term for it, this sex"),
 		}}
+		// A volume without a z was compared with nobody, and is not normal for it.
 		in := coding(interpretation, "N", "Normal")
 		switch v.Outlying() {
 		case "low":
@@ -282,7 +287,7 @@ func (b *builder) structure(v neuroscreen.Volume) r4.Observation {
 	}
 	if v.LeftOut {
 		o.Status = r4.ObservationStatusEnteredInError
-		o.Note = []r4.Annotation{{Text: "A reviewer left this volume out: it is not to be used, and no score rests on it."}}
+		o.Note = append(o.Note, r4.Annotation{Text: "A reviewer left this volume out: it is not to be used, and no score rests on it."})
 	}
 	return o
 }

@@ -11,7 +11,9 @@ import (
 
 	"neuroscreen"
 	"neuroscreen/internal/interop/interoptest"
+	"neuroscreen/internal/qc"
 	"neuroscreen/internal/report"
+	"neuroscreen/internal/words"
 )
 
 var update = flag.Bool("update", false, "write testdata anew; testdata/check.py judges it")
@@ -71,6 +73,41 @@ func TestWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	interoptest.Golden(t, "testdata/bundle.json", got.Bytes(), *update)
+}
+
+// TestComparedWithNobody: a volume without a z is not called normal.
+func TestComparedWithNobody(t *testing.T) {
+	called := map[string]bool{}
+	for _, r := range resources(t, interoptest.Page())["Observation"] {
+		if site, ok := r["bodySite"].(map[string]any); ok {
+			_, called[site["text"].(string)] = r["interpretation"]
+		}
+	}
+	for site, want := range map[string]bool{
+		words.Structure("Left-Hippocampus"): true, words.Structure("Right-Hippocampus"): true,
+		words.Structure("Brain-Stem"): false, words.Structure("Right-Inf-Lat-Vent"): false,
+	} {
+		if got, ok := called[site]; !ok || got != want {
+			t.Errorf("%s is called normal or not: %v (found %v), want %v", site, got, ok, want)
+		}
+	}
+}
+
+// TestTemplateSpace: sizes that may be a template's say so.
+func TestTemplateSpace(t *testing.T) {
+	for _, template := range []bool{false, true} {
+		p := interoptest.Page()
+		if template {
+			p.Result.QC.Reasons = append(p.Result.QC.Reasons, neuroscreen.Reason{Code: qc.TemplateSpace})
+		}
+		for _, r := range resources(t, p)["Observation"] {
+			code, _ := json.Marshal(r["code"])
+			note, _ := json.Marshal(r["note"])
+			if want := template && strings.Contains(string(code), "118565006"); want != strings.Contains(string(note), "the template's") {
+				t.Errorf("template %v: %s has the note %s", template, code, note)
+			}
+		}
+	}
 }
 
 // TestStatus: what may not be used says so in every resource that has a status.

@@ -20,7 +20,7 @@ func Page() report.Page {
 	left, right := name(2671, 180, 17, "Left"), name(3402, 190, 53, "Right")
 	left.PercentICV, left.ExpectedMM3, left.P5MM3, left.P95MM3 = ptr(.188), ptr(3655.5), ptr(3010.25), ptr(4300.5)
 	left.Z, left.ZCI95, left.Percentile = ptr(-2.49), ptr([2]float64{-3.4, -1.6}), ptr(.64)
-	right.P5MM3, right.P95MM3 = ptr(3050.), ptr(4400.)
+	right.P5MM3, right.P95MM3, right.Z = ptr(3050.), ptr(4400.), ptr(-.8)
 	return report.Page{
 		Result: &neuroscreen.Result{
 			ScanID: "018f6a52-0000-7000-8000-000000000001", SubjectID: "S-0042", Modality: neuroscreen.T1w,
@@ -35,6 +35,7 @@ func Page() report.Page {
 				left, right,
 				{Structure: "Brain-Stem", Label: 16, MM3: 21000, StandardErrorMM: 300, LeftOut: true},
 				{Structure: "Right-VentralDC", Label: 60, MM3: 3900, StandardErrorMM: 90},
+				{Structure: "Right-Inf-Lat-Vent", Label: 44, P5MM3: ptr(150.), P95MM3: ptr(900.)}, // compared with nobody
 			},
 			Indices: []neuroscreen.Index{
 				{Name: "hippocampal_asymmetry_percent", Value: 12.1, CI95: ptr([2]float64{8, 16}), Reference: ptr([2]float64{-1.95, 5.15})},
