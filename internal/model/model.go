@@ -253,6 +253,15 @@ func (l logLR) interval(variance float64) (lo, hi float64) {
 	return l.sum() - half, l.sum() + half
 }
 
+// doubtful abstains where the error of measurement on a doubtful image decides
+// whether anything is flagged. Between review and flagged a score stands: either
+// asks for a physician's look.
+func (h header) doubtful() neuroscreen.Score {
+	s := h.abstain("the image quality is in doubt, and the error of measurement decides whether anything is flagged")
+	s.AbstainedType = neuroscreen.DoubtfulQuality
+	return s
+}
+
 // finish fills a score from a log likelihood ratio, which it holds at the cap.
 func (h header) finish(l logLR, d decision, qc neuroscreen.Verdict) neuroscreen.Score {
 	if math.IsNaN(l.sum()) || math.IsInf(l.sum(), 0) {
@@ -260,8 +269,8 @@ func (h header) finish(l logLR, d decision, qc neuroscreen.Verdict) neuroscreen.
 	}
 	if qc == neuroscreen.VerdictReview {
 		lo, hi := l.interval(l.noiseVar)
-		if d.flag(math.Exp(lo)) != d.flag(math.Exp(hi)) {
-			return h.abstain("the image quality is in doubt and its measurement error could change the flag")
+		if d.flag(math.Exp(lo)) == neuroscreen.FlagNone && d.flag(math.Exp(hi)) != neuroscreen.FlagNone {
+			return h.doubtful()
 		}
 	}
 	lo, hi := l.interval(l.noiseVar + l.siteVar + l.coefficientVar)

@@ -281,10 +281,14 @@ func TestAbstains(t *testing.T) {
 		"hippocampus missing":         {func(f *Features) { delete(f.Volumes, "Left-Hippocampus") }, neuroscreen.Alzheimers, "Left-Hippocampus has no volume"},
 		"nWBV of another unit":        {func(f *Features) { f.NWBV = &nwbv }, neuroscreen.Alzheimers, "nWBV 720"},
 		"doubtful image, clear score": {func(f *Features) { f.QC = neuroscreen.VerdictReview }, neuroscreen.MesialTemporalSclerosis, ""},
-		"doubtful image, flag within its error": {func(f *Features) {
+		"doubtful image, a limit within its error": {func(f *Features) {
+			*f = f.with("Left-Hippocampus", 3050).with("Right-Hippocampus", 3150)
+			f.QC = neuroscreen.VerdictReview
+		}, neuroscreen.Alzheimers, "decides whether anything is flagged"},
+		"doubtful image, to be reviewed at the least": {func(f *Features) {
 			*f = f.with("Left-Hippocampus", 2700).with("Right-Hippocampus", 2800)
 			f.QC = neuroscreen.VerdictReview
-		}, neuroscreen.Alzheimers, "could change the flag"},
+		}, neuroscreen.Alzheimers, ""},
 		"doubtful image, a flag that the site's spread alone could change": {func(f *Features) {
 			*f = f.with("Left-Hippocampus", 2600).with("Right-Hippocampus", 2700)
 			f.QC = neuroscreen.VerdictReview
@@ -292,11 +296,11 @@ func TestAbstains(t *testing.T) {
 		"doubtful image, asymmetry near the limit": {func(f *Features) {
 			*f = f.with("Left-Hippocampus", 0.9*f.Volumes["Left-Hippocampus"].MM3)
 			f.QC = neuroscreen.VerdictReview
-		}, neuroscreen.MesialTemporalSclerosis, "could change the flag"},
+		}, neuroscreen.MesialTemporalSclerosis, "decides whether anything is flagged"},
 		"doubtful image, either side could be flagged": {func(f *Features) {
 			f.Volumes["Left-Hippocampus"], f.Volumes["Right-Hippocampus"] = norm.Measured{MM3: 1200, SE: 140}, norm.Measured{MM3: 1480, SE: 172}
 			f.QC = neuroscreen.VerdictReview
-		}, neuroscreen.MesialTemporalSclerosis, "could change the flag"},
+		}, neuroscreen.MesialTemporalSclerosis, "decides whether anything is flagged"},
 		"volumes beyond all numbers": {func(f *Features) { *f = f.with("Left-Hippocampus", 1e200).with("Right-Hippocampus", 1e200) },
 			neuroscreen.MesialTemporalSclerosis, "not a finite number"},
 		"doubtful image, an ordinary asymmetry that could lie beyond either limit": {func(f *Features) {
@@ -305,7 +309,7 @@ func TestAbstains(t *testing.T) {
 				f.Volumes[name] = norm.Measured{MM3: v, SE: 0.07 * v}
 			}
 			f.QC = neuroscreen.VerdictReview
-		}, neuroscreen.MesialTemporalSclerosis, "could change the flag"},
+		}, neuroscreen.MesialTemporalSclerosis, "decides whether anything is flagged"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := base.with("CSF", 1) // a copy of the volumes

@@ -170,13 +170,13 @@ func (m *Models) scoreSclerosis(f Features, s Settings) neuroscreen.Score {
 		half := norm.Z95 * percentSE
 		// An interval that holds the healthy mean reaches from one side to the other.
 		if flag != neuroscreen.FlagNone && math.Abs(percent-norm.AsymmetryMean) < half {
-			return sm.abstain("the image quality is in doubt and its measurement error could change the flag")
+			return sm.doubtful()
 		}
 		for _, p := range []float64{percent - half, percent + half} {
 			z := zs.smaller(p)
 			for _, at := range []float64{z.Value - norm.Z95*z.NoiseSE, z.Value + norm.Z95*z.NoiseSE} {
-				if s.sclerosisFlag(p, at) != flag {
-					return sm.abstain("the image quality is in doubt and its measurement error could change the flag")
+				if none := neuroscreen.FlagNone; (s.sclerosisFlag(p, at) == none) != (flag == none) {
+					return sm.doubtful()
 				}
 			}
 		}

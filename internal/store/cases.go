@@ -19,7 +19,7 @@ import (
 // Severity orders the worklist, worst first.
 const (
 	sevFlagged   = 0
-	sevReview    = 1
+	sevReview    = 1 // or so doubtful an image that nobody can say whether it would be
 	sevEnded     = 2 // failed or refused: the patient may still be there
 	sevRunning   = 3
 	sevNone      = 4
@@ -50,7 +50,10 @@ func worst(scores []neuroscreen.Score) caseScore {
 			continue
 		}
 		if s.Abstained != nil || s.LikelihoodRatio == nil {
-			if w.why == "" {
+			switch {
+			case s.AbstainedType == neuroscreen.DoubtfulQuality && sevReview < w.severity:
+				w = caseScore{severity: sevReview, flag: &none, condition: &s.Condition, why: words.Why(s)}
+			case w.why == "":
 				w.why = words.Why(s)
 			}
 			continue
@@ -62,7 +65,7 @@ func worst(scores []neuroscreen.Score) caseScore {
 		case neuroscreen.FlagReview:
 			sev = sevReview
 		}
-		if sev < w.severity || sev == w.severity && *s.LikelihoodRatio > *w.lr {
+		if sev < w.severity || sev == w.severity && (w.lr == nil || *s.LikelihoodRatio > *w.lr) {
 			w = caseScore{severity: sev, flag: &s.Flag, condition: &s.Condition, lr: s.LikelihoodRatio, why: words.Why(s)}
 		}
 	}

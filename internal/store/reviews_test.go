@@ -289,6 +289,34 @@ func TestWorstIsOfTheDeciding(t *testing.T) {
 	}
 }
 
+// TestDoubtfulIsReviewed: nobody can say that there is nothing where the image
+// is too doubtful to say.
+func TestDoubtfulIsReviewed(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	doubtful := neuroscreen.Score{Condition: neuroscreen.Alzheimers, Flag: neuroscreen.FlagNone, Abstained: ptr("the image quality is in doubt"), AbstainedType: neuroscreen.DoubtfulQuality}
+	quiet, review := score(neuroscreen.Parkinsons, .4, neuroscreen.FlagNone), score(neuroscreen.Parkinsons, 2.5, neuroscreen.FlagReview)
+	for n, c := range []struct {
+		scores    []neuroscreen.Score
+		condition neuroscreen.Condition
+	}{
+		{[]neuroscreen.Score{doubtful, quiet}, neuroscreen.Alzheimers},
+		{[]neuroscreen.Score{doubtful, review}, neuroscreen.Parkinsons},
+		{[]neuroscreen.Score{review, doubtful}, neuroscreen.Parkinsons},
+	} {
+		scan := b.create(t, post("S", string(rune('a'+n))))
+		b.run(t, scan, scored(scan, c.scores...))
+		got, err := b.Case(t.Context(), b.site, scan.ID)
+		if err != nil || *got.Condition != c.condition {
+			t.Errorf("%d: %v, %v", n, got.Condition, err)
+		}
+	}
+	counts, err := b.CaseCounts(t.Context(), b.site)
+	if err != nil || counts.Review != 3 {
+		t.Errorf("%+v, %v", counts, err)
+	}
+}
+
 // TestCounts: decided and cancelled cases wait for nobody.
 func TestCounts(t *testing.T) {
 	t.Parallel()

@@ -43,8 +43,9 @@ type Skipped struct {
 	Why string `json:"why"`
 }
 
-// readPeople reads the manifest and measures its scans. A scan that is refused
-// is skipped with its reason; a row that is wrong is an error that names it.
+// readPeople reads the manifest and measures its scans. A scan that is refused,
+// or that nothing may be scored of, is skipped with its reason; a row that is
+// wrong is an error that names it.
 func readPeople(ctx context.Context, in io.Reader, o Options) (people []person, skipped []Skipped, err error) {
 	more := []string{"scan", "scanner", "manufacturer", "field_strength_t", "healthy"}
 	for _, c := range neuroscreen.Conditions {
@@ -81,7 +82,7 @@ func readPeople(ctx context.Context, in io.Reader, o Options) (people []person, 
 				o.Progress(i+1, len(rows))
 			}
 		}
-		if why := p.features.Withhold; why != "" {
+		if why := unusable(p.features); why != "" {
 			skipped = append(skipped, Skipped{r.ID, why})
 			continue
 		}
@@ -97,6 +98,15 @@ func readPeople(ctx context.Context, in io.Reader, o Options) (people []person, 
 		}
 	}
 	return people, skipped, nil
+}
+
+// unusable says why nobody may be judged or calibrated by these features, "" if
+// they may. Scores abstain on both by themselves; the fit of a shift does not.
+func unusable(f model.Features) string {
+	if f.Withhold == "" && f.QC == neuroscreen.VerdictRefuse {
+		return "the image failed quality control"
+	}
+	return f.Withhold
 }
 
 func personOf(r table.Row) (person, error) {

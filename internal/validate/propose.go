@@ -73,10 +73,16 @@ func foldOf(n int, stream uint64) []int {
 }
 
 // controls fits the shift of the healthy people, or says why there is none.
+// Scans to be reviewed take part: the shift is applied to such scans too, and at
+// a site whose protocol asks for a review of each there would be no other.
 func (r *Report) controls(people []person, o Options) (*norm.Shift, error) {
 	var healthy []norm.Control
+	reviewed := 0
 	for _, p := range people {
 		if p.healthy {
+			if p.features.QC == neuroscreen.VerdictReview {
+				reviewed++
+			}
 			healthy = append(healthy, norm.Control{Person: p.features.Person, Scanner: p.scanner, Volumes: p.features.Volumes})
 		}
 	}
@@ -151,7 +157,11 @@ func (r *Report) controls(people []person, o Options) (*norm.Shift, error) {
 		}
 		return 1
 	})
-	r.Controls.Verdict = fmt.Sprintf("A shift of %d structures is proposed, from %d healthy people; under it the spread between sites no longer widens their intervals.", len(shift.Structures), len(healthy))
+	of := ""
+	if reviewed > 0 {
+		of = fmt.Sprintf(" (quality control asks for a review of %d scans: look at them before you accept)", reviewed)
+	}
+	r.Controls.Verdict = fmt.Sprintf("A shift of %d structures is proposed, from %d healthy people%s; under it the spread between sites no longer widens their intervals.", len(shift.Structures), len(healthy), of)
 	return shift, nil
 }
 

@@ -231,6 +231,49 @@ func TestScans(t *testing.T) {
 	}
 }
 
+// What failed quality control is no control, or it would move the site's z; what
+// is to be reviewed is one, and the verdict says how many.
+func TestControlsPassedQualityControl(t *testing.T) {
+	var manifest strings.Builder
+	manifest.WriteString("id,age,sex,scan,healthy\n")
+	for i := range 30 {
+		fmt.Fprintf(&manifest, "p%d,%d,F,%d.nii,1\n", i, 60+i%20, i)
+	}
+	proposed := func(verdict neuroscreen.Verdict, smaller float64) (*Report, norm.Moments) {
+		o := options()
+		measured := 0
+		o.Measure = func(_ context.Context, s Scan) (model.Features, error) {
+			icv := 1.45e6
+			f := model.Features{Person: norm.Person{AgeYears: *s.Metadata.AgeYears, Sex: neuroscreen.Female, ICVMM3: &icv}, QC: neuroscreen.VerdictPass,
+				Calibration: norm.Calibration{Segmenter: norm.Network, Weights: "aa"}}
+			ref, err := norm.Default().Reference("Left-Hippocampus", f.Person, f.Calibration)
+			if err != nil {
+				t.Fatal(err)
+			}
+			mm3 := ref.ExpectedMM3 + 200*float64(measured%5-2)
+			if measured < 10 {
+				f.QC, mm3 = verdict, mm3*smaller
+			}
+			f.Volumes = map[string]norm.Measured{"Left-Hippocampus": {MM3: mm3}}
+			measured++
+			return f, nil
+		}
+		r, p := validated(t, manifest.String(), o)
+		return r, p.SiteShift.Structures["Left-Hippocampus"]
+	}
+	r, m := proposed(neuroscreen.VerdictRefuse, .55)
+	if r.Controls.People != 20 || r.People != 20 || m.N != 20 || math.Abs(m.MeanZ) > .05 {
+		t.Errorf("%d controls, %+v", r.Controls.People, m)
+	}
+	if len(r.Skipped) != 10 || r.Skipped[0] != (Skipped{"p0", "the image failed quality control"}) {
+		t.Errorf("skipped %+v", r.Skipped)
+	}
+	r, m = proposed(neuroscreen.VerdictReview, 1)
+	if r.Controls.People != 30 || m.N != 30 || len(r.Skipped) != 0 || !strings.Contains(r.Controls.Verdict, "a review of 10 scans") {
+		t.Errorf("%d controls, %+v, skipped %+v: %s", r.Controls.People, m, r.Skipped, r.Controls.Verdict)
+	}
+}
+
 // The shift names the weights and the scanners that measured its controls, and a
 // scan without its own size is no control.
 func TestShiftNamesWeightsAndScanners(t *testing.T) {
