@@ -79,11 +79,36 @@ class Impossible(Exception):
 # Words of a series' description, between anything that is no letter or digit.
 NOT_T1 = r"localizer|localiser|locator|scout|\w*survey\w*|loc|\w*ref ?scan|flair|t2w?|t2star|pd|swi\w*|dwi|dti|adc|trace|fa|tof|mra|angio|perf\w*|asl|bold|fmri|rest\w*|phase|field ?map|b0|spectro\w*|mip|vessels?|cal|calibration"
 IS_T1 = r"s?t1w?|mprage|mp2rage|rage|spgr|fspgr|bravo|tfe|vibe|flash|fl3d|ffe|tfl3d\w*"
-CONTRAST = r"gd|gad\w*|contrast|post|ce|\+c|c\+|km|kontrast"
+AGENT = r"(?:gd|gad\w*|[ck]ontrast\w*|ce|m?km)"
+# "Pre" and "post" are of the injection where nothing follows, or how the slices
+# lie; "post" of anything else (processing, surgery) says nothing.
+ALONE = r"(?= *$| (?:ax(?:ial)?|sag(?:ittal)?|cor(?:onal)?|tra|3d|fs|t1w?|mpr(?:age)?)(?![a-z0-9]))"
+WITH = r"(?:s?t1w?)?(?:post|nach)? ?" + AGENT + r"|\+ c|c \+|post" + ALONE
+WITHOUT = (r"(?:no|non|not|wo|without|pre|before|ohne|o|vor|sans|avant|sin|senza) ?(?:(?:iv|i v|any) )?" + AGENT + r"(?: " + AGENT + r")*"
+           r"|(?:pre|wo|without)" + ALONE)
+# An examination of both kinds, which says nothing of one series.
+BOTH = (r"(?:w|with|mit) ?(?:and|und|\+)? ?(?:wo|without|ohne)(?: " + AGENT + r")?"
+        r"|(?:wo|without|ohne) ?(?:and|und|\+)? ?(?:w|with|mit) " + AGENT +
+        r"|pre ?(?:and|und|\+)? ?post(?: " + AGENT + r")?")
+
+
+def whole(pattern):
+    return r"(?<![a-z0-9])(?:" + pattern + r")(?![a-z0-9])"
 
 
 def words(pattern, text):
-    return re.search(r"(?<![a-z0-9])(?:" + pattern + r")(?![a-z0-9])", text.lower()) is not None
+    return re.search(whole(pattern), text.lower()) is not None
+
+
+def contrasted(text):
+    """Whether text says that a contrast agent was given; None if it says neither."""
+    text = re.sub(whole("w ?/ ?o"), "without", str(text or "").lower())
+    text = re.sub(r"[^a-z0-9+]+", " ", text.replace("+", " + "))
+    text = re.sub(whole(BOTH), " ", text)
+    rest = re.sub(whole(WITHOUT), " ", text)
+    if words(WITH, rest):
+        return True
+    return None if rest == text else False
 
 
 def number(tags, name):
@@ -160,9 +185,10 @@ def metadata(tags, instances):
         value = "".join(c for c in str(tags.get(tag, "")) if c.isprintable()).strip()[:most]
         if value:
             m[name] = value
-    description = str(tags.get("SeriesDescription", "")) + " " + str(tags.get("ProtocolName", ""))
-    agent = str(tags.get("ContrastBolusAgent", "")).strip().upper()
-    if agent and agent not in ("NO", "NONE") or words(CONTRAST, description.replace("_", " ")):
+    # The protocol may be that of the whole examination.
+    described = next((c for c in (contrasted(tags.get(n)) for n in ("SeriesDescription", "ProtocolName")) if c is not None), False)
+    agent = str(tags.get("ContrastBolusAgent", "")).strip()
+    if described or agent and agent.upper() not in ("NO", "NONE") and contrasted(agent) is not False:
         m["contrast_agent"] = True
     for name, tag in (("study_instance_uid", "StudyInstanceUID"), ("series_instance_uid", "SeriesInstanceUID"), ("frame_of_reference_uid", "FrameOfReferenceUID")):
         if tags.get(tag):

@@ -125,6 +125,44 @@ print(json.dumps([became(tags) for tags in given]))`, given, &became)
 	}
 }
 
+// TestContrastAgents: a scan is refused for an agent that its tags tell of, and
+// not for one that they say was not given.
+func TestContrastAgents(t *testing.T) {
+	type tags struct{ SeriesDescription, ProtocolName, ContrastBolusAgent string }
+	tests := map[bool][]tags{true: {
+		{ContrastBolusAgent: "Gadobutrol"}, {"T1 PRE", "", "GADAVIST"},
+		{"SAG T1 MPRAGE", "BRAIN W CONTRAST", ""}, {"T1 post contrast", "BRAIN W/O CONTRAST", ""}, {"T1 KM", "Kopf nativ", ""},
+	}, false: {
+		{}, {"SAG T1 MPRAGE", "HEAD", ""}, {ContrastBolusAgent: "NONE"}, {ContrastBolusAgent: "no contrast"}, {ContrastBolusAgent: "W/O"},
+		{"SAG T1 MPRAGE W/O CONTRAST", "BRAIN W CONTRAST", ""}, {"T1_MPRAGE_PRE_CONTRAST", "BRAIN W/WO CONTRAST", ""},
+		{"SAG T1 MPRAGE", "BRAIN W WO CONTRAST", ""}, {"SAG T1 MPRAGE", "Brain with and without contrast", ""}, {"SAG T1 MPRAGE", "BRAIN W/O & W/ CONTRAST", ""},
+		{"t1_mprage", "Kopf mit und ohne KM", ""}, {"t1_mprage", "T1 pre/post Gd", ""}, {"t1_post_process", "t1_post_process", ""},
+	}}
+	for _, d := range []string{
+		"t1 +C", "t1+c", "Ax T1 BRAVO +C", "AX T1 FSPGR C+", "T1 POST GAD", "T1 post contrast", "T1 post-contrast axial", "t1_post_contrast_sag", "T1 postcontrast", "T1 KM", "T1-KM",
+		"T1 m. KM", "T1 nach KM", "T1_GD", "T1/GD", "T1GD", "T1+Gd", "T1 CE", "T1 w/ contrast", "T1 with contrast", "T1 Gadovist", "T1 Kontrastmittel",
+		"SAG T1 MPRAGE POST", "T1_POST_SAG", "POST T1", "AX T1 POST FS",
+	} {
+		tests[true] = append(tests[true], tags{SeriesDescription: d})
+	}
+	for _, d := range []string{
+		"SAG T1 MPRAGE W/O CONTRAST", "T1 W / O CONTRAST", "SAG T1 MPRAGE W/O", "T1 wo contrast", "T1 without IV contrast", "T1 w/o gd contrast", "T1-no-contrast", "T1 non-contrast",
+		"T1 noncontrast", "T1 NON-CE", "T1_MPRAGE_PRE_CONTRAST", "T1 pre-Gd", "T1 precontrast", "T1_pre", "AX T1 PRE FS", "3D T1 ohne KM", "T1 o. KM", "T1 vor KM", "T1 sans contraste",
+		"t1_post_process", "T1 post op", "T1 post-op ax", "T1 post traumatic", "T1 posterior fossa", "T1 AX + COR",
+	} {
+		tests[false] = append(tests[false], tags{SeriesDescription: d})
+	}
+	for want, list := range tests {
+		var told []bool
+		script(t, `print(json.dumps([n.metadata(tags, []).get("contrast_agent", False) for tags in given]))`, list, &told)
+		for i, got := range told {
+			if got != want {
+				t.Errorf("%+v: contrast agent %v", list[i], got)
+			}
+		}
+	}
+}
+
 // TestConverterHangs: a series on which dcm2niix never ends is told of once, and
 // the worker goes on to the next.
 func TestConverterHangs(t *testing.T) {
