@@ -104,6 +104,11 @@ type QC struct {
 	Metrics map[string]float64 `json:"metrics"`
 }
 
+// Has reports whether a reason has this code.
+func (q QC) Has(code string) bool {
+	return slices.ContainsFunc(q.Reasons, func(r Reason) bool { return r.Code == code })
+}
+
 // Volume of one structure beside what its peers have. The norm's fields are
 // null where the norm does not reach (age, head size, structure).
 type Volume struct {
@@ -189,7 +194,7 @@ type Score struct {
 	Posterior       *float64       `json:"posterior"`
 	Flag            Flag           `json:"flag"`
 	Abstained       *string        `json:"abstained"`
-	AbstainedType   string         `json:"abstained_type,omitempty"` // StructureExcluded, or empty
+	AbstainedType   string         `json:"abstained_type,omitempty"` // StructureExcluded, DoubtfulQuality or empty
 	Without         []string       `json:"without,omitempty"`        // structures that it rests on and a reviewer left out
 	Intercept       float64        `json:"intercept"`
 	Contributions   []Contribution `json:"contributions"`
@@ -207,6 +212,10 @@ func Deciding(scores []Score, c Condition) int {
 // StructureExcluded is the type of an abstention: a reviewer left out what the
 // score needs, and Without names it.
 const StructureExcluded = "structure-excluded"
+
+// DoubtfulQuality is the type of an abstention: the image's quality is in doubt,
+// and the measurement's error decides whether anything is flagged.
+const DoubtfulQuality = "doubtful-quality"
 
 // ConformalSet says which of case and control a score can't exclude at an
 // error rate that holds within each class.

@@ -23,7 +23,7 @@ type analyzeCmd struct {
 	Scan          string   `arg:"" type:"existingfile" help:"NIfTI file (.nii, .nii.gz, .hdr or .img; the partner of a pair is found)."`
 	Age           *float64 `help:"Age in years; needed for T1w."`
 	Sex           string   `default:"" enum:"F,M," help:"F or M; needed for T1w."`
-	Out           string   `required:"" type:"path" help:"Folder for result.json, segmentation.nii.gz, preview.png, report.html; of a functional run also carpet.png, connectome.png, maps.png and mean, alff, falff and reho.nii.gz."`
+	Out           string   `required:"" type:"path" help:"Folder for result.json, segmentation.nii.gz, preview.png, report.html; of a functional run also carpet.png, connectome.png, maps.png and mean, alff, falff and reho.nii.gz. Files of these names are removed first; result.json is written last."`
 	Modality      string   `default:"T1w" enum:"T1w,bold" help:"T1w, or bold for a functional run."`
 	TR            *float64 `name:"tr" help:"Repetition time of a functional run in seconds; without it header and JSON file must agree."`
 	Coordinates   string   `type:"existingfile" help:"Of a functional run: table (CSV or TSV) of places to connect, with columns name, x, y, z in MNI mm and, if wanted, network and radius in mm."`
@@ -93,6 +93,9 @@ func (c *analyzeCmd) Run(ctx context.Context) error {
 		return err
 	}
 	in.Settings = settings
+	if err := c.clear(); err != nil {
+		return err
+	}
 	closeFiles, err := openScan(c.Scan, &in)
 	if err != nil {
 		return err
@@ -126,9 +129,44 @@ func (c *analyzeCmd) Run(ctx context.Context) error {
 	return nil
 }
 
+// outputs are the names that an analysis may write, in the order in which it
+// does: where result.json is, all is there.
+var outputs = append(append([]string{"segmentation.nii.gz", "preview.png"}, pipeline.RunFiles...), "report.html", "result.json")
+
+// clear removes what an analysis before left in the folder, perhaps of somebody
+// else: a refusal or an error would leave it there, looking like an answer.
+func (c *analyzeCmd) clear() error {
+	read := []string{c.Scan, c.T1, c.Coordinates, c.Settings}
+	if c.Modality == string(neuroscreen.BOLD) {
+		read = append(read, sidecarName(c.Scan))
+	}
+	for _, name := range outputs {
+		at, err := os.Stat(filepath.Join(c.Out, name))
+		if err != nil {
+			continue
+		}
+		for _, path := range read {
+			if f, err := os.Stat(path); err == nil && os.SameFile(f, at) {
+				return fmt.Errorf("--out: %s is read by this analysis, which would replace it; choose another folder", filepath.Join(c.Out, name))
+			}
+		}
+	}
+	for _, name := range outputs {
+		if err := os.Remove(filepath.Join(c.Out, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+func sidecarName(scan string) string {
+	scan = strings.TrimSuffix(scan, ".gz")
+	return strings.TrimSuffix(scan, filepath.Ext(scan)) + ".json"
+}
+
 // sidecar reads the JSON file that BIDS puts beside an image; nil without one.
 func sidecar(scan string) (*fmri.Sidecar, error) {
-	name := strings.TrimSuffix(strings.TrimSuffix(scan, ".gz"), filepath.Ext(strings.TrimSuffix(scan, ".gz"))) + ".json"
+	name := sidecarName(scan)
 	b, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -202,7 +240,11 @@ func (c *analyzeCmd) write(out *pipeline.Output, m neuroscreen.Metadata) error {
 	for _, f := range out.Files {
 		files[f.Name] = f.Bytes
 	}
-	for name, b := range files {
+	for _, name := range outputs {
+		b, ok := files[name]
+		if !ok {
+			continue
+		}
 		write := func(w io.Writer) error { _, err := w.Write(b); return err }
 		if err := replaceFile(filepath.Join(c.Out, name), write); err != nil {
 			return err

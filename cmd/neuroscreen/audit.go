@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"neuroscreen/internal/client"
@@ -83,14 +84,18 @@ func writeAudit(w io.Writer, format string) func([]client.AuditEntry) error {
 		}
 	}
 	table := csv.NewWriter(w)
-	table.Write([]string{"seq", "at", "actor", "action", "object", "details", "hash"})
+	table.Write([]string{"seq", "at", "actor", "action", "object", "details", "scan_ids", "hash"})
 	return func(entries []client.AuditEntry) error {
 		for _, e := range entries {
 			details := ""
 			if e.Details != nil {
 				details = *e.Details
 			}
-			table.Write([]string{strconv.FormatInt(e.Seq, 10), e.At.Format(time.RFC3339Nano), e.Actor, e.Action, e.Object, details, e.Hash})
+			scans := make([]string, len(e.ScanIds))
+			for i, id := range e.ScanIds {
+				scans[i] = id.String()
+			}
+			table.Write([]string{strconv.FormatInt(e.Seq, 10), e.At.Format(time.RFC3339Nano), e.Actor, e.Action, e.Object, details, strings.Join(scans, " "), e.Hash})
 		}
 		table.Flush()
 		return table.Error()

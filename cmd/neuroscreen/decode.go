@@ -77,7 +77,7 @@ func (c *decodeCmd) Run(ctx context.Context) error {
 // file reads what lies beside a run; the run itself is opened when its turn
 // comes.
 func (c *decodeCmd) file(f *pipeline.DecodeFile, bold, events string) (err error) {
-	f.TRSeconds = c.TR
+	f.Metadata = neuroscreen.Metadata{Modality: neuroscreen.BOLD, TRSeconds: c.TR}
 	table, err := os.Open(events)
 	if err != nil {
 		return err

@@ -28,6 +28,7 @@ type cli struct {
 	Score     scoreCmd     `cmd:"" help:"Score volumes that FreeSurfer measured; needs no server and no database."`
 	Validate  validateCmd  `cmd:"" help:"Check the scores on labelled scans or volumes of your own, and propose a calibration; needs no server and no database."`
 	Submit    submitCmd    `cmd:"" help:"Hand a scan to a service; --wait prints its result."`
+	Cohort    cohortCmd    `cmd:"" help:"Write the results of a cohort as CSV, from a service."`
 	Site      siteCmd      `cmd:"" help:"Print a site's settings, and take over a proposed calibration."`
 	Keys      keysCmd      `cmd:"" help:"Make, list and revoke the keys of a site."`
 	Backup    backupCmd    `cmd:"" help:"Write database, files and secret into one archive; the service may run meanwhile."`

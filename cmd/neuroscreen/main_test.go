@@ -34,6 +34,7 @@ import (
 	"neuroscreen/internal/fmri/fmritest"
 	"neuroscreen/internal/nifti"
 	"neuroscreen/internal/pgtest"
+	"neuroscreen/internal/pipeline"
 )
 
 // program is the built command that the tests run.
@@ -491,6 +492,112 @@ func TestSubmitRefusedAtOnce(t *testing.T) {
 	r := run(t, "submit", head, "--subject", "S-7", "--age", "45", "--sex", "M", "--server", server.URL, "--key-file", keyFile)
 	if r.code != exitRefused || !strings.Contains(r.stdout, `"/problems/truncated"`) || !strings.Contains(r.stderr, "refused") {
 		t.Errorf("exit %d; standard output %q, standard error %q", r.code, r.stdout, r.stderr)
+	}
+}
+
+// TestAnalyzeReplaces: whatever way an analysis ends, the folder holds nothing
+// of the one before, and what else lies there stays.
+func TestAnalyzeReplaces(t *testing.T) {
+	t.Parallel()
+	scan, err := os.ReadFile(head)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// folder holds another person's files, and one that is not ours.
+	folder := func(t *testing.T) (dir, path string) {
+		dir = t.TempDir()
+		for _, name := range append([]string{"notes.txt"}, outputs...) {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte("another person"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		path = filepath.Join(dir, "scan.nii.gz")
+		if err := os.WriteFile(path, scan, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return dir, path
+	}
+	names := func(t *testing.T, dir string) (names []string) {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		return names
+	}
+
+	t.Run("a refusal", func(t *testing.T) {
+		t.Parallel()
+		dir, path := folder(t)
+		if r := run(t, "analyze", path, "--age", "9", "--sex", "F", "--out", dir); r.code != exitRefused {
+			t.Fatalf("exit %d: %s%s", r.code, r.stdout, r.stderr)
+		}
+		if got, want := names(t, dir), []string{"notes.txt", "scan.nii.gz"}; !slices.Equal(got, want) {
+			t.Errorf("left %v, want %v", got, want)
+		}
+	})
+	t.Run("a file that is no scan", func(t *testing.T) {
+		t.Parallel()
+		dir, path := folder(t)
+		if err := os.WriteFile(path, []byte("no scan"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if r := run(t, "analyze", path, "--modality", "bold", "--out", dir); r.code == 0 {
+			t.Fatalf("exit 0: %s", r.stderr)
+		}
+		if got, want := names(t, dir), []string{"notes.txt", "scan.nii.gz"}; !slices.Equal(got, want) {
+			t.Errorf("left %v, want %v", got, want)
+		}
+	})
+	t.Run("a result", func(t *testing.T) {
+		t.Parallel()
+		dir, path := folder(t)
+		if r := run(t, "analyze", path, "--age", "45", "--sex", "M", "--out", dir); r.code != 0 {
+			t.Fatalf("exit %d: %s%s", r.code, r.stdout, r.stderr)
+		}
+		if got, want := names(t, dir), []string{"notes.txt", "preview.png", "report.html", "result.json", "scan.nii.gz", "segmentation.nii.gz"}; !slices.Equal(got, want) {
+			t.Errorf("left %v, want %v", got, want)
+		}
+	})
+	t.Run("what is read is not removed", func(t *testing.T) {
+		t.Parallel()
+		dir, path := folder(t)
+		before := names(t, dir)
+		t1 := filepath.Join(dir, "segmentation.nii.gz")
+		r := run(t, "analyze", path, "--modality", "bold", "--t1", t1, "--out", dir)
+		if r.code != 1 || !strings.Contains(r.stderr, "choose another folder") {
+			t.Errorf("exit %d: %s%s", r.code, r.stdout, r.stderr)
+		}
+		if got := names(t, dir); !slices.Equal(got, before) {
+			t.Errorf("left %v, want %v", got, before)
+		}
+	})
+}
+
+// TestAnalyzeWritesResultLast: an error midway leaves no result.json.
+func TestAnalyzeWritesResultLast(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "report.html", "in the way"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c := analyzeCmd{Out: dir}
+	var m neuroscreen.Metadata
+	if err := c.write(&pipeline.Output{Result: &neuroscreen.Result{}, Segmentation: []byte("labels")}, m); err == nil {
+		t.Fatal("no error")
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if want := []string{"preview.png", "report.html", "segmentation.nii.gz"}; !slices.Equal(names, want) {
+		t.Errorf("left %v, want %v", names, want)
 	}
 }
 

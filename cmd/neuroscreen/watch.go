@@ -16,6 +16,7 @@ import (
 	"neuroscreen"
 	"neuroscreen/internal/fmri"
 	"neuroscreen/internal/nifti"
+	"neuroscreen/internal/qc"
 	"neuroscreen/internal/volume"
 )
 
@@ -146,6 +147,9 @@ func (r *watcher) take(name string) error {
 	h := rd.Header()
 	if h.Volumes() != 1 {
 		return neuroscreen.Errorf(neuroscreen.CodeUnprocessable, "not-3d", "its shape is %v; every file is to hold one volume", h.Shape)
+	}
+	if err := qc.CheckAffine(h); err != nil {
+		return err
 	}
 	v := make([]float32, h.VolumeLen())
 	if err := rd.Next(v); err != nil {

@@ -186,7 +186,15 @@ func TestWatcherLeavesOut(t *testing.T) {
 	if !look(giveUpAfter+4*time.Second) || !r.known["v5.nii.gz"] || r.taken != 2 {
 		t.Error("a file of two volumes was taken for one")
 	}
-	if look(giveUpAfter + 5*time.Second) {
+	var flat bytes.Buffer
+	if err := nifti.Write(&flat, nifti.Geometry{Shape: []int{8, 8, 8}, Affine: nifti.Affine{{3}, {0, 3}, {}, {0, 0, 0, 1}}}, make([]int16, 512)); err != nil {
+		t.Fatal(err)
+	}
+	put(t, flat.Bytes(), dir, "v6.nii.gz")
+	if !look(giveUpAfter+5*time.Second) || !r.known["v6.nii.gz"] || r.taken != 2 {
+		t.Error("a volume without a usable affine was taken")
+	}
+	if look(giveUpAfter + 6*time.Second) {
 		t.Error("there is nothing more")
 	}
 }

@@ -386,6 +386,9 @@ type AuditEntry struct {
 	// Object Example: scan:0190d7a2-5a2e-7b1c-9a53-0e4a4f3b7c11
 	Object string `json:"object"`
 
+	// ScanIds Scans beside the object that were shown or used: the lines of a list, the runs of a decoding
+	ScanIds []openapi_types.UUID `json:"scan_ids,omitempty"`
+
 	// Seq Counts from 1 per site without gaps
 	Seq int64 `json:"seq"`
 }
@@ -495,6 +498,126 @@ type CaseSearch struct {
 
 	// SubjectID The site's own identifier of the person
 	SubjectID *SubjectID `json:"subject_id,omitempty"`
+}
+
+// Cohort defines model for Cohort.
+type Cohort struct {
+	IntendedUse string `json:"intended_use"`
+
+	// Models What every probability of this answer rests on. One whose model nothing was kept of is withheld (null)
+	Models []CohortModel `json:"models"`
+
+	// NextCursor Absent on the last page
+	NextCursor *string      `json:"next_cursor,omitempty"`
+	Scans      []CohortScan `json:"scans"`
+
+	// Summary People, one scan each
+	Summary *CohortSummary `json:"summary,omitempty"`
+}
+
+// CohortExpectation How many people with the condition there should be, by the posteriors. Absent without a condition, and when no score of it has a posterior. See `models` for cohort and limits.
+type CohortExpectation struct {
+	Condition Condition `json:"condition"`
+
+	// NumberNeededToScreen People screened, those without a posterior among them, for each expected case among those selected; absent when none is expected
+	NumberNeededToScreen *float64 `json:"number_needed_to_screen,omitempty"`
+
+	// Priors That the posteriors were made with, lowest first
+	Priors   []CohortPrior `json:"priors"`
+	Screened CohortShare   `json:"screened"`
+	Selected *CohortShare  `json:"selected,omitempty"`
+
+	// Text What must be known of these numbers
+	Text string `json:"text"`
+}
+
+// CohortModel defines model for CohortModel.
+type CohortModel struct {
+	// Cohort Whom it was fitted on
+	Cohort    string    `json:"cohort"`
+	Condition Condition `json:"condition"`
+	Evidence  Evidence  `json:"evidence"`
+	Limits    string    `json:"limits"`
+
+	// Model As in the score. Two entries have the same where results were made with two versions of it
+	Model       string `json:"model"`
+	Performance string `json:"performance"`
+}
+
+// CohortPrior How many of those who have a posterior have it by this prior
+type CohortPrior struct {
+	Prior    float64 `json:"prior"`
+	Screened int     `json:"screened"`
+	Selected int     `json:"selected"`
+}
+
+// CohortQuality defines model for CohortQuality.
+type CohortQuality = neuroscreen.Verdict
+
+// CohortScan defines model for CohortScan.
+type CohortScan struct {
+	AgeYears *float64 `json:"age_years,omitempty"`
+
+	// Decision The last one on the result, never reject; absent while nobody has decided
+	Decision              *Decision     `json:"decision,omitempty"`
+	FieldStrengthT        *float64      `json:"field_strength_t,omitempty"`
+	Indices               []Index       `json:"indices"`
+	IntracranialVolumeMm3 *float64      `json:"intracranial_volume_mm3"`
+	Manufacturer          *string       `json:"manufacturer,omitempty"`
+	Quality               CohortQuality `json:"quality"`
+
+	// QualityReasons Absent when there are none
+	QualityReasons  []Reason           `json:"quality_reasons,omitempty"`
+	ResultVersion   int                `json:"result_version"`
+	ScanDate        *string            `json:"scan_date,omitempty"`
+	ScanID          openapi_types.UUID `json:"scan_id"`
+	Scanner         *string            `json:"scanner,omitempty"`
+	Scores          []Score            `json:"scores"`
+	SettingsVersion int                `json:"settings_version"`
+
+	// Sex Empty when it is not known
+	Sex      SexOrUnknown `json:"sex"`
+	Software Software     `json:"software"`
+
+	// SubjectID As posted; for the role researcher the pseudonym
+	SubjectID string   `json:"subject_id"`
+	Volumes   []Volume `json:"volumes"`
+}
+
+// CohortShare defines model for CohortShare.
+type CohortShare struct {
+	// People Who have a posterior; the others count in neither mean
+	People int `json:"people"`
+
+	// Prior Mean of their priors
+	Prior float64 `json:"prior"`
+
+	// Share Mean of their posteriors: the expected share with the condition
+	Share float64 `json:"share"`
+}
+
+// CohortSummary People, one scan each
+type CohortSummary struct {
+	// Abstained Of those screened, without a likelihood ratio for the condition; absent without a condition
+	Abstained *int `json:"abstained,omitempty"`
+
+	// Expected How many people with the condition there should be, by the posteriors. Absent without a condition, and when no score of it has a posterior. See `models` for cohort and limits.
+	Expected *CohortExpectation `json:"expected,omitempty"`
+
+	// Screened Meet all criteria but the thresholds
+	Screened int `json:"screened"`
+
+	// Selected Meet the thresholds too
+	Selected int `json:"selected"`
+
+	// ShareSelected Of those screened; absent when there are none
+	ShareSelected *float64 `json:"share_selected,omitempty"`
+
+	// Visit Which of a person's scans; the newest too when all are listed
+	Visit OneVisit `json:"visit"`
+
+	// WithoutZ Of those screened, without a z of the structure, so that it cannot select them; absent without a structure
+	WithoutZ *int `json:"without_z,omitempty"`
 }
 
 // Condition defines model for Condition.
@@ -612,6 +735,9 @@ type Erasure struct {
 	Scans int `json:"scans"`
 }
 
+// Evidence defines model for Evidence.
+type Evidence = neuroscreen.Evidence
+
 // Explanation A score in words.
 type Explanation = neuroscreen.Explanation
 
@@ -690,7 +816,7 @@ type LeftOut = neuroscreen.LeftOut
 // MMSE defines model for MMSE.
 type MMSE = float64
 
-// Metadata `age_years`, or `birth_date` with `scan_date`: the birth date is used for the age (to a tenth of a year) and then dropped.
+// Metadata `age_years`, or `birth_date` with `scan_date`: the birth date is used for the age (to a tenth of a year) and then dropped. Both may be given; ages that differ by more than a year, and the age of an adult before the 18th birthday, are refused (`age-contradicts-dates`).
 type Metadata = neuroscreen.Metadata
 
 // Modality defines model for Modality.
@@ -831,6 +957,9 @@ type NormPoint struct {
 	P95Mm3      float64 `json:"p95_mm3"`
 }
 
+// OneVisit defines model for OneVisit.
+type OneVisit = string
+
 // Problem defines model for Problem.
 type Problem struct {
 	Detail *string `json:"detail,omitempty"`
@@ -880,7 +1009,7 @@ type Refusal struct {
 	// Code Why: no image can be made of the series, or the service does not take it
 	Code RefusalCode `json:"code"`
 
-	// Metadata `age_years`, or `birth_date` with `scan_date`: the birth date is used for the age (to a tenth of a year) and then dropped.
+	// Metadata `age_years`, or `birth_date` with `scan_date`: the birth date is used for the age (to a tenth of a year) and then dropped. Both may be given; ages that differ by more than a year, and the age of an adult before the 18th birthday, are refused (`age-contradicts-dates`).
 	Metadata Metadata `json:"metadata"`
 }
 
@@ -979,11 +1108,11 @@ type Scan struct {
 	Attempt int   `json:"attempt"`
 	Bytes   int64 `json:"bytes"`
 
-	// BytesRemovedAt When the scan's own bytes were removed because their time was over; results stay
+	// BytesRemovedAt When the scan's own bytes were removed because their time was over; results stay. Not there where none ever came (`bytes` 0)
 	BytesRemovedAt *time.Time         `json:"bytes_removed_at,omitempty"`
 	ID             openapi_types.UUID `json:"id"`
 
-	// Metadata `age_years`, or `birth_date` with `scan_date`: the birth date is used for the age (to a tenth of a year) and then dropped.
+	// Metadata `age_years`, or `birth_date` with `scan_date`: the birth date is used for the age (to a tenth of a year) and then dropped. Both may be given; ages that differ by more than a year, and the age of an adult before the 18th birthday, are refused (`age-contradicts-dates`).
 	Metadata Metadata `json:"metadata"`
 
 	// MetadataDiffers Only in the answer to a repeated post: metadata fields that differ from what is stored and were not taken over
@@ -1158,6 +1287,9 @@ type SiteSettings struct {
 	Version int `json:"version"`
 }
 
+// Software defines model for Software.
+type Software = neuroscreen.Software
+
 // StageTime defines model for StageTime.
 type StageTime = neuroscreen.StageTime
 
@@ -1298,7 +1430,7 @@ type EndProviderSignInParams struct {
 
 // ListAuditParams defines parameters for ListAudit.
 type ListAuditParams struct {
-	// ScanID Only what concerns this scan
+	// ScanID Only what concerns this scan, lists that showed it among them
 	ScanID *openapi_types.UUID `form:"scan_id,omitempty" json:"scan_id,omitempty"`
 
 	// Actor Only what this key did
@@ -1348,6 +1480,50 @@ type ListCasesParamsGroup string
 
 // ListCasesParamsSort defines parameters for ListCases.
 type ListCasesParamsSort string
+
+// GetCohortParams defines parameters for GetCohort.
+type GetCohortParams struct {
+	// Condition Results that have a score of it
+	Condition *Condition `form:"condition,omitempty" json:"condition,omitempty"`
+
+	// Flag Of the condition's score; of the worst without a condition
+	Flag *Flag `form:"flag,omitempty" json:"flag,omitempty"`
+
+	// AgeFrom At the scan, this or more
+	AgeFrom *AgeYears `form:"age_from,omitempty" json:"age_from,omitempty"`
+
+	// AgeTo This or less: 74.9 for who is 74
+	AgeTo *AgeYears `form:"age_to,omitempty" json:"age_to,omitempty"`
+	Sex   *Sex      `form:"sex,omitempty" json:"sex,omitempty"`
+
+	// Scanner As posted
+	Scanner *ShortText `form:"scanner,omitempty" json:"scanner,omitempty"`
+
+	// ScanDateFrom Scanned on this day (YYYY-MM-DD) or later; scans without a date are then left out
+	ScanDateFrom *string `form:"scan_date_from,omitempty" json:"scan_date_from,omitempty"`
+
+	// ScanDateTo Scanned on this day or before
+	ScanDateTo *string `form:"scan_date_to,omitempty" json:"scan_date_to,omitempty"`
+
+	// Quality Of the image
+	Quality *CohortQuality `form:"quality,omitempty" json:"quality,omitempty"`
+
+	// Visit One scan for each person, by scan date or else the day on which it came, of those that meet the criteria; all of them if not given
+	Visit *OneVisit `form:"visit,omitempty" json:"visit,omitempty"`
+
+	// LikelihoodRatioMin Threshold for the score of `condition`
+	LikelihoodRatioMin *float64 `form:"likelihood_ratio_min,omitempty" json:"likelihood_ratio_min,omitempty"`
+
+	// Structure Whose z `z_max` bounds
+	Structure *string `form:"structure,omitempty" json:"structure,omitempty"`
+
+	// ZMax Threshold for the z of `structure`
+	ZMax  *float64 `form:"z_max,omitempty" json:"z_max,omitempty"`
+	Limit *Limit   `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor `next_cursor` of the page before
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
 
 // ListDecodingsParams defines parameters for ListDecodings.
 type ListDecodingsParams struct {
@@ -1532,7 +1708,7 @@ type AppendUploadParams struct {
 
 // FinishUploadParams defines parameters for FinishUpload.
 type FinishUploadParams struct {
-	// IdempotencyKey As for POST /v1/scans
+	// IdempotencyKey As for POST /v1/scans; send one, so that the call can be repeated
 	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
 
 	// ContentDigest SHA-256 of the whole file, as sha-256=:BASE64: (RFC 9530). Pieces are put together by it.
@@ -1740,7 +1916,7 @@ type ClientInterface interface {
 
 	// ListAudit Who read or changed what
 	//
-	// Newest first.
+	// Newest first. A list that showed many scans (worklist, search, decodings, a page of a cohort) is one entry, whose `scan_ids` name them.
 	//
 	// Corresponds with GET /v1/audit (the `ListAudit` operationId).
 	ListAudit(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -1872,6 +2048,24 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/cases/{scan_id}/timeline (the `GetCaseTimeline` operationId).
 	GetCaseTimeline(ctx context.Context, scanID ScanID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetCohort The results of a cohort, and whom thresholds would select of it
+	//
+	// For research. The newest result of each analysed T1-weighted scan that meets every criterion, as JSON in pages, or whole as a table (`Accept: text/csv`). Results that a
+	// reviewer rejected are left out, and so are scans that are being analysed again. A scan of which `consent_research` false was said is in nobody's cohort, whatever the key's role.
+	//
+	// `likelihood_ratio_min` and `z_max` are thresholds; the other criteria make the population that they are held against. `summary`, with the first page, counts people, one scan each.
+	// A score that abstains has no likelihood ratio and is never selected by it.
+	//
+	// The order is by person and never changes: following `next_cursor` shows each scan whose result stands from the first page to the last exactly once, whatever is posted or analysed
+	// meanwhile, and with `visit` never two of one person.
+	//
+	// The table has a line for each scan. `id`, `age`, `sex`, `EstimatedTotalIntraCranialVol`, `segmenter` and the structures are named and meant as `neuroscreen score` and `validate` read them;
+	// `_se` and `_z` follow each structure. Volumes that a reviewer left out are empty and named in `left_out`. Text that a spreadsheet would take for a formula stands behind an apostrophe.
+	// When the table cannot be finished the connection is closed before its end.
+	//
+	// Corresponds with GET /v1/cohorts (the `GetCohort` operationId).
+	GetCohort(ctx context.Context, params *GetCohortParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListDecodings The newest decodings, or those of a scan
 	//
 	// Newest first, at most 100.
@@ -1882,8 +2076,11 @@ type ClientInterface interface {
 	// CreateDecodingWithBody Decode task runs that were posted as scans
 	//
 	// Linear classifiers learn from all runs but one what a person did, and tell it of the one left out. The runs are scans of one subject with the
-	// modality bold, whatever became of their own analysis, and `events` is the text of each one's BIDS events.tsv: columns `onset`, `duration` and
+	// modality bold, and `events` is the text of each one's BIDS events.tsv: columns `onset`, `duration` and
 	// `trial_type`, and `run` where a scan holds several runs. Of the tables only these are kept; write nothing of the person into them.
+	//
+	// A scan need not be analysed first. One that was refused is answered by 409 `scan-refused`, unless all its reasons are those of what only networks of a whole
+	// brain need: `not-4d`, `thick-slices`, `field-of-view-cut`, `not-a-brain`, `implausible-segmentation`.
 	//
 	// 202 means that the decoding is on disk and will be done, whatever happens to this process. `Idempotency-Key` makes a retry safe: the same key with the same
 	// request is the same decoding, with another it is refused (422 `idempotency-key-reused`). Scans keep their bytes until it has ended. Experimental:
@@ -1897,8 +2094,11 @@ type ClientInterface interface {
 	// CreateDecoding Decode task runs that were posted as scans
 	//
 	// Linear classifiers learn from all runs but one what a person did, and tell it of the one left out. The runs are scans of one subject with the
-	// modality bold, whatever became of their own analysis, and `events` is the text of each one's BIDS events.tsv: columns `onset`, `duration` and
+	// modality bold, and `events` is the text of each one's BIDS events.tsv: columns `onset`, `duration` and
 	// `trial_type`, and `run` where a scan holds several runs. Of the tables only these are kept; write nothing of the person into them.
+	//
+	// A scan need not be analysed first. One that was refused is answered by 409 `scan-refused`, unless all its reasons are those of what only networks of a whole
+	// brain need: `not-4d`, `thick-slices`, `field-of-view-cut`, `not-a-brain`, `implausible-segmentation`.
 	//
 	// 202 means that the decoding is on disk and will be done, whatever happens to this process. `Idempotency-Key` makes a retry safe: the same key with the same
 	// request is the same decoding, with another it is refused (422 `idempotency-key-reused`). Scans keep their bytes until it has ended. Experimental:
@@ -1988,7 +2188,7 @@ type ClientInterface interface {
 	// CreateRefusalWithBody Say that a series could not be handed over
 	//
 	// For gateways: a series that is meant for analysis, but of which no image can be made, or whose image POST /v1/scans does not take. It stands in the
-	// worklist as a refused scan without bytes, and webhooks tell (`scan.refused`). Said again of the same series, it is the same. When the series comes after all,
+	// worklist as a refused scan without bytes (`bytes` is 0; what needs them answers 409 `no-bytes`), and webhooks tell (`scan.refused`). Said again of the same series, it is the same. When the series comes after all,
 	// that is a scan of its own. Age and sex may be missing, as with `Prefer: handling=lenient`.
 	//
 	// Takes any type of body and a specified content type.
@@ -1999,7 +2199,7 @@ type ClientInterface interface {
 	// CreateRefusal Say that a series could not be handed over
 	//
 	// For gateways: a series that is meant for analysis, but of which no image can be made, or whose image POST /v1/scans does not take. It stands in the
-	// worklist as a refused scan without bytes, and webhooks tell (`scan.refused`). Said again of the same series, it is the same. When the series comes after all,
+	// worklist as a refused scan without bytes (`bytes` is 0; what needs them answers 409 `no-bytes`), and webhooks tell (`scan.refused`). Said again of the same series, it is the same. When the series comes after all,
 	// that is a scan of its own. Age and sex may be missing, as with `Prefer: handling=lenient`.
 	//
 	// Takes a body of the `application/json` content type.
@@ -2021,10 +2221,11 @@ type ClientInterface interface {
 	//
 	// 202 means that the bytes and the row are on disk and the scan will be analysed, whatever happens to this process. Posting the same
 	// bytes again for the same subject is safe: the answer is 200 with the same id. Metadata that differs is then not taken over
-	// (`metadata_differs` names the fields); correct it with PATCH. DICOM references that the scan lacks
-	// are taken over, and another accession number is added.
+	// (`metadata_differs` names the fields); correct it with PATCH. But `consent_research` false is taken over, whatever was said before; true never is.
+	// DICOM references that the scan lacks are taken over too, and another accession number is added.
 	//
-	// `Idempotency-Key` makes a retry safe by name: the same key with another body is refused (422 `idempotency-key-reused`).
+	// `Idempotency-Key` makes a retry safe by name: the same key with the same request says nothing new and is answered with the scan that it made (200), with
+	// another body it is refused (422 `idempotency-key-reused`).
 	// `Content-Digest: sha-256=:BASE64:` (RFC 9530) is compared with the received bytes. On a multipart request it may be the digest of the whole
 	// body or of the scan's bytes; on a part it is that part's.
 	//
@@ -2092,7 +2293,8 @@ type ClientInterface interface {
 
 	// GetImage The scan as it was analysed, on the label map's grid
 	//
-	// For a viewer. Voxels are scaled to 16 bits; of a series, the first volume. It shows a face, so researchers do not get it.
+	// For a viewer. Voxels are scaled to 16 bits; of a series, the first volume. It shows a face, so researchers do not get it. 409 `scan-bytes-removed` once its
+	// bytes' time is over, `no-bytes` when none ever came.
 	//
 	// Corresponds with GET /v1/scans/{scan_id}/image.nii.gz (the `GetImage` operationId).
 	GetImage(ctx context.Context, scanID ScanID, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2149,7 +2351,8 @@ type ClientInterface interface {
 	//
 	// A binary segmentation in the study and frame of reference of the scan: a segment for each structure (SNOMED CT codes, laterality as modifier), a frame for
 	// each slice that shows it, on the scan's own grid, patient coordinates in LPS mm. Answers 409 `no-dicom-source` when the post named no study, series and
-	// frame of reference, 409 `result-withdrawn` for a result that was rejected or replaced, and 409 `sheared-grid` where the scan's axes are not at right angles.
+	// frame of reference, 409 `result-withdrawn` for a result that was rejected or replaced, 409 `template-space` where the image lies in a template's space by its
+	// header, and 409 `sheared-grid` where the scan's axes are not at right angles.
 	//
 	// Corresponds with GET /v1/scans/{scan_id}/seg.dcm (the `GetDICOMLabels` operationId).
 	GetDICOMLabels(ctx context.Context, scanID ScanID, params *GetDICOMLabelsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2163,7 +2366,8 @@ type ClientInterface interface {
 	//
 	// A Comprehensive 3D SR after TID 1500 in the study of the scan: a measurement group for each volume (mm3), which names its segment in `seg.dcm`, one for
 	// each index and score, and quality, decision and limits in words. PRELIMINARY until somebody decides, FINAL then; unverified. Answers 409
-	// `no-dicom-source` when the post named no study and series, and 409 `result-withdrawn` for a result that was rejected or replaced.
+	// `no-dicom-source` when the post named no study and series, 409 `result-withdrawn` for a result that was rejected or replaced, and 409 `template-space` where the
+	// image lies in a template's space by its header.
 	//
 	// Corresponds with GET /v1/scans/{scan_id}/sr.dcm (the `GetDICOMReport` operationId).
 	GetDICOMReport(ctx context.Context, scanID ScanID, params *GetDICOMReportParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2263,7 +2467,8 @@ type ClientInterface interface {
 
 	// FinishUploadWithBody Make a whole upload a scan
 	//
-	// As POST /v1/scans with a raw body. The upload is gone afterwards; it stays after an error that is not the file's, so that the call may be repeated.
+	// As POST /v1/scans with a raw body. The upload is gone afterwards; it stays after an error that is not the file's, so that the call may be repeated. When the
+	// answer to the call that succeeded was lost, the same call with the same `Idempotency-Key` is answered with the scan, although the upload is gone.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2272,7 +2477,8 @@ type ClientInterface interface {
 
 	// FinishUpload Make a whole upload a scan
 	//
-	// As POST /v1/scans with a raw body. The upload is gone afterwards; it stays after an error that is not the file's, so that the call may be repeated.
+	// As POST /v1/scans with a raw body. The upload is gone afterwards; it stays after an error that is not the file's, so that the call may be repeated. When the
+	// answer to the call that succeeded was lost, the same call with the same `Idempotency-Key` is answered with the scan, although the upload is gone.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2314,7 +2520,7 @@ type ClientInterface interface {
 	// PutWatchVolume Hand over the next volume
 	//
 	// A volume that comes before its predecessors waits for them (202), at most eight do; beyond, 409 `volume-ahead` names the one that is missing. The same volume again is answered as before; other
-	// bytes under its number are refused (409 `volume-differs`). A volume that is refused (422) may be sent again.
+	// bytes under its number are refused (409 `volume-differs`). A volume that is refused (422: it is no image, `not-3d`, has an `unusable-affine`, or is unlike the others) may be sent again.
 	//
 	// Corresponds with PUT /v1/watches/{watch_id}/volumes/{volume} (the `PutWatchVolume` operationId).
 	PutWatchVolume(ctx context.Context, watchID WatchID, volume int, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2578,7 +2784,7 @@ func (c *Client) EndProviderSignIn(ctx context.Context, params *EndProviderSignI
 
 // ListAudit Who read or changed what
 //
-// Newest first.
+// Newest first. A list that showed many scans (worklist, search, decodings, a page of a cohort) is one entry, whose `scan_ids` name them.
 //
 // Corresponds with GET /v1/audit (the `ListAudit` operationId).
 func (c *Client) ListAudit(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2850,6 +3056,34 @@ func (c *Client) GetCaseTimeline(ctx context.Context, scanID ScanID, reqEditors 
 	return c.Client.Do(req)
 }
 
+// GetCohort The results of a cohort, and whom thresholds would select of it
+//
+// For research. The newest result of each analysed T1-weighted scan that meets every criterion, as JSON in pages, or whole as a table (`Accept: text/csv`). Results that a
+// reviewer rejected are left out, and so are scans that are being analysed again. A scan of which `consent_research` false was said is in nobody's cohort, whatever the key's role.
+//
+// `likelihood_ratio_min` and `z_max` are thresholds; the other criteria make the population that they are held against. `summary`, with the first page, counts people, one scan each.
+// A score that abstains has no likelihood ratio and is never selected by it.
+//
+// The order is by person and never changes: following `next_cursor` shows each scan whose result stands from the first page to the last exactly once, whatever is posted or analysed
+// meanwhile, and with `visit` never two of one person.
+//
+// The table has a line for each scan. `id`, `age`, `sex`, `EstimatedTotalIntraCranialVol`, `segmenter` and the structures are named and meant as `neuroscreen score` and `validate` read them;
+// `_se` and `_z` follow each structure. Volumes that a reviewer left out are empty and named in `left_out`. Text that a spreadsheet would take for a formula stands behind an apostrophe.
+// When the table cannot be finished the connection is closed before its end.
+//
+// Corresponds with GET /v1/cohorts (the `GetCohort` operationId).
+func (c *Client) GetCohort(ctx context.Context, params *GetCohortParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetCohortRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListDecodings The newest decodings, or those of a scan
 //
 // Newest first, at most 100.
@@ -2870,8 +3104,11 @@ func (c *Client) ListDecodings(ctx context.Context, params *ListDecodingsParams,
 // CreateDecodingWithBody Decode task runs that were posted as scans
 //
 // Linear classifiers learn from all runs but one what a person did, and tell it of the one left out. The runs are scans of one subject with the
-// modality bold, whatever became of their own analysis, and `events` is the text of each one's BIDS events.tsv: columns `onset`, `duration` and
+// modality bold, and `events` is the text of each one's BIDS events.tsv: columns `onset`, `duration` and
 // `trial_type`, and `run` where a scan holds several runs. Of the tables only these are kept; write nothing of the person into them.
+//
+// A scan need not be analysed first. One that was refused is answered by 409 `scan-refused`, unless all its reasons are those of what only networks of a whole
+// brain need: `not-4d`, `thick-slices`, `field-of-view-cut`, `not-a-brain`, `implausible-segmentation`.
 //
 // 202 means that the decoding is on disk and will be done, whatever happens to this process. `Idempotency-Key` makes a retry safe: the same key with the same
 // request is the same decoding, with another it is refused (422 `idempotency-key-reused`). Scans keep their bytes until it has ended. Experimental:
@@ -2895,8 +3132,11 @@ func (c *Client) CreateDecodingWithBody(ctx context.Context, params *CreateDecod
 // CreateDecoding Decode task runs that were posted as scans
 //
 // Linear classifiers learn from all runs but one what a person did, and tell it of the one left out. The runs are scans of one subject with the
-// modality bold, whatever became of their own analysis, and `events` is the text of each one's BIDS events.tsv: columns `onset`, `duration` and
+// modality bold, and `events` is the text of each one's BIDS events.tsv: columns `onset`, `duration` and
 // `trial_type`, and `run` where a scan holds several runs. Of the tables only these are kept; write nothing of the person into them.
+//
+// A scan need not be analysed first. One that was refused is answered by 409 `scan-refused`, unless all its reasons are those of what only networks of a whole
+// brain need: `not-4d`, `thick-slices`, `field-of-view-cut`, `not-a-brain`, `implausible-segmentation`.
 //
 // 202 means that the decoding is on disk and will be done, whatever happens to this process. `Idempotency-Key` makes a retry safe: the same key with the same
 // request is the same decoding, with another it is refused (422 `idempotency-key-reused`). Scans keep their bytes until it has ended. Experimental:
@@ -3106,7 +3346,7 @@ func (c *Client) GetNormCurve(ctx context.Context, params *GetNormCurveParams, r
 // CreateRefusalWithBody Say that a series could not be handed over
 //
 // For gateways: a series that is meant for analysis, but of which no image can be made, or whose image POST /v1/scans does not take. It stands in the
-// worklist as a refused scan without bytes, and webhooks tell (`scan.refused`). Said again of the same series, it is the same. When the series comes after all,
+// worklist as a refused scan without bytes (`bytes` is 0; what needs them answers 409 `no-bytes`), and webhooks tell (`scan.refused`). Said again of the same series, it is the same. When the series comes after all,
 // that is a scan of its own. Age and sex may be missing, as with `Prefer: handling=lenient`.
 //
 // Takes any type of body and a specified content type.
@@ -3127,7 +3367,7 @@ func (c *Client) CreateRefusalWithBody(ctx context.Context, contentType string, 
 // CreateRefusal Say that a series could not be handed over
 //
 // For gateways: a series that is meant for analysis, but of which no image can be made, or whose image POST /v1/scans does not take. It stands in the
-// worklist as a refused scan without bytes, and webhooks tell (`scan.refused`). Said again of the same series, it is the same. When the series comes after all,
+// worklist as a refused scan without bytes (`bytes` is 0; what needs them answers 409 `no-bytes`), and webhooks tell (`scan.refused`). Said again of the same series, it is the same. When the series comes after all,
 // that is a scan of its own. Age and sex may be missing, as with `Prefer: handling=lenient`.
 //
 // Takes a body of the `application/json` content type.
@@ -3169,10 +3409,11 @@ func (c *Client) FindScans(ctx context.Context, params *FindScansParams, reqEdit
 //
 // 202 means that the bytes and the row are on disk and the scan will be analysed, whatever happens to this process. Posting the same
 // bytes again for the same subject is safe: the answer is 200 with the same id. Metadata that differs is then not taken over
-// (`metadata_differs` names the fields); correct it with PATCH. DICOM references that the scan lacks
-// are taken over, and another accession number is added.
+// (`metadata_differs` names the fields); correct it with PATCH. But `consent_research` false is taken over, whatever was said before; true never is.
+// DICOM references that the scan lacks are taken over too, and another accession number is added.
 //
-// `Idempotency-Key` makes a retry safe by name: the same key with another body is refused (422 `idempotency-key-reused`).
+// `Idempotency-Key` makes a retry safe by name: the same key with the same request says nothing new and is answered with the scan that it made (200), with
+// another body it is refused (422 `idempotency-key-reused`).
 // `Content-Digest: sha-256=:BASE64:` (RFC 9530) is compared with the received bytes. On a multipart request it may be the digest of the whole
 // body or of the scan's bytes; on a part it is that part's.
 //
@@ -3320,7 +3561,8 @@ func (c *Client) GetFHIR(ctx context.Context, scanID ScanID, params *GetFHIRPara
 
 // GetImage The scan as it was analysed, on the label map's grid
 //
-// For a viewer. Voxels are scaled to 16 bits; of a series, the first volume. It shows a face, so researchers do not get it.
+// For a viewer. Voxels are scaled to 16 bits; of a series, the first volume. It shows a face, so researchers do not get it. 409 `scan-bytes-removed` once its
+// bytes' time is over, `no-bytes` when none ever came.
 //
 // Corresponds with GET /v1/scans/{scan_id}/image.nii.gz (the `GetImage` operationId).
 func (c *Client) GetImage(ctx context.Context, scanID ScanID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3457,7 +3699,8 @@ func (c *Client) GetRunFile(ctx context.Context, scanID ScanID, file RunFile, pa
 //
 // A binary segmentation in the study and frame of reference of the scan: a segment for each structure (SNOMED CT codes, laterality as modifier), a frame for
 // each slice that shows it, on the scan's own grid, patient coordinates in LPS mm. Answers 409 `no-dicom-source` when the post named no study, series and
-// frame of reference, 409 `result-withdrawn` for a result that was rejected or replaced, and 409 `sheared-grid` where the scan's axes are not at right angles.
+// frame of reference, 409 `result-withdrawn` for a result that was rejected or replaced, 409 `template-space` where the image lies in a template's space by its
+// header, and 409 `sheared-grid` where the scan's axes are not at right angles.
 //
 // Corresponds with GET /v1/scans/{scan_id}/seg.dcm (the `GetDICOMLabels` operationId).
 func (c *Client) GetDICOMLabels(ctx context.Context, scanID ScanID, params *GetDICOMLabelsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3491,7 +3734,8 @@ func (c *Client) GetSegmentation(ctx context.Context, scanID ScanID, params *Get
 //
 // A Comprehensive 3D SR after TID 1500 in the study of the scan: a measurement group for each volume (mm3), which names its segment in `seg.dcm`, one for
 // each index and score, and quality, decision and limits in words. PRELIMINARY until somebody decides, FINAL then; unverified. Answers 409
-// `no-dicom-source` when the post named no study and series, and 409 `result-withdrawn` for a result that was rejected or replaced.
+// `no-dicom-source` when the post named no study and series, 409 `result-withdrawn` for a result that was rejected or replaced, and 409 `template-space` where the
+// image lies in a template's space by its header.
 //
 // Corresponds with GET /v1/scans/{scan_id}/sr.dcm (the `GetDICOMReport` operationId).
 func (c *Client) GetDICOMReport(ctx context.Context, scanID ScanID, params *GetDICOMReportParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3721,7 +3965,8 @@ func (c *Client) AppendUploadWithBody(ctx context.Context, uploadID UploadID, pa
 
 // FinishUploadWithBody Make a whole upload a scan
 //
-// As POST /v1/scans with a raw body. The upload is gone afterwards; it stays after an error that is not the file's, so that the call may be repeated.
+// As POST /v1/scans with a raw body. The upload is gone afterwards; it stays after an error that is not the file's, so that the call may be repeated. When the
+// answer to the call that succeeded was lost, the same call with the same `Idempotency-Key` is answered with the scan, although the upload is gone.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3740,7 +3985,8 @@ func (c *Client) FinishUploadWithBody(ctx context.Context, uploadID UploadID, pa
 
 // FinishUpload Make a whole upload a scan
 //
-// As POST /v1/scans with a raw body. The upload is gone afterwards; it stays after an error that is not the file's, so that the call may be repeated.
+// As POST /v1/scans with a raw body. The upload is gone afterwards; it stays after an error that is not the file's, so that the call may be repeated. When the
+// answer to the call that succeeded was lost, the same call with the same `Idempotency-Key` is answered with the scan, although the upload is gone.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -3832,7 +4078,7 @@ func (c *Client) GetWatch(ctx context.Context, watchID WatchID, reqEditors ...Re
 // PutWatchVolume Hand over the next volume
 //
 // A volume that comes before its predecessors waits for them (202), at most eight do; beyond, 409 `volume-ahead` names the one that is missing. The same volume again is answered as before; other
-// bytes under its number are refused (409 `volume-differs`). A volume that is refused (422) may be sent again.
+// bytes under its number are refused (409 `volume-differs`). A volume that is refused (422: it is no image, `not-3d`, has an `unusable-affine`, or is unlike the others) may be sent again.
 //
 // Corresponds with PUT /v1/watches/{watch_id}/volumes/{volume} (the `PutWatchVolume` operationId).
 func (c *Client) PutWatchVolume(ctx context.Context, watchID WatchID, volume int, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -4978,6 +5224,228 @@ func NewGetCaseTimelineRequest(server string, scanID ScanID) (*http.Request, err
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetCohortRequest constructs an http.Request for the GetCohort method
+func NewGetCohortRequest(server string, params *GetCohortParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/cohorts")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Condition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "condition", *params.Condition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Flag != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "flag", *params.Flag, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.AgeFrom != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "age_from", *params.AgeFrom, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "number", Format: "double"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.AgeTo != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "age_to", *params.AgeTo, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "number", Format: "double"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Sex != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "sex", *params.Sex, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Scanner != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "scanner", *params.Scanner, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ScanDateFrom != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "scan_date_from", *params.ScanDateFrom, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ScanDateTo != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "scan_date_to", *params.ScanDateTo, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Quality != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "quality", *params.Quality, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Visit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "visit", *params.Visit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.LikelihoodRatioMin != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "likelihood_ratio_min", *params.LikelihoodRatioMin, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "number", Format: "double"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Structure != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "structure", *params.Structure, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ZMax != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "z_max", *params.ZMax, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "number", Format: "double"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
@@ -7809,7 +8277,7 @@ type ClientWithResponsesInterface interface {
 
 	// ListAuditWithResponse Who read or changed what
 	//
-	// Newest first.
+	// Newest first. A list that showed many scans (worklist, search, decodings, a page of a cohort) is one entry, whose `scan_ids` name them.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -7957,6 +8425,26 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/cases/{scan_id}/timeline (the `GetCaseTimeline` operationId).
 	GetCaseTimelineWithResponse(ctx context.Context, scanID ScanID, reqEditors ...RequestEditorFn) (*GetCaseTimelineResponse, error)
 
+	// GetCohortWithResponse The results of a cohort, and whom thresholds would select of it
+	//
+	// For research. The newest result of each analysed T1-weighted scan that meets every criterion, as JSON in pages, or whole as a table (`Accept: text/csv`). Results that a
+	// reviewer rejected are left out, and so are scans that are being analysed again. A scan of which `consent_research` false was said is in nobody's cohort, whatever the key's role.
+	//
+	// `likelihood_ratio_min` and `z_max` are thresholds; the other criteria make the population that they are held against. `summary`, with the first page, counts people, one scan each.
+	// A score that abstains has no likelihood ratio and is never selected by it.
+	//
+	// The order is by person and never changes: following `next_cursor` shows each scan whose result stands from the first page to the last exactly once, whatever is posted or analysed
+	// meanwhile, and with `visit` never two of one person.
+	//
+	// The table has a line for each scan. `id`, `age`, `sex`, `EstimatedTotalIntraCranialVol`, `segmenter` and the structures are named and meant as `neuroscreen score` and `validate` read them;
+	// `_se` and `_z` follow each structure. Volumes that a reviewer left out are empty and named in `left_out`. Text that a spreadsheet would take for a formula stands behind an apostrophe.
+	// When the table cannot be finished the connection is closed before its end.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/cohorts (the `GetCohort` operationId).
+	GetCohortWithResponse(ctx context.Context, params *GetCohortParams, reqEditors ...RequestEditorFn) (*GetCohortResponse, error)
+
 	// ListDecodingsWithResponse The newest decodings, or those of a scan
 	//
 	// Newest first, at most 100.
@@ -7969,8 +8457,11 @@ type ClientWithResponsesInterface interface {
 	// CreateDecodingWithBodyWithResponse Decode task runs that were posted as scans
 	//
 	// Linear classifiers learn from all runs but one what a person did, and tell it of the one left out. The runs are scans of one subject with the
-	// modality bold, whatever became of their own analysis, and `events` is the text of each one's BIDS events.tsv: columns `onset`, `duration` and
+	// modality bold, and `events` is the text of each one's BIDS events.tsv: columns `onset`, `duration` and
 	// `trial_type`, and `run` where a scan holds several runs. Of the tables only these are kept; write nothing of the person into them.
+	//
+	// A scan need not be analysed first. One that was refused is answered by 409 `scan-refused`, unless all its reasons are those of what only networks of a whole
+	// brain need: `not-4d`, `thick-slices`, `field-of-view-cut`, `not-a-brain`, `implausible-segmentation`.
 	//
 	// 202 means that the decoding is on disk and will be done, whatever happens to this process. `Idempotency-Key` makes a retry safe: the same key with the same
 	// request is the same decoding, with another it is refused (422 `idempotency-key-reused`). Scans keep their bytes until it has ended. Experimental:
@@ -7984,8 +8475,11 @@ type ClientWithResponsesInterface interface {
 	// CreateDecodingWithResponse Decode task runs that were posted as scans
 	//
 	// Linear classifiers learn from all runs but one what a person did, and tell it of the one left out. The runs are scans of one subject with the
-	// modality bold, whatever became of their own analysis, and `events` is the text of each one's BIDS events.tsv: columns `onset`, `duration` and
+	// modality bold, and `events` is the text of each one's BIDS events.tsv: columns `onset`, `duration` and
 	// `trial_type`, and `run` where a scan holds several runs. Of the tables only these are kept; write nothing of the person into them.
+	//
+	// A scan need not be analysed first. One that was refused is answered by 409 `scan-refused`, unless all its reasons are those of what only networks of a whole
+	// brain need: `not-4d`, `thick-slices`, `field-of-view-cut`, `not-a-brain`, `implausible-segmentation`.
 	//
 	// 202 means that the decoding is on disk and will be done, whatever happens to this process. `Idempotency-Key` makes a retry safe: the same key with the same
 	// request is the same decoding, with another it is refused (422 `idempotency-key-reused`). Scans keep their bytes until it has ended. Experimental:
@@ -8089,7 +8583,7 @@ type ClientWithResponsesInterface interface {
 	// CreateRefusalWithBodyWithResponse Say that a series could not be handed over
 	//
 	// For gateways: a series that is meant for analysis, but of which no image can be made, or whose image POST /v1/scans does not take. It stands in the
-	// worklist as a refused scan without bytes, and webhooks tell (`scan.refused`). Said again of the same series, it is the same. When the series comes after all,
+	// worklist as a refused scan without bytes (`bytes` is 0; what needs them answers 409 `no-bytes`), and webhooks tell (`scan.refused`). Said again of the same series, it is the same. When the series comes after all,
 	// that is a scan of its own. Age and sex may be missing, as with `Prefer: handling=lenient`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -8100,7 +8594,7 @@ type ClientWithResponsesInterface interface {
 	// CreateRefusalWithResponse Say that a series could not be handed over
 	//
 	// For gateways: a series that is meant for analysis, but of which no image can be made, or whose image POST /v1/scans does not take. It stands in the
-	// worklist as a refused scan without bytes, and webhooks tell (`scan.refused`). Said again of the same series, it is the same. When the series comes after all,
+	// worklist as a refused scan without bytes (`bytes` is 0; what needs them answers 409 `no-bytes`), and webhooks tell (`scan.refused`). Said again of the same series, it is the same. When the series comes after all,
 	// that is a scan of its own. Age and sex may be missing, as with `Prefer: handling=lenient`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
@@ -8124,10 +8618,11 @@ type ClientWithResponsesInterface interface {
 	//
 	// 202 means that the bytes and the row are on disk and the scan will be analysed, whatever happens to this process. Posting the same
 	// bytes again for the same subject is safe: the answer is 200 with the same id. Metadata that differs is then not taken over
-	// (`metadata_differs` names the fields); correct it with PATCH. DICOM references that the scan lacks
-	// are taken over, and another accession number is added.
+	// (`metadata_differs` names the fields); correct it with PATCH. But `consent_research` false is taken over, whatever was said before; true never is.
+	// DICOM references that the scan lacks are taken over too, and another accession number is added.
 	//
-	// `Idempotency-Key` makes a retry safe by name: the same key with another body is refused (422 `idempotency-key-reused`).
+	// `Idempotency-Key` makes a retry safe by name: the same key with the same request says nothing new and is answered with the scan that it made (200), with
+	// another body it is refused (422 `idempotency-key-reused`).
 	// `Content-Digest: sha-256=:BASE64:` (RFC 9530) is compared with the received bytes. On a multipart request it may be the digest of the whole
 	// body or of the scan's bytes; on a part it is that part's.
 	//
@@ -8207,7 +8702,8 @@ type ClientWithResponsesInterface interface {
 
 	// GetImageWithResponse The scan as it was analysed, on the label map's grid
 	//
-	// For a viewer. Voxels are scaled to 16 bits; of a series, the first volume. It shows a face, so researchers do not get it.
+	// For a viewer. Voxels are scaled to 16 bits; of a series, the first volume. It shows a face, so researchers do not get it. 409 `scan-bytes-removed` once its
+	// bytes' time is over, `no-bytes` when none ever came.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -8280,7 +8776,8 @@ type ClientWithResponsesInterface interface {
 	//
 	// A binary segmentation in the study and frame of reference of the scan: a segment for each structure (SNOMED CT codes, laterality as modifier), a frame for
 	// each slice that shows it, on the scan's own grid, patient coordinates in LPS mm. Answers 409 `no-dicom-source` when the post named no study, series and
-	// frame of reference, 409 `result-withdrawn` for a result that was rejected or replaced, and 409 `sheared-grid` where the scan's axes are not at right angles.
+	// frame of reference, 409 `result-withdrawn` for a result that was rejected or replaced, 409 `template-space` where the image lies in a template's space by its
+	// header, and 409 `sheared-grid` where the scan's axes are not at right angles.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -8298,7 +8795,8 @@ type ClientWithResponsesInterface interface {
 	//
 	// A Comprehensive 3D SR after TID 1500 in the study of the scan: a measurement group for each volume (mm3), which names its segment in `seg.dcm`, one for
 	// each index and score, and quality, decision and limits in words. PRELIMINARY until somebody decides, FINAL then; unverified. Answers 409
-	// `no-dicom-source` when the post named no study and series, and 409 `result-withdrawn` for a result that was rejected or replaced.
+	// `no-dicom-source` when the post named no study and series, 409 `result-withdrawn` for a result that was rejected or replaced, and 409 `template-space` where the
+	// image lies in a template's space by its header.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -8414,7 +8912,8 @@ type ClientWithResponsesInterface interface {
 
 	// FinishUploadWithBodyWithResponse Make a whole upload a scan
 	//
-	// As POST /v1/scans with a raw body. The upload is gone afterwards; it stays after an error that is not the file's, so that the call may be repeated.
+	// As POST /v1/scans with a raw body. The upload is gone afterwards; it stays after an error that is not the file's, so that the call may be repeated. When the
+	// answer to the call that succeeded was lost, the same call with the same `Idempotency-Key` is answered with the scan, although the upload is gone.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8423,7 +8922,8 @@ type ClientWithResponsesInterface interface {
 
 	// FinishUploadWithResponse Make a whole upload a scan
 	//
-	// As POST /v1/scans with a raw body. The upload is gone afterwards; it stays after an error that is not the file's, so that the call may be repeated.
+	// As POST /v1/scans with a raw body. The upload is gone afterwards; it stays after an error that is not the file's, so that the call may be repeated. When the
+	// answer to the call that succeeded was lost, the same call with the same `Idempotency-Key` is answered with the scan, although the upload is gone.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8469,7 +8969,7 @@ type ClientWithResponsesInterface interface {
 	// PutWatchVolumeWithResponse Hand over the next volume
 	//
 	// A volume that comes before its predecessors waits for them (202), at most eight do; beyond, 409 `volume-ahead` names the one that is missing. The same volume again is answered as before; other
-	// bytes under its number are refused (409 `volume-differs`). A volume that is refused (422) may be sent again.
+	// bytes under its number are refused (409 `volume-differs`). A volume that is refused (422: it is no image, `not-3d`, has an `unusable-affine`, or is unlike the others) may be sent again.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -9629,6 +10129,54 @@ func (r GetCaseTimelineResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetCaseTimelineResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetCohortResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Cohort
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetCohortResponse) GetJSON200() *Cohort {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetCohortResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetCohortResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetCohortResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetCohortResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetCohortResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -12252,7 +12800,7 @@ func (c *ClientWithResponses) EndProviderSignInWithResponse(ctx context.Context,
 
 // ListAuditWithResponse Who read or changed what
 //
-// Newest first.
+// Newest first. A list that showed many scans (worklist, search, decodings, a page of a cohort) is one entry, whose `scan_ids` name them.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -12484,6 +13032,32 @@ func (c *ClientWithResponses) GetCaseTimelineWithResponse(ctx context.Context, s
 	return ParseGetCaseTimelineResponse(rsp)
 }
 
+// GetCohortWithResponse The results of a cohort, and whom thresholds would select of it
+//
+// For research. The newest result of each analysed T1-weighted scan that meets every criterion, as JSON in pages, or whole as a table (`Accept: text/csv`). Results that a
+// reviewer rejected are left out, and so are scans that are being analysed again. A scan of which `consent_research` false was said is in nobody's cohort, whatever the key's role.
+//
+// `likelihood_ratio_min` and `z_max` are thresholds; the other criteria make the population that they are held against. `summary`, with the first page, counts people, one scan each.
+// A score that abstains has no likelihood ratio and is never selected by it.
+//
+// The order is by person and never changes: following `next_cursor` shows each scan whose result stands from the first page to the last exactly once, whatever is posted or analysed
+// meanwhile, and with `visit` never two of one person.
+//
+// The table has a line for each scan. `id`, `age`, `sex`, `EstimatedTotalIntraCranialVol`, `segmenter` and the structures are named and meant as `neuroscreen score` and `validate` read them;
+// `_se` and `_z` follow each structure. Volumes that a reviewer left out are empty and named in `left_out`. Text that a spreadsheet would take for a formula stands behind an apostrophe.
+// When the table cannot be finished the connection is closed before its end.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/cohorts (the `GetCohort` operationId).
+func (c *ClientWithResponses) GetCohortWithResponse(ctx context.Context, params *GetCohortParams, reqEditors ...RequestEditorFn) (*GetCohortResponse, error) {
+	rsp, err := c.GetCohort(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetCohortResponse(rsp)
+}
+
 // ListDecodingsWithResponse The newest decodings, or those of a scan
 //
 // Newest first, at most 100.
@@ -12502,8 +13076,11 @@ func (c *ClientWithResponses) ListDecodingsWithResponse(ctx context.Context, par
 // CreateDecodingWithBodyWithResponse Decode task runs that were posted as scans
 //
 // Linear classifiers learn from all runs but one what a person did, and tell it of the one left out. The runs are scans of one subject with the
-// modality bold, whatever became of their own analysis, and `events` is the text of each one's BIDS events.tsv: columns `onset`, `duration` and
+// modality bold, and `events` is the text of each one's BIDS events.tsv: columns `onset`, `duration` and
 // `trial_type`, and `run` where a scan holds several runs. Of the tables only these are kept; write nothing of the person into them.
+//
+// A scan need not be analysed first. One that was refused is answered by 409 `scan-refused`, unless all its reasons are those of what only networks of a whole
+// brain need: `not-4d`, `thick-slices`, `field-of-view-cut`, `not-a-brain`, `implausible-segmentation`.
 //
 // 202 means that the decoding is on disk and will be done, whatever happens to this process. `Idempotency-Key` makes a retry safe: the same key with the same
 // request is the same decoding, with another it is refused (422 `idempotency-key-reused`). Scans keep their bytes until it has ended. Experimental:
@@ -12523,8 +13100,11 @@ func (c *ClientWithResponses) CreateDecodingWithBodyWithResponse(ctx context.Con
 // CreateDecodingWithResponse Decode task runs that were posted as scans
 //
 // Linear classifiers learn from all runs but one what a person did, and tell it of the one left out. The runs are scans of one subject with the
-// modality bold, whatever became of their own analysis, and `events` is the text of each one's BIDS events.tsv: columns `onset`, `duration` and
+// modality bold, and `events` is the text of each one's BIDS events.tsv: columns `onset`, `duration` and
 // `trial_type`, and `run` where a scan holds several runs. Of the tables only these are kept; write nothing of the person into them.
+//
+// A scan need not be analysed first. One that was refused is answered by 409 `scan-refused`, unless all its reasons are those of what only networks of a whole
+// brain need: `not-4d`, `thick-slices`, `field-of-view-cut`, `not-a-brain`, `implausible-segmentation`.
 //
 // 202 means that the decoding is on disk and will be done, whatever happens to this process. `Idempotency-Key` makes a retry safe: the same key with the same
 // request is the same decoding, with another it is refused (422 `idempotency-key-reused`). Scans keep their bytes until it has ended. Experimental:
@@ -12700,7 +13280,7 @@ func (c *ClientWithResponses) GetNormCurveWithResponse(ctx context.Context, para
 // CreateRefusalWithBodyWithResponse Say that a series could not be handed over
 //
 // For gateways: a series that is meant for analysis, but of which no image can be made, or whose image POST /v1/scans does not take. It stands in the
-// worklist as a refused scan without bytes, and webhooks tell (`scan.refused`). Said again of the same series, it is the same. When the series comes after all,
+// worklist as a refused scan without bytes (`bytes` is 0; what needs them answers 409 `no-bytes`), and webhooks tell (`scan.refused`). Said again of the same series, it is the same. When the series comes after all,
 // that is a scan of its own. Age and sex may be missing, as with `Prefer: handling=lenient`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -12717,7 +13297,7 @@ func (c *ClientWithResponses) CreateRefusalWithBodyWithResponse(ctx context.Cont
 // CreateRefusalWithResponse Say that a series could not be handed over
 //
 // For gateways: a series that is meant for analysis, but of which no image can be made, or whose image POST /v1/scans does not take. It stands in the
-// worklist as a refused scan without bytes, and webhooks tell (`scan.refused`). Said again of the same series, it is the same. When the series comes after all,
+// worklist as a refused scan without bytes (`bytes` is 0; what needs them answers 409 `no-bytes`), and webhooks tell (`scan.refused`). Said again of the same series, it is the same. When the series comes after all,
 // that is a scan of its own. Age and sex may be missing, as with `Prefer: handling=lenient`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
@@ -12753,10 +13333,11 @@ func (c *ClientWithResponses) FindScansWithResponse(ctx context.Context, params 
 //
 // 202 means that the bytes and the row are on disk and the scan will be analysed, whatever happens to this process. Posting the same
 // bytes again for the same subject is safe: the answer is 200 with the same id. Metadata that differs is then not taken over
-// (`metadata_differs` names the fields); correct it with PATCH. DICOM references that the scan lacks
-// are taken over, and another accession number is added.
+// (`metadata_differs` names the fields); correct it with PATCH. But `consent_research` false is taken over, whatever was said before; true never is.
+// DICOM references that the scan lacks are taken over too, and another accession number is added.
 //
-// `Idempotency-Key` makes a retry safe by name: the same key with another body is refused (422 `idempotency-key-reused`).
+// `Idempotency-Key` makes a retry safe by name: the same key with the same request says nothing new and is answered with the scan that it made (200), with
+// another body it is refused (422 `idempotency-key-reused`).
 // `Content-Digest: sha-256=:BASE64:` (RFC 9530) is compared with the received bytes. On a multipart request it may be the digest of the whole
 // body or of the scan's bytes; on a part it is that part's.
 //
@@ -12884,7 +13465,8 @@ func (c *ClientWithResponses) GetFHIRWithResponse(ctx context.Context, scanID Sc
 
 // GetImageWithResponse The scan as it was analysed, on the label map's grid
 //
-// For a viewer. Voxels are scaled to 16 bits; of a series, the first volume. It shows a face, so researchers do not get it.
+// For a viewer. Voxels are scaled to 16 bits; of a series, the first volume. It shows a face, so researchers do not get it. 409 `scan-bytes-removed` once its
+// bytes' time is over, `no-bytes` when none ever came.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -13005,7 +13587,8 @@ func (c *ClientWithResponses) GetRunFileWithResponse(ctx context.Context, scanID
 //
 // A binary segmentation in the study and frame of reference of the scan: a segment for each structure (SNOMED CT codes, laterality as modifier), a frame for
 // each slice that shows it, on the scan's own grid, patient coordinates in LPS mm. Answers 409 `no-dicom-source` when the post named no study, series and
-// frame of reference, 409 `result-withdrawn` for a result that was rejected or replaced, and 409 `sheared-grid` where the scan's axes are not at right angles.
+// frame of reference, 409 `result-withdrawn` for a result that was rejected or replaced, 409 `template-space` where the image lies in a template's space by its
+// header, and 409 `sheared-grid` where the scan's axes are not at right angles.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -13035,7 +13618,8 @@ func (c *ClientWithResponses) GetSegmentationWithResponse(ctx context.Context, s
 //
 // A Comprehensive 3D SR after TID 1500 in the study of the scan: a measurement group for each volume (mm3), which names its segment in `seg.dcm`, one for
 // each index and score, and quality, decision and limits in words. PRELIMINARY until somebody decides, FINAL then; unverified. Answers 409
-// `no-dicom-source` when the post named no study and series, and 409 `result-withdrawn` for a result that was rejected or replaced.
+// `no-dicom-source` when the post named no study and series, 409 `result-withdrawn` for a result that was rejected or replaced, and 409 `template-space` where the
+// image lies in a template's space by its header.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -13229,7 +13813,8 @@ func (c *ClientWithResponses) AppendUploadWithBodyWithResponse(ctx context.Conte
 
 // FinishUploadWithBodyWithResponse Make a whole upload a scan
 //
-// As POST /v1/scans with a raw body. The upload is gone afterwards; it stays after an error that is not the file's, so that the call may be repeated.
+// As POST /v1/scans with a raw body. The upload is gone afterwards; it stays after an error that is not the file's, so that the call may be repeated. When the
+// answer to the call that succeeded was lost, the same call with the same `Idempotency-Key` is answered with the scan, although the upload is gone.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -13244,7 +13829,8 @@ func (c *ClientWithResponses) FinishUploadWithBodyWithResponse(ctx context.Conte
 
 // FinishUploadWithResponse Make a whole upload a scan
 //
-// As POST /v1/scans with a raw body. The upload is gone afterwards; it stays after an error that is not the file's, so that the call may be repeated.
+// As POST /v1/scans with a raw body. The upload is gone afterwards; it stays after an error that is not the file's, so that the call may be repeated. When the
+// answer to the call that succeeded was lost, the same call with the same `Idempotency-Key` is answered with the scan, although the upload is gone.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -13320,7 +13906,7 @@ func (c *ClientWithResponses) GetWatchWithResponse(ctx context.Context, watchID 
 // PutWatchVolumeWithResponse Hand over the next volume
 //
 // A volume that comes before its predecessors waits for them (202), at most eight do; beyond, 409 `volume-ahead` names the one that is missing. The same volume again is answered as before; other
-// bytes under its number are refused (409 `volume-differs`). A volume that is refused (422) may be sent again.
+// bytes under its number are refused (409 `volume-differs`). A volume that is refused (422: it is no image, `not-3d`, has an `unusable-affine`, or is unlike the others) may be sent again.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -14197,6 +14783,42 @@ func ParseGetCaseTimelineResponse(rsp *http.Response) (*GetCaseTimelineResponse,
 			return nil, err
 		}
 		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetCohortResponse parses an HTTP response from a GetCohortWithResponse call
+func ParseGetCohortResponse(rsp *http.Response) (*GetCohortResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetCohortResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Cohort
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	case rsp.StatusCode == 200:
+		// Content-type (text/csv) unsupported
 
 	}
 

@@ -58,10 +58,11 @@ type Server struct {
 	Lease           time.Duration  `name:"lease" env:"NEUROSCREEN_LEASE" default:"30s" help:"A scan whose worker was killed is taken up by another after this time and up to 10 s more."`
 	SessionIdle     time.Duration  `name:"session-idle" env:"NEUROSCREEN_SESSION_IDLE" default:"30m" help:"A browser is signed out after so long without use."`
 	PublicURL       string         `name:"public-url" env:"NEUROSCREEN_PUBLIC_URL" help:"Address that browsers know the service by, as https://host. Needed for an identity provider."`
-	OIDCIssuer      string         `name:"oidc-issuer" env:"NEUROSCREEN_OIDC_ISSUER" help:"Identity provider (OpenID Connect) that clinicians sign in at. Without it: with keys only."`
+	OIDCIssuer      string         `name:"oidc-issuer" env:"NEUROSCREEN_OIDC_ISSUER" help:"Identity provider (OpenID Connect) that clinicians sign in at, and whose tokens are taken like keys. Without it: with keys only."`
 	OIDCClient      string         `name:"oidc-client" env:"NEUROSCREEN_OIDC_CLIENT" help:"This service's client id there; its redirect address is PUBLIC-URL/session/provider/callback."`
 	OIDCSecret      Secret         `name:"oidc-secret" env:"NEUROSCREEN_OIDC_SECRET" help:"The client's secret; none for a public client."`
-	OIDCRoleClaim   string         `name:"oidc-role-claim" env:"NEUROSCREEN_OIDC_ROLE_CLAIM" default:"roles" help:"Claim of the ID token with a person's roles: uploader, clinician, researcher or admin, alone or behind neuroscreen-."`
+	OIDCAudiences   []string       `name:"oidc-audience" env:"NEUROSCREEN_OIDC_AUDIENCE" help:"Audiences that the provider's tokens may be made for when a call is sent with one, besides the client id."`
+	OIDCRoleClaim   string         `name:"oidc-role-claim" env:"NEUROSCREEN_OIDC_ROLE_CLAIM" default:"roles" help:"Claim of the token with a person's roles: uploader, clinician, researcher or admin, alone or behind neuroscreen-."`
 	StopAfter       time.Duration  `name:"stop-after" env:"NEUROSCREEN_STOP_AFTER" default:"20s" help:"Time for requests and analyses under way when the service stops; an analysis cut short is done again."`
 	KeepDays        int            `name:"keep-scan-days" env:"NEUROSCREEN_KEEP_SCAN_DAYS" default:"0" help:"Days after its end for which a scan's own bytes are kept; results, label maps and reports stay. 0 keeps them."`
 	WebhookNetworks []netip.Prefix `name:"webhook-networks" env:"NEUROSCREEN_WEBHOOK_NETWORKS" help:"Private networks that webhooks may lead to, also without TLS, as 10.1.0.0/16,192.168.7.0/24. Without it: public addresses over https."`

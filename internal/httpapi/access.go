@@ -61,6 +61,7 @@ var operations = map[string]access{
 	"listCases":       {roles: roles(clinician, researcher), audit: "cases.list"},
 	"getTimeline":     {roles: roles(clinician, researcher), audit: "timeline.read"},
 	"getCaseTimeline": {roles: roles(clinician, researcher), audit: "timeline.read"},
+	"getCohort":       {roles: roles(clinician, researcher), audit: "cohort.read"},
 	"getNormCurve":    {roles: roles(clinician, researcher)},
 	"searchCases":     {roles: roles(clinician), audit: "cases.search"},
 	"streamCases":     {roles: roles(clinician, researcher), idle: true}, // counts only

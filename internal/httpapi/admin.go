@@ -45,13 +45,9 @@ const defaultPage = 50
 // ListAudit pages by sequence number; the cursor is the last one shown.
 func (s *Server) ListAudit(ctx context.Context, req ListAuditRequestObject) (ListAuditResponseObject, error) {
 	p := req.Params
-	f := store.AuditFilter{Limit: val(p.Limit)}
+	f := store.AuditFilter{ScanID: p.ScanID, Limit: val(p.Limit)}
 	if f.Limit == 0 {
 		f.Limit = defaultPage
-	}
-	if p.ScanID != nil {
-		object := scanObject(*p.ScanID)
-		f.Object = &object
 	}
 	if p.Actor != nil {
 		a := store.Actor(*p.Actor)
@@ -77,7 +73,7 @@ func (s *Server) ListAudit(ctx context.Context, req ListAuditRequestObject) (Lis
 	for _, e := range found {
 		out.Entries = append(out.Entries, AuditEntry{
 			Seq: e.Seq, At: e.At.UTC(), Actor: string(e.Actor), Action: e.Action, Object: e.Object,
-			Details: ptr(e.Details), Hash: hex.EncodeToString(e.Hash),
+			Details: ptr(e.Details), ScanIds: e.Scans, Hash: hex.EncodeToString(e.Hash),
 		})
 	}
 	return ListAudit200JSONResponse(out), nil

@@ -77,6 +77,7 @@ var calls = []call{
 	{"streamCases", "GET", "/v1/cases/events", ""},
 	{"getCase", "GET", "/v1/cases/{scan}", ""},
 	{"getCaseTimeline", "GET", "/v1/cases/{scan}/timeline", ""},
+	{"getCohort", "GET", "/v1/cohorts?condition=alzheimers", ""},
 	{"holdCase", "PUT", "/v1/cases/{scan}/hold", `{}`},
 	{"releaseCase", "DELETE", "/v1/cases/{scan}/hold", ""},
 	{"listReviews", "GET", "/v1/cases/{scan}/review", ""},
@@ -182,6 +183,7 @@ func TestWithoutKey(t *testing.T) {
 				"empty key":    {header("X-API-Key", ""), "missing-key"},
 				"unknown key":  {header("X-API-Key", good[:len(good)-1]+"?"), "invalid-key"},
 				"revoked key":  {header("Authorization", "Bearer "+revoked), "invalid-key"},
+				"forged token": {header("Authorization", "Bearer x.1.x"), "invalid-token"},
 				"wrong scheme": {header("Authorization", "Basic "+good), "invalid-key"},
 				"two keys": {func(r *http.Request) {
 					r.Header.Set("Authorization", "Bearer "+good)
@@ -669,6 +671,34 @@ func TestConsentToResearch(t *testing.T) {
 	}
 }
 
+// TestConsentTakenBackByPost: who posts a scan again and refuses research is
+// heard, also by researchers who have seen the scan.
+func TestConsentTakenBackByPost(t *testing.T) {
+	e := setup(t)
+	post := func(consent any) *answer {
+		return e.post(&e.a, []part{{name: "metadata", body: metadata(map[string]any{"consent_research": consent})}, {name: "scan", body: image(t, 1)}})
+	}
+	var scan Scan
+	post(nil).want(202, "").json(&scan)
+	e.finish(scan.ID, scoredOutcome(neuroscreen.FlagFlagged))
+	at := "/v1/scans/" + scan.ID.String() + "/result"
+	for _, c := range []struct {
+		consent any
+		differs []string
+		status  int
+	}{{nil, nil, 200}, {false, nil, 404}, {false, nil, 404}, {true, []string{"consent_research"}, 404}, {nil, []string{"consent_research"}, 404}} {
+		var again Scan
+		post(c.consent).want(200, "").json(&again)
+		if again.ID != scan.ID || again.Run != 1 || !slices.Equal(again.MetadataDiffers, c.differs) {
+			t.Errorf("consent %v: %+v", c.consent, again)
+		}
+		if got := e.do("GET", at, e.a.keys[researcher]); got.status != c.status {
+			t.Errorf("consent %v, a researcher's: %d %s", c.consent, got.status, got.body)
+		}
+	}
+	e.do("GET", at, e.a.keys[clinician]).want(200, "")
+}
+
 func TestFindScans(t *testing.T) {
 	e := setup(t)
 	one, two := e.upload(&e.a, "one", 1), e.upload(&e.a, "one", 2)
@@ -871,6 +901,63 @@ func TestAudit(t *testing.T) {
 			t.Errorf("no %s in %v", change, sorted(seen))
 		}
 	}
+}
+
+// TestAuditOfScan: the trail of one scan has who saw it in a list, and who was
+// shown it by a call that changed nothing.
+func TestAuditOfScan(t *testing.T) {
+	e := setup(t)
+	sent := []part{{name: "metadata", body: metadata(nil)}, {name: "scan", body: image(t, 1)}}
+	var scan Scan
+	e.post(&e.a, sent, header("Idempotency-Key", "one")).want(202, "").json(&scan)
+	run := e.bold(&e.a, "another", 3)
+	var decoding Decoding
+	e.do("POST", "/v1/decodings", e.a.keys[clinician], decodingOfScans(nil, run)).want(202, "").json(&decoding)
+	trail := func(id uuid.UUID) (entries []AuditEntry) {
+		var list AuditList
+		e.do("GET", "/v1/audit?limit=200&scan_id="+id.String(), e.a.keys[admin]).want(200, "").json(&list)
+		return list.Entries
+	}
+	ask := func(method, path, body string) func() *answer {
+		return func() *answer { return e.json(method, path, e.a.keys[clinician], body) }
+	}
+	get := func(path string) func() *answer {
+		return func() *answer { return e.do("GET", path, e.a.keys[clinician]) }
+	}
+	at := "/v1/scans/" + scan.ID.String()
+	for name, c := range map[string]struct {
+		call   func() *answer
+		of     Scan
+		role   neuroscreen.Role
+		action string
+		scans  int
+	}{
+		"worklist":         {get("/v1/cases"), scan, clinician, "cases.list", 2},
+		"one line of it":   {get("/v1/cases?limit=1"), scan, clinician, "cases.list", 1},
+		"search":           {ask("POST", "/v1/cases/search", `{"subject_id":"SUBJ-17"}`), scan, clinician, "cases.search", 1},
+		"find":             {get("/v1/scans?subject_id=SUBJ-17"), scan, clinician, "scan.find", 1},
+		"decodings":        {get("/v1/decodings"), run, clinician, "decodings.list", 1},
+		"a decoding":       {get("/v1/decodings/" + decoding.ID.String()), run, clinician, "decoding.read", 1},
+		"nothing to patch": {ask("PATCH", at, `{"sex":"F"}`), scan, clinician, "scan.correct", 0},
+		"before any visit": {get("/v1/cases/" + scan.ID.String() + "/timeline"), scan, clinician, "timeline.read", 0},
+		"the post again":   {func() *answer { return e.post(&e.a, sent, header("Idempotency-Key", "one")) }, scan, uploader, "scan.create", 0},
+	} {
+		before := len(trail(c.of.ID))
+		c.call().want(200, "")
+		now := trail(c.of.ID)
+		if len(now) != before+1 {
+			t.Fatalf("%s: %d entries more", name, len(now)-before)
+		}
+		if got := now[0]; got.Actor != e.keyID(&e.a, c.role).String() || got.Action != c.action || len(got.ScanIds) != c.scans {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	before := len(trail(scan.ID))
+	get("/v1/cases?state=scored")().want(200, "")
+	if now := trail(scan.ID); len(now) != before {
+		t.Errorf("a list without the scan: %+v", now[0])
+	}
+	e.do("GET", "/v1/audit/verification", e.a.keys[admin]).want(200, "")
 }
 
 func TestOperations(t *testing.T) {

@@ -61,7 +61,11 @@ func (s *Server) caseList(ctx context.Context, f store.CaseFilter) (CaseList, er
 	if err != nil {
 		return CaseList{}, err
 	}
-	return CaseList{Cases: cases, NextCursor: ptr(found.NextCursor)}, s.audit(ctx, "cases", "")
+	shown := make([]uuid.UUID, len(cases))
+	for n, c := range cases {
+		shown[n] = c.ID
+	}
+	return CaseList{Cases: cases, NextCursor: ptr(found.NextCursor)}, s.audit(ctx, "cases", "", shown...)
 }
 
 func (s *Server) GetCase(ctx context.Context, req GetCaseRequestObject) (GetCaseResponseObject, error) {

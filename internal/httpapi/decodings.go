@@ -1,13 +1,18 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
+
+	"github.com/google/uuid"
 
 	"neuroscreen"
 	"neuroscreen/internal/fmri"
+	"neuroscreen/internal/qc"
 	"neuroscreen/internal/store"
 )
 
@@ -22,7 +27,7 @@ const (
 // CreateDecoding takes over a decoding once its events can be read.
 func (s *Server) CreateDecoding(ctx context.Context, req CreateDecodingRequestObject) (CreateDecodingResponseObject, error) {
 	b := req.Body
-	n := store.NewDecoding{Options: neuroscreen.DefaultDecodingOptions(), IdempotencyKey: val(req.Params.IdempotencyKey)}
+	n := store.NewDecoding{Options: neuroscreen.DefaultDecodingOptions(), Despite: qc.RefusedForNetworks, IdempotencyKey: val(req.Params.IdempotencyKey)}
 	o := &n.Options
 	if b.LagS != nil {
 		o.LagSeconds = *b.LagS
@@ -105,7 +110,12 @@ func (s *Server) ListDecodings(ctx context.Context, req ListDecodingsRequestObje
 	if err != nil {
 		return nil, err
 	}
-	if err := s.audit(ctx, "decodings", ""); err != nil {
+	var shown []uuid.UUID
+	for _, rec := range found {
+		shown = append(shown, rec.ScanIDs()...)
+	}
+	slices.SortFunc(shown, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
+	if err := s.audit(ctx, "decodings", "", slices.Compact(shown)...); err != nil {
 		return nil, err
 	}
 	list := DecodingList{Decodings: make([]Decoding, len(found))}
@@ -122,7 +132,7 @@ func (s *Server) GetDecoding(ctx context.Context, req GetDecodingRequestObject) 
 	if err != nil {
 		return nil, err
 	}
-	if err := s.audit(ctx, decodingObject(rec), ""); err != nil {
+	if err := s.audit(ctx, decodingObject(rec), "", rec.ScanIDs()...); err != nil {
 		return nil, err
 	}
 	out, err := decodingOf(rec)
@@ -137,7 +147,7 @@ func (s *Server) GetDecodingWeights(ctx context.Context, req GetDecodingWeightsR
 	if rec.WeightsKey == "" {
 		return nil, neuroscreen.Errorf(neuroscreen.CodeConflict, "decoding-not-ready", "the decoding is %s; it has no weights", rec.State)
 	}
-	if err := s.audit(ctx, decodingObject(rec), ""); err != nil {
+	if err := s.audit(ctx, decodingObject(rec), "", rec.ScanIDs()...); err != nil {
 		return nil, err
 	}
 	tag := etag(rec.WeightsKey, false) // a blob's key is its hash

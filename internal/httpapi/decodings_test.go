@@ -184,6 +184,24 @@ func TestDecodingRefusesRequests(t *testing.T) {
 	}
 }
 
+// TestDecodingOfRefusedScans: what is refused for its person is not decoded, what
+// only shows no networks is.
+func TestDecodingOfRefusedScans(t *testing.T) {
+	e := setup(t)
+	for code, status := range map[string]int{"under-18": 409, "orientation-unknown": 409, "not-4d": 202, "field-of-view-cut": 202} {
+		run := e.bold(&e.a, "of "+code, 1)
+		e.finish(run.ID, store.Outcome{State: neuroscreen.Refused, Reasons: []neuroscreen.Reason{{Code: code, Text: "because"}}})
+		typ := ""
+		if status == 409 {
+			typ = "scan-refused"
+		}
+		a := e.do("POST", "/v1/decodings", e.a.keys[researcher], decodingOfScans(nil, run)).want(status, typ)
+		if status == 409 && (val(a.problem.Field) != "runs.0.scan_id" || !strings.Contains(val(a.problem.Detail), "because")) {
+			t.Errorf("%s", a.body)
+		}
+	}
+}
+
 func TestDecodingOfAnotherSite(t *testing.T) {
 	e := setup(t)
 	mine := e.bold(&e.a, "S", 1)

@@ -218,18 +218,19 @@ func (s *Server) admit(r *http.Request, x *exchange, route *routers.Route, pathP
 	return s.checkBody(r, route.Operation)
 }
 
-// authenticate returns the key of the request, or the one behind its session.
+// authenticate returns the key of the request, or the one behind its token or
+// its session.
 // Both headers at once are refused when they differ, because one of them would
 // be ignored; a session is asked only when there is no key.
 func (s *Server) authenticate(r *http.Request, x *exchange, used bool) (store.KeyRecord, error) {
-	secret := r.Header.Get("X-API-Key")
+	secret, bearer := r.Header.Get("X-API-Key"), false
 	if auth := r.Header.Get("Authorization"); auth != "" {
 		scheme, token, _ := strings.Cut(auth, " ")
 		token = strings.TrimSpace(token)
 		if !strings.EqualFold(scheme, "Bearer") || secret != "" && secret != token {
 			return store.KeyRecord{}, invalidKey(nil)
 		}
-		secret = token
+		secret, bearer = token, true
 	}
 	if c, err := r.Cookie(sessionCookie); err == nil && secret == "" && r.Header.Get("Authorization") == "" {
 		x.session = c.Value
@@ -237,7 +238,10 @@ func (s *Server) authenticate(r *http.Request, x *exchange, used bool) (store.Ke
 	}
 	if secret == "" {
 		return store.KeyRecord{}, neuroscreen.Errorf(neuroscreen.CodeUnauthenticated, "missing-key",
-			"a key is needed: Authorization: Bearer KEY, or X-API-Key: KEY")
+			"a key is needed: Authorization: Bearer KEY, or X-API-Key: KEY; or a token of the identity provider: Authorization: Bearer TOKEN")
+	}
+	if bearer && isToken(secret) {
+		return s.tokenKey(r.Context(), secret)
 	}
 	key, err := s.cfg.Store.Authenticate(r.Context(), secret)
 	if e, ok := errors.AsType[*neuroscreen.Error](err); ok && e.Code == neuroscreen.CodeUnauthenticated {

@@ -384,6 +384,9 @@ type AuditEntry struct {
 	// Object Example: scan:0190d7a2-5a2e-7b1c-9a53-0e4a4f3b7c11
 	Object string `json:"object"`
 
+	// ScanIds Scans beside the object that were shown or used: the lines of a list, the runs of a decoding
+	ScanIds []openapi_types.UUID `json:"scan_ids,omitempty"`
+
 	// Seq Counts from 1 per site without gaps
 	Seq int64 `json:"seq"`
 }
@@ -493,6 +496,126 @@ type CaseSearch struct {
 
 	// SubjectID The site's own identifier of the person
 	SubjectID *SubjectID `json:"subject_id,omitempty"`
+}
+
+// Cohort defines model for Cohort.
+type Cohort struct {
+	IntendedUse string `json:"intended_use"`
+
+	// Models What every probability of this answer rests on. One whose model nothing was kept of is withheld (null)
+	Models []CohortModel `json:"models"`
+
+	// NextCursor Absent on the last page
+	NextCursor *string      `json:"next_cursor,omitempty"`
+	Scans      []CohortScan `json:"scans"`
+
+	// Summary People, one scan each
+	Summary *CohortSummary `json:"summary,omitempty"`
+}
+
+// CohortExpectation How many people with the condition there should be, by the posteriors. Absent without a condition, and when no score of it has a posterior. See `models` for cohort and limits.
+type CohortExpectation struct {
+	Condition Condition `json:"condition"`
+
+	// NumberNeededToScreen People screened, those without a posterior among them, for each expected case among those selected; absent when none is expected
+	NumberNeededToScreen *float64 `json:"number_needed_to_screen,omitempty"`
+
+	// Priors That the posteriors were made with, lowest first
+	Priors   []CohortPrior `json:"priors"`
+	Screened CohortShare   `json:"screened"`
+	Selected *CohortShare  `json:"selected,omitempty"`
+
+	// Text What must be known of these numbers
+	Text string `json:"text"`
+}
+
+// CohortModel defines model for CohortModel.
+type CohortModel struct {
+	// Cohort Whom it was fitted on
+	Cohort    string    `json:"cohort"`
+	Condition Condition `json:"condition"`
+	Evidence  Evidence  `json:"evidence"`
+	Limits    string    `json:"limits"`
+
+	// Model As in the score. Two entries have the same where results were made with two versions of it
+	Model       string `json:"model"`
+	Performance string `json:"performance"`
+}
+
+// CohortPrior How many of those who have a posterior have it by this prior
+type CohortPrior struct {
+	Prior    float64 `json:"prior"`
+	Screened int     `json:"screened"`
+	Selected int     `json:"selected"`
+}
+
+// CohortQuality defines model for CohortQuality.
+type CohortQuality = neuroscreen.Verdict
+
+// CohortScan defines model for CohortScan.
+type CohortScan struct {
+	AgeYears *float64 `json:"age_years,omitempty"`
+
+	// Decision The last one on the result, never reject; absent while nobody has decided
+	Decision              *Decision     `json:"decision,omitempty"`
+	FieldStrengthT        *float64      `json:"field_strength_t,omitempty"`
+	Indices               []Index       `json:"indices"`
+	IntracranialVolumeMm3 *float64      `json:"intracranial_volume_mm3"`
+	Manufacturer          *string       `json:"manufacturer,omitempty"`
+	Quality               CohortQuality `json:"quality"`
+
+	// QualityReasons Absent when there are none
+	QualityReasons  []Reason           `json:"quality_reasons,omitempty"`
+	ResultVersion   int                `json:"result_version"`
+	ScanDate        *string            `json:"scan_date,omitempty"`
+	ScanID          openapi_types.UUID `json:"scan_id"`
+	Scanner         *string            `json:"scanner,omitempty"`
+	Scores          []Score            `json:"scores"`
+	SettingsVersion int                `json:"settings_version"`
+
+	// Sex Empty when it is not known
+	Sex      SexOrUnknown `json:"sex"`
+	Software Software     `json:"software"`
+
+	// SubjectID As posted; for the role researcher the pseudonym
+	SubjectID string   `json:"subject_id"`
+	Volumes   []Volume `json:"volumes"`
+}
+
+// CohortShare defines model for CohortShare.
+type CohortShare struct {
+	// People Who have a posterior; the others count in neither mean
+	People int `json:"people"`
+
+	// Prior Mean of their priors
+	Prior float64 `json:"prior"`
+
+	// Share Mean of their posteriors: the expected share with the condition
+	Share float64 `json:"share"`
+}
+
+// CohortSummary People, one scan each
+type CohortSummary struct {
+	// Abstained Of those screened, without a likelihood ratio for the condition; absent without a condition
+	Abstained *int `json:"abstained,omitempty"`
+
+	// Expected How many people with the condition there should be, by the posteriors. Absent without a condition, and when no score of it has a posterior. See `models` for cohort and limits.
+	Expected *CohortExpectation `json:"expected,omitempty"`
+
+	// Screened Meet all criteria but the thresholds
+	Screened int `json:"screened"`
+
+	// Selected Meet the thresholds too
+	Selected int `json:"selected"`
+
+	// ShareSelected Of those screened; absent when there are none
+	ShareSelected *float64 `json:"share_selected,omitempty"`
+
+	// Visit Which of a person's scans; the newest too when all are listed
+	Visit OneVisit `json:"visit"`
+
+	// WithoutZ Of those screened, without a z of the structure, so that it cannot select them; absent without a structure
+	WithoutZ *int `json:"without_z,omitempty"`
 }
 
 // Condition defines model for Condition.
@@ -610,6 +733,9 @@ type Erasure struct {
 	Scans int `json:"scans"`
 }
 
+// Evidence defines model for Evidence.
+type Evidence = neuroscreen.Evidence
+
 // Explanation A score in words.
 type Explanation = neuroscreen.Explanation
 
@@ -688,7 +814,7 @@ type LeftOut = neuroscreen.LeftOut
 // MMSE defines model for MMSE.
 type MMSE = float64
 
-// Metadata `age_years`, or `birth_date` with `scan_date`: the birth date is used for the age (to a tenth of a year) and then dropped.
+// Metadata `age_years`, or `birth_date` with `scan_date`: the birth date is used for the age (to a tenth of a year) and then dropped. Both may be given; ages that differ by more than a year, and the age of an adult before the 18th birthday, are refused (`age-contradicts-dates`).
 type Metadata = neuroscreen.Metadata
 
 // Modality defines model for Modality.
@@ -829,6 +955,9 @@ type NormPoint struct {
 	P95Mm3      float64 `json:"p95_mm3"`
 }
 
+// OneVisit defines model for OneVisit.
+type OneVisit = string
+
 // Problem defines model for Problem.
 type Problem struct {
 	Detail *string `json:"detail,omitempty"`
@@ -878,7 +1007,7 @@ type Refusal struct {
 	// Code Why: no image can be made of the series, or the service does not take it
 	Code RefusalCode `json:"code"`
 
-	// Metadata `age_years`, or `birth_date` with `scan_date`: the birth date is used for the age (to a tenth of a year) and then dropped.
+	// Metadata `age_years`, or `birth_date` with `scan_date`: the birth date is used for the age (to a tenth of a year) and then dropped. Both may be given; ages that differ by more than a year, and the age of an adult before the 18th birthday, are refused (`age-contradicts-dates`).
 	Metadata Metadata `json:"metadata"`
 }
 
@@ -977,11 +1106,11 @@ type Scan struct {
 	Attempt int   `json:"attempt"`
 	Bytes   int64 `json:"bytes"`
 
-	// BytesRemovedAt When the scan's own bytes were removed because their time was over; results stay
+	// BytesRemovedAt When the scan's own bytes were removed because their time was over; results stay. Not there where none ever came (`bytes` 0)
 	BytesRemovedAt *time.Time         `json:"bytes_removed_at,omitempty"`
 	ID             openapi_types.UUID `json:"id"`
 
-	// Metadata `age_years`, or `birth_date` with `scan_date`: the birth date is used for the age (to a tenth of a year) and then dropped.
+	// Metadata `age_years`, or `birth_date` with `scan_date`: the birth date is used for the age (to a tenth of a year) and then dropped. Both may be given; ages that differ by more than a year, and the age of an adult before the 18th birthday, are refused (`age-contradicts-dates`).
 	Metadata Metadata `json:"metadata"`
 
 	// MetadataDiffers Only in the answer to a repeated post: metadata fields that differ from what is stored and were not taken over
@@ -1156,6 +1285,9 @@ type SiteSettings struct {
 	Version int `json:"version"`
 }
 
+// Software defines model for Software.
+type Software = neuroscreen.Software
+
 // StageTime defines model for StageTime.
 type StageTime = neuroscreen.StageTime
 
@@ -1296,7 +1428,7 @@ type EndProviderSignInParams struct {
 
 // ListAuditParams defines parameters for ListAudit.
 type ListAuditParams struct {
-	// ScanID Only what concerns this scan
+	// ScanID Only what concerns this scan, lists that showed it among them
 	ScanID *openapi_types.UUID `form:"scan_id,omitempty" json:"scan_id,omitempty"`
 
 	// Actor Only what this key did
@@ -1346,6 +1478,50 @@ type ListCasesParamsGroup string
 
 // ListCasesParamsSort defines parameters for ListCases.
 type ListCasesParamsSort string
+
+// GetCohortParams defines parameters for GetCohort.
+type GetCohortParams struct {
+	// Condition Results that have a score of it
+	Condition *Condition `form:"condition,omitempty" json:"condition,omitempty"`
+
+	// Flag Of the condition's score; of the worst without a condition
+	Flag *Flag `form:"flag,omitempty" json:"flag,omitempty"`
+
+	// AgeFrom At the scan, this or more
+	AgeFrom *AgeYears `form:"age_from,omitempty" json:"age_from,omitempty"`
+
+	// AgeTo This or less: 74.9 for who is 74
+	AgeTo *AgeYears `form:"age_to,omitempty" json:"age_to,omitempty"`
+	Sex   *Sex      `form:"sex,omitempty" json:"sex,omitempty"`
+
+	// Scanner As posted
+	Scanner *ShortText `form:"scanner,omitempty" json:"scanner,omitempty"`
+
+	// ScanDateFrom Scanned on this day (YYYY-MM-DD) or later; scans without a date are then left out
+	ScanDateFrom *string `form:"scan_date_from,omitempty" json:"scan_date_from,omitempty"`
+
+	// ScanDateTo Scanned on this day or before
+	ScanDateTo *string `form:"scan_date_to,omitempty" json:"scan_date_to,omitempty"`
+
+	// Quality Of the image
+	Quality *CohortQuality `form:"quality,omitempty" json:"quality,omitempty"`
+
+	// Visit One scan for each person, by scan date or else the day on which it came, of those that meet the criteria; all of them if not given
+	Visit *OneVisit `form:"visit,omitempty" json:"visit,omitempty"`
+
+	// LikelihoodRatioMin Threshold for the score of `condition`
+	LikelihoodRatioMin *float64 `form:"likelihood_ratio_min,omitempty" json:"likelihood_ratio_min,omitempty"`
+
+	// Structure Whose z `z_max` bounds
+	Structure *string `form:"structure,omitempty" json:"structure,omitempty"`
+
+	// ZMax Threshold for the z of `structure`
+	ZMax  *float64 `form:"z_max,omitempty" json:"z_max,omitempty"`
+	Limit *Limit   `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor `next_cursor` of the page before
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
 
 // ListDecodingsParams defines parameters for ListDecodings.
 type ListDecodingsParams struct {
@@ -1530,7 +1706,7 @@ type AppendUploadParams struct {
 
 // FinishUploadParams defines parameters for FinishUpload.
 type FinishUploadParams struct {
-	// IdempotencyKey As for POST /v1/scans
+	// IdempotencyKey As for POST /v1/scans; send one, so that the call can be repeated
 	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
 
 	// ContentDigest SHA-256 of the whole file, as sha-256=:BASE64: (RFC 9530). Pieces are put together by it.
@@ -1656,6 +1832,9 @@ type ServerInterface interface {
 	// GetCaseTimeline The timeline of the case's subject, without naming the subject in the address
 	// (GET /v1/cases/{scan_id}/timeline)
 	GetCaseTimeline(w http.ResponseWriter, r *http.Request, scanID ScanID)
+	// GetCohort The results of a cohort, and whom thresholds would select of it
+	// (GET /v1/cohorts)
+	GetCohort(w http.ResponseWriter, r *http.Request, params GetCohortParams)
 	// ListDecodings The newest decodings, or those of a scan
 	// (GET /v1/decodings)
 	ListDecodings(w http.ResponseWriter, r *http.Request, params ListDecodingsParams)
@@ -1950,6 +2129,12 @@ func (_ Unimplemented) ReviewCase(w http.ResponseWriter, r *http.Request, scanID
 // GetCaseTimeline The timeline of the case's subject, without naming the subject in the address
 // (GET /v1/cases/{scan_id}/timeline)
 func (_ Unimplemented) GetCaseTimeline(w http.ResponseWriter, r *http.Request, scanID ScanID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetCohort The results of a cohort, and whom thresholds would select of it
+// (GET /v1/cohorts)
+func (_ Unimplemented) GetCohort(w http.ResponseWriter, r *http.Request, params GetCohortParams) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -2983,6 +3168,221 @@ func (siw *ServerInterfaceWrapper) GetCaseTimeline(w http.ResponseWriter, r *htt
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetCaseTimeline(w, r, scanID)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetCohort operation middleware
+func (siw *ServerInterfaceWrapper) GetCohort(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetCohortParams
+
+	// ------------- Optional query parameter "condition" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "condition", r.URL.Query(), &params.Condition, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "condition"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "condition", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "flag" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "flag", r.URL.Query(), &params.Flag, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "flag"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "flag", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "age_from" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "age_from", r.URL.Query(), &params.AgeFrom, runtime.BindQueryParameterOptions{Type: "number", Format: "double"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "age_from"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "age_from", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "age_to" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "age_to", r.URL.Query(), &params.AgeTo, runtime.BindQueryParameterOptions{Type: "number", Format: "double"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "age_to"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "age_to", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "sex" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "sex", r.URL.Query(), &params.Sex, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "sex"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "sex", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "scanner" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "scanner", r.URL.Query(), &params.Scanner, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "scanner"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "scanner", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "scan_date_from" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "scan_date_from", r.URL.Query(), &params.ScanDateFrom, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "scan_date_from"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "scan_date_from", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "scan_date_to" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "scan_date_to", r.URL.Query(), &params.ScanDateTo, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "scan_date_to"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "scan_date_to", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "quality" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "quality", r.URL.Query(), &params.Quality, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "quality"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "quality", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "visit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "visit", r.URL.Query(), &params.Visit, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "visit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "visit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "likelihood_ratio_min" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "likelihood_ratio_min", r.URL.Query(), &params.LikelihoodRatioMin, runtime.BindQueryParameterOptions{Type: "number", Format: "double"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "likelihood_ratio_min"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "likelihood_ratio_min", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "structure" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "structure", r.URL.Query(), &params.Structure, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "structure"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "structure", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "z_max" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "z_max", r.URL.Query(), &params.ZMax, runtime.BindQueryParameterOptions{Type: "number", Format: "double"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "z_max"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "z_max", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetCohort(w, r, params)
 	}))
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -5298,6 +5698,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Post(options.BaseURL+"/v1/cases/search", wrapper.SearchCases)
 	})
 	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/cohorts", wrapper.GetCohort)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/v1/decodings", wrapper.ListDecodings)
 	})
 	r.Group(func(r chi.Router) {
@@ -6496,6 +6899,65 @@ type GetCaseTimelinedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetCaseTimelinedefaultApplicationProblemPlusJSONResponse) VisitGetCaseTimelineResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCohortRequestObject struct {
+	Params GetCohortParams
+}
+
+type GetCohortResponseObject interface {
+	VisitGetCohortResponse(w http.ResponseWriter) error
+}
+
+type GetCohort200JSONResponse Cohort
+
+func (response GetCohort200JSONResponse) VisitGetCohortResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCohort200TextCsvResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response GetCohort200TextCsvResponse) VisitGetCohortResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/csv")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetCohortdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetCohortdefaultApplicationProblemPlusJSONResponse) VisitGetCohortResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -8916,6 +9378,9 @@ type StrictServerInterface interface {
 	// GetCaseTimeline The timeline of the case's subject, without naming the subject in the address
 	// (GET /v1/cases/{scan_id}/timeline)
 	GetCaseTimeline(ctx context.Context, request GetCaseTimelineRequestObject) (GetCaseTimelineResponseObject, error)
+	// GetCohort The results of a cohort, and whom thresholds would select of it
+	// (GET /v1/cohorts)
+	GetCohort(ctx context.Context, request GetCohortRequestObject) (GetCohortResponseObject, error)
 	// ListDecodings The newest decodings, or those of a scan
 	// (GET /v1/decodings)
 	ListDecodings(ctx context.Context, request ListDecodingsRequestObject) (ListDecodingsResponseObject, error)
@@ -9723,6 +10188,32 @@ func (sh *strictHandler) GetCaseTimeline(w http.ResponseWriter, r *http.Request,
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetCaseTimelineResponseObject); ok {
 		if err := validResponse.VisitGetCaseTimelineResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetCohort operation middleware
+func (sh *strictHandler) GetCohort(w http.ResponseWriter, r *http.Request, params GetCohortParams) {
+	var request GetCohortRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetCohort(ctx, request.(GetCohortRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetCohort")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetCohortResponseObject); ok {
+		if err := validResponse.VisitGetCohortResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

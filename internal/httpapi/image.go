@@ -26,6 +26,9 @@ func (s *Server) GetImage(ctx context.Context, req GetImageRequestObject) (GetIm
 	if err != nil {
 		return nil, err
 	}
+	if rec.Size == 0 {
+		return nil, s.explain(ctx, req.ScanID, neuroscreen.Errorf(neuroscreen.CodeConflict, "no-bytes", "no image of this scan ever came; send the series again, it is then a scan of its own"))
+	}
 	if rec.BytesRemoved != nil {
 		return nil, s.explain(ctx, req.ScanID, neuroscreen.Errorf(neuroscreen.CodeConflict, "scan-bytes-removed", "the scan's bytes are kept for a time only and are gone; the picture of the labels is left"))
 	}

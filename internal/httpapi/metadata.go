@@ -86,7 +86,8 @@ func (s *Server) completeMetadata(m neuroscreen.Metadata, lenient bool) (neurosc
 
 // ageOf returns the age at the scan in years: as given, or from the dates to a
 // tenth, so that the birth date cannot be had back from age and scan date; but
-// nobody is of age before the birthday. It is nil when neither is given.
+// nobody is of age before the birthday, whatever age is given beside the dates.
+// It is nil when neither is given.
 func ageOf(given *float64, birthDate, scanDate string, now time.Time) (*float64, error) {
 	var birth, scan time.Time
 	for _, d := range []struct {
@@ -116,7 +117,8 @@ func ageOf(given *float64, birthDate, scanDate string, now time.Time) (*float64,
 	}
 	const daysPerYear = 365.2425
 	age := math.Round(scan.Sub(birth).Hours()/24/daysPerYear*10) / 10
-	if scan.Before(birth.AddDate(18, 0, 0)) {
+	minor := scan.Before(birth.AddDate(18, 0, 0))
+	if minor {
 		age = min(age, 17.9)
 	}
 	if age > 130 {
@@ -128,6 +130,10 @@ func ageOf(given *float64, birthDate, scanDate string, now time.Time) (*float64,
 	if math.Abs(*given-age) > 1 {
 		return nil, neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "age-contradicts-dates", "age_years",
 			"age_years differs by more than a year from what birth_date and scan_date give")
+	}
+	if minor && *given >= 18 {
+		return nil, neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "age-contradicts-dates", "age_years",
+			"age_years is 18 or more, but birth_date and scan_date say that the 18th birthday is after the scan; only adults are analysed")
 	}
 	return given, nil
 }

@@ -42,8 +42,10 @@ const (
 type problemDoc struct{ Title, Text string }
 
 var problemDocs = map[string]problemDoc{
-	"missing-key":            {"No key", "The call needs a key: Authorization: Bearer KEY, or X-API-Key: KEY. An administrator of your site makes one with POST /v1/keys or neuroscreen keys create."},
+	"missing-key":            {"No key", "The call needs a key: Authorization: Bearer KEY, or X-API-Key: KEY. An administrator of your site makes one with POST /v1/keys or neuroscreen keys create. Where an identity provider is configured, its token does too: Authorization: Bearer TOKEN."},
 	"invalid-key":            {"Key not accepted", "The key is unknown or was revoked."},
+	"invalid-token":          {"Token not accepted", "The bearer token is not a valid one of the identity provider of this service: detail says what is wrong. Get another there, made for this service."},
+	"provider-unavailable":   {"The identity provider does not answer", "Tokens can't be checked without it. Try again after Retry-After, or send a key; an administrator finds the cause in the log."},
 	"session-ended":          {"The session has ended", "A session ends after some time without use, when its key is revoked, and on signing out. Sign in again."},
 	"csrf":                   {"The change did not come from our pages", "A change in a session needs the header X-CSRF-Token with the token from GET /session, and must come from this address."},
 	"no-provider":            {"No identity provider", "None is configured here; sign in with a key."},
@@ -73,7 +75,7 @@ var problemDocs = map[string]problemDoc{
 	"unknown-parameter":      {"A parameter is not known", "The query parameter named in field is not in the contract of this call."},
 	"invalid-value":          {"A value is not allowed", "The value of the field, parameter or header named in field is outside what the contract allows."},
 	"invalid-date":           {"A date is wrong", "Dates are written YYYY-MM-DD. A birth date lies before the scan date, and a scan date not in the future."},
-	"age-contradicts-dates":  {"Age and dates disagree", "age_years differs by more than a year from what birth_date and scan_date give. One of them may belong to somebody else: check, then send only what is right."},
+	"age-contradicts-dates":  {"Age and dates disagree", "age_years differs by more than a year from what birth_date and scan_date give, or is that of an adult before the 18th birthday. One of them may belong to somebody else: check, then send only what is right."},
 	"invalid-json":           {"Not JSON", "The body, or the metadata part, could not be read as one JSON object."},
 	"invalid-query":          {"The query cannot be read", "The part of the address after the question mark is not well formed."},
 	"invalid-multipart":      {"The multipart body cannot be read", "The body does not follow multipart/form-data, or ends before its last boundary."},
@@ -92,7 +94,7 @@ var problemDocs = map[string]problemDoc{
 	"request-timeout":        {"Too slow", "No bytes came for too long. Nothing was stored; send it again."},
 	"no-filter":              {"A parameter is needed", "Say what to look for: subject_id or accession_number."},
 	"not-ready":              {"Not ready yet", "The scan is still being analysed. Follow its events, or ask again later."},
-	"scan-refused":           {"The scan was refused", "It cannot be analysed; reasons says why. There is no result."},
+	"scan-refused":           {"The scan was refused", "It cannot be analysed, nor decoded if it is a functional run; reasons or detail says why. There is no result."},
 	"scan-failed":            {"The analysis failed", "The analysis ended with an error; reasons says which. POST .../retry starts it again."},
 	"scan-cancelled":         {"The analysis was cancelled", "POST .../retry starts it again."},
 	"cancelled":              {"Cancelled", "Somebody cancelled the analysis. POST .../retry starts it again; the bytes and the metadata are still there."},
@@ -177,7 +179,7 @@ var problemDocs = map[string]problemDoc{
 	"low-contrast":      {"Little contrast", "The border between white and grey matter is unsure."},
 	"unusual-head-size": {"Unusual head size", "Check the outline of the brain in the preview."},
 	"large-asymmetry":   {"The sides differ", "Look for surgery, stroke, a mass, or a part of the head that is missing."},
-	"template-space":    {"The image lies in a template's space", "Its sizes and volumes may be the template's and not this person's, so nothing is scored. Send the scan as it left the scanner."},
+	"template-space":    {"The image lies in a template's space", "Its sizes and volumes may be the template's and not this person's, so nothing is scored, and its places are not those of the study, so it has no DICOM objects. Send the scan as it left the scanner."},
 	"skull-stripped":    {"The skull was removed", "How tightly decides the intracranial volume. A whole head measures better."},
 	"noise":             {"Noise", "Noise is large beside the contrast between white and grey matter."},
 	"blurred-tissues":   {"Tissues overlap", "White and grey matter differ less than each varies: noise, motion, or little contrast."},
@@ -241,11 +243,11 @@ var problemDocs = map[string]problemDoc{
 	"erased":    {"Erased", "The scan was erased. Remove what was taken over from its result."},
 
 	// How an analysis can end without a result, or start again.
-	"worker-lost":      {"The worker ended without an answer", "Each attempt ended with its worker killed or out of memory. An administrator finds the cause in the workers' logs; POST .../retry starts again."},
+	"worker-lost":      {"The worker ended without an answer", "The last attempt ended without an answer: its worker was killed, out of memory, or stopped while the database was away. An administrator finds the cause in the workers' logs; POST .../retry starts again."},
 	"worker-stopped":   {"The worker was stopped", "Another worker goes on; nothing need be done."},
 	"no-image":         {"No image of the series", "The gateway could make none: its log says why. A damaged or incomplete transfer can be sent again; a compression that its converter does not know, sent without."},
 	"image-not-taken":  {"The image was not taken", "The service answered the gateway that it cannot take what was made of the series; the gateway's log has the answer."},
-	"no-bytes":         {"There is no image to analyse", "Only that the series could not be handed over is known of this scan. Send the series again; it then is a scan of its own."},
+	"no-bytes":         {"There is no image", "Only that the series could not be handed over is known of this scan. Send the series again; it then is a scan of its own."},
 	"missing-age":      {"The age is not known", "Neither an age nor dates that can be right came with the scan. PATCH the scan, or correct the source and send the scan again; it is then analysed."},
 	"missing-sex":      {"The sex is not known", "It did not come with the scan, and reference values need it. PATCH the scan, or correct the source and send the scan again; it is then analysed."},
 	"too-much-memory":  {"Too large for the workers' memory", "The analysis would take more memory than there is for it: value is that in MB, limit what there is. Send the scan resampled to about 1 mm, or have an administrator start the workers with more (--memory); POST .../retry starts the analysis again."},
@@ -351,7 +353,11 @@ func (s *Server) writeProblem(w http.ResponseWriter, r *http.Request, err error)
 	}
 	switch p.Status {
 	case http.StatusUnauthorized:
-		h.Set("WWW-Authenticate", `Bearer realm="neuroscreen"`)
+		challenge := `Bearer realm="neuroscreen"`
+		if e.Type == "invalid-token" {
+			challenge += `, error="invalid_token"` // RFC 6750, 3.1
+		}
+		h.Set("WWW-Authenticate", challenge)
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		h.Set("Retry-After", "5")
 	}

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -23,6 +24,10 @@ type Provider interface {
 	// Person is who signed in there. Errors: CodeForbidden "no-role" for
 	// somebody who may not come in.
 	Person(ctx context.Context, a Attempt, code string) (store.Person, error)
+	// Holder is whom it gave a token (JWT) that a call came with. Errors:
+	// CodeUnauthenticated "invalid-token"; CodeForbidden "no-role";
+	// CodeUnavailable "provider-unavailable".
+	Holder(ctx context.Context, token string) (store.Person, error)
 }
 
 // Attempt to sign in: what the browser keeps until it comes back.
@@ -98,6 +103,22 @@ func (s *Server) EndProviderSignIn(ctx context.Context, req EndProviderSignInReq
 		return nil, err
 	}
 	return signedIn{cookie(r, token)}, nil
+}
+
+// isToken tells a provider's token (JWT, RFC 7519) from a key, which has no dot.
+func isToken(bearer string) bool { return strings.Count(bearer, ".") == 2 }
+
+// tokenKey returns the key that stands for a token's holder, with the token's
+// role. No cookie carries it, so that no other site's page can send it.
+func (s *Server) tokenKey(ctx context.Context, token string) (store.KeyRecord, error) {
+	if s.cfg.Login == nil {
+		return store.KeyRecord{}, neuroscreen.Errorf(neuroscreen.CodeUnauthenticated, "invalid-token", "no identity provider is configured here, so that no tokens are taken; send a key")
+	}
+	person, err := s.cfg.Login.Provider.Holder(ctx, token)
+	if err != nil {
+		return store.KeyRecord{}, err
+	}
+	return s.cfg.Store.TokenKey(ctx, s.cfg.Login.Site, person)
 }
 
 func errNoProvider() error {

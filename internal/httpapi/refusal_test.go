@@ -25,7 +25,7 @@ func TestRefusal(t *testing.T) {
 	a.want(201, "")
 	var scan Scan
 	a.json(&scan)
-	if a.header.Get("Location") != "/v1/scans/"+scan.ID.String() || scan.State != neuroscreen.Refused || scan.Reasons[0].Code != "no-image" || scan.Bytes != 0 {
+	if a.header.Get("Location") != "/v1/scans/"+scan.ID.String() || scan.State != neuroscreen.Refused || scan.Reasons[0].Code != "no-image" || scan.Bytes != 0 || scan.BytesRemovedAt != nil {
 		t.Errorf("%s %+v", a.header.Get("Location"), scan)
 	}
 	var list CaseList
@@ -48,7 +48,12 @@ func TestRefusal(t *testing.T) {
 		at := "/v1/scans/" + scan.ID.String()
 		e.do("POST", at+"/retry", e.a.keys[clinician]).want(409, "no-bytes")
 		e.do("PATCH", at, e.a.keys[clinician], withBody("application/json", []byte(`{"age_years":70,"sex":"M"}`))).want(409, "no-bytes")
-		e.do("GET", at+"/image.nii.gz", e.a.keys[clinician]).want(409, "scan-bytes-removed")
+		e.do("GET", at+"/image.nii.gz", e.a.keys[clinician]).want(409, "no-bytes")
+		var scan Scan
+		e.do("GET", at, e.a.keys[clinician]).want(200, "").json(&scan)
+		if scan.BytesRemovedAt != nil {
+			t.Errorf("bytes that never came were removed at %v", scan.BytesRemovedAt)
+		}
 		e.do("GET", at+"/result", e.a.keys[clinician]).want(409, "scan-refused")
 	})
 	t.Run("the series itself is another scan", func(t *testing.T) {

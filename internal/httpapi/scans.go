@@ -27,7 +27,11 @@ func (s *Server) FindScans(ctx context.Context, req FindScansRequestObject) (Fin
 	if err != nil {
 		return nil, err
 	}
-	return FindScans200JSONResponse{Scans: scans}, s.audit(ctx, "scans", "")
+	shown := make([]uuid.UUID, len(scans))
+	for n, scan := range scans {
+		shown[n] = scan.ID
+	}
+	return FindScans200JSONResponse{Scans: scans}, s.audit(ctx, "scans", "", shown...)
 }
 
 func (s *Server) GetScan(ctx context.Context, req GetScanRequestObject) (GetScanResponseObject, error) {
@@ -170,15 +174,17 @@ func (s *Server) explain(ctx context.Context, scanID uuid.UUID, err error) error
 	return &scanError{e, rec}
 }
 
-// audit records that the key read patient data. A read that can't be recorded
-// is not answered.
-func (s *Server) audit(ctx context.Context, object, details string) error {
+// audit records that the key read patient data: of one scan, which is then the
+// object, or of several in a list, which stand in one entry. A worklist is read
+// anew with each change; an entry for each of its lines would be most of the
+// trail. A read that can't be recorded is not answered.
+func (s *Server) audit(ctx context.Context, object, details string, scans ...uuid.UUID) error {
 	x := exchangeFrom(ctx)
 	action := operations[x.operation].audit
 	if action == "" {
 		panic("httpapi: " + x.operation + " has no audit action")
 	}
-	return s.cfg.Store.AppendAudit(ctx, x.key.SiteID, store.AuditEntry{Actor: actor(ctx), Action: action, Object: object, Details: details})
+	return s.cfg.Store.AppendAudit(ctx, x.key.SiteID, store.AuditEntry{Actor: actor(ctx), Action: action, Object: object, Details: details, Scans: scans})
 }
 
 func scanObject(id uuid.UUID) string { return "scan:" + id.String() }

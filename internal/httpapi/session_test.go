@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +15,8 @@ import (
 	"neuroscreen/internal/store"
 )
 
-// fakeProvider knows one person, by the code C.
+// fakeProvider knows one person, by the code C, and takes tokens that say what
+// its answer is to be: ROLE.PERSON.TEXT.
 type fakeProvider struct{}
 
 func (fakeProvider) URL(_ context.Context, a Attempt) (string, error) {
@@ -26,6 +28,19 @@ func (fakeProvider) Person(_ context.Context, a Attempt, code string) (store.Per
 		return store.Person{}, neuroscreen.Errorf(neuroscreen.CodeForbidden, "no-role", "no role here")
 	}
 	return store.Person{Issuer: "https://provider.example", Subject: "1", Name: "Dr. Test", Role: clinician}, nil
+}
+
+func (fakeProvider) Holder(_ context.Context, token string) (store.Person, error) {
+	parts := strings.Split(token, ".")
+	switch role := neuroscreen.Role(parts[0]); {
+	case role == "away":
+		return store.Person{}, neuroscreen.Errorf(neuroscreen.CodeUnavailable, "provider-unavailable", "no answer")
+	case role == "none":
+		return store.Person{}, neuroscreen.Errorf(neuroscreen.CodeForbidden, "no-role", "no role here")
+	case slices.Contains(everyone, role):
+		return store.Person{Issuer: "https://provider.example", Subject: parts[1], Name: "Dr. Token", Role: role}, nil
+	}
+	return store.Person{}, neuroscreen.Errorf(neuroscreen.CodeUnauthenticated, "invalid-token", "not ours")
 }
 
 func attemptOf(a Attempt) string {
@@ -211,8 +226,113 @@ func TestProviderSignIn(t *testing.T) {
 	e.do("GET", back+"&code=C", "", with).want(403, "person-revoked")
 }
 
+// bearer is a token that the fake provider gave.
+func bearer(token string) func(*http.Request) { return header("Authorization", "Bearer "+token) }
+
+// TestTokens: a provider's token is taken like a key of its person's role, at
+// the provider's site, by everything that is asked of keys.
+func TestTokens(t *testing.T) {
+	e := setup(t)
+	ours, theirs := e.upload(&e.a, "SUBJ-17", 1), e.upload(&e.b, "SUBJ-18", 2)
+	person := func(t *testing.T, e *env) (found store.KeyRecord) {
+		t.Helper()
+		keys, err := e.store.ListKeys(t.Context(), e.a.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, k := range keys {
+			if k.Label == "Dr. Token" {
+				found = k
+				n++
+			}
+		}
+		if n != 1 {
+			t.Fatalf("%d keys stand for one person", n)
+		}
+		return found
+	}
+
+	t.Run("the site's data, and not another's", func(t *testing.T) {
+		e := e.in(t)
+		token := bearer("clinician.1.x")
+		e.do("GET", "/v1/scans/"+ours.ID.String(), "", token).want(200, "")
+		e.do("GET", "/v1/scans/"+theirs.ID.String(), "", token).want(404, "scan-not-found")
+		a := e.do("GET", "/session", "", token)
+		a.want(200, "")
+		var s Session
+		if a.json(&s); s.Name != "Dr. Token" || s.Role != clinician || s.Site != "a" || s.CsrfToken != nil {
+			t.Errorf("%s", a.body)
+		}
+		if a.header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%v", a.header)
+		}
+	})
+	t.Run("the role's calls", func(t *testing.T) {
+		e := e.in(t)
+		e.do("GET", "/v1/keys", "", bearer("clinician.1.x")).want(403, "role-not-allowed")
+		e.do("GET", "/v1/keys", "", bearer("admin.1.x")).want(200, "")
+		e.do("GET", "/v1/keys", "", bearer("clinician.1.x")).want(403, "role-not-allowed")
+		e.do("GET", "/v1/scans?subject_id=SUBJ-17", "", bearer("researcher.1.x")).want(403, "role-not-allowed")
+		if a := e.do("GET", "/v1/scans/"+ours.ID.String(), "", bearer("researcher.1.x")); a.status != 200 || strings.Contains(string(a.body), "SUBJ-17") {
+			t.Errorf("a researcher gets %d %s", a.status, a.body)
+		}
+		if k := person(t, e); k.Role != clinician {
+			t.Errorf("a token changed the stored role to %s", k.Role)
+		}
+	})
+	t.Run("changes need no token against forged ones", func(t *testing.T) {
+		e := e.in(t)
+		search := withBody("application/json", []byte(`{"subject_id":"SUBJ-17"}`))
+		cookie, _ := e.signIn(e.a.keys[clinician])
+		e.do("POST", "/v1/cases/search", "", bearer("clinician.1.x"), search).want(200, "")
+		e.do("POST", "/v1/cases/search", "", bearer("clinician.1.x"), header("Cookie", cookie), search).want(200, "")
+		e.do("POST", "/v1/cases/search", "", bearer("x.1.x"), header("Cookie", cookie), search).want(401, "invalid-token")
+	})
+	t.Run("the trail and the log name the person's key", func(t *testing.T) {
+		e := e.in(t)
+		k := person(t, e)
+		audit := e.do("GET", "/v1/audit?scan_id="+ours.ID.String(), e.a.keys[admin])
+		audit.want(200, "")
+		if !strings.Contains(string(audit.body), k.ID.String()) || k.LastUsed == nil {
+			t.Errorf("%+v is not in %s", k, audit.body)
+		}
+		if !strings.Contains(e.log.String(), "key="+k.Prefix) || strings.Contains(e.log.String(), "clinician.1.x") {
+			t.Error("the log does not name the key, or names the token")
+		}
+	})
+	t.Run("not accepted", func(t *testing.T) {
+		e := e.in(t)
+		a := e.do("GET", "/v1/cases", "", bearer("x.1.x"))
+		a.want(401, "invalid-token")
+		if h := a.header.Get("WWW-Authenticate"); !strings.Contains(h, `error="invalid_token"`) {
+			t.Errorf("WWW-Authenticate: %s", h)
+		}
+		e.do("GET", "/v1/cases", "", bearer("none.1.x")).want(403, "no-role")
+		e.do("GET", "/v1/cases", "clinician.1.x").want(401, "invalid-key") // X-API-Key is for keys
+		e.do("GET", "/v1/cases", e.a.keys[clinician], bearer("clinician.1.x")).want(401, "invalid-key")
+	})
+	t.Run("the provider is away", func(t *testing.T) {
+		e := e.in(t)
+		a := e.do("GET", "/v1/cases", "", bearer("away.1.x"))
+		a.want(503, "provider-unavailable")
+		if a.header.Get("Retry-After") == "" {
+			t.Error("no Retry-After")
+		}
+		e.do("GET", "/v1/cases", e.a.keys[clinician]).want(200, "")
+	})
+	t.Run("revoked", func(t *testing.T) {
+		e := e.in(t)
+		e.do("DELETE", "/v1/keys/"+person(t, e).ID.String(), e.a.keys[admin]).want(204, "")
+		e.do("GET", "/v1/cases", "", bearer("clinician.1.x")).want(403, "person-revoked")
+		e.do("GET", "/v1/cases", "", bearer("admin.1.x")).want(403, "person-revoked")
+		e.do("GET", "/v1/cases", "", bearer("clinician.2.x")).want(200, "")
+	})
+}
+
 func TestWithoutProvider(t *testing.T) {
 	e := setup(t, func(c *Config) { c.Login = nil })
+	e.do("GET", "/v1/cases", "", bearer("clinician.1.x")).want(401, "invalid-token")
 	e.do("GET", "/session/provider", "").want(404, "no-provider")
 	if strings.Contains(string(e.do("GET", "/", "").body), "data-provider") {
 		t.Error("the page offers a provider that is not there")

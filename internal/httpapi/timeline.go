@@ -32,6 +32,9 @@ func (s *Server) GetCaseTimeline(ctx context.Context, req GetCaseTimelineRequest
 		return nil, err
 	}
 	t, err := s.timeline(ctx, rec.Pseudonym, identified(rec.Metadata, rec.Pseudonym, who[req.ScanID]).SubjectID)
+	if err == nil && !slices.ContainsFunc(t.Visits, func(v timeline.Visit) bool { return v.ScanID == req.ScanID.String() }) {
+		err = s.audit(ctx, scanObject(req.ScanID), "") // whose it is was told nevertheless
+	}
 	return GetCaseTimeline200JSONResponse(t), err
 }
 

@@ -112,8 +112,7 @@ func (s *Server) CreateScan(ctx context.Context, req CreateScanRequestObject) (r
 func (u *upload) create(idempotencyKey string) (scan Scan, known bool, err error) {
 	s, ctx := u.s, u.ctx
 	s.metrics.uploadBytes.Add(float64(u.scan.size))
-	n := store.NewScan{Metadata: u.metadata, SHA256: hex.EncodeToString(u.scan.sha256), Size: u.scan.size, BlobKey: u.scan.key,
-		IdempotencyKey: idempotencyKey}
+	n := u.row(idempotencyKey)
 	if u.header != nil {
 		info, err := u.put(&u.copied)
 		if err != nil {
@@ -126,14 +125,37 @@ func (u *upload) create(idempotencyKey string) (scan Scan, known bool, err error
 	if err != nil {
 		return Scan{}, false, err
 	}
-	if scan, err = s.scan(ctx, created.Scan); err != nil {
+	if created.Duplicate {
+		scan, err = u.known(created.Scan)
+		u.discard() // bytes that came under another header or compression, if any
+	} else {
+		scan, err = s.scan(ctx, created.Scan)
+	}
+	return scan, created.Duplicate, err
+}
+
+// row is the scan as it was sent, without its header.
+func (u *upload) row(idempotencyKey string) store.NewScan {
+	return store.NewScan{Metadata: u.metadata, SHA256: hex.EncodeToString(u.scan.sha256), Size: u.scan.size, BlobKey: u.scan.key,
+		IdempotencyKey: idempotencyKey}
+}
+
+// known is the answer about a scan that was here already.
+func (u *upload) known(rec store.ScanRecord) (Scan, error) {
+	scan, err := u.s.scan(u.ctx, rec)
+	scan.MetadataDiffers = metadataDiff(u.metadata, scan.Metadata)
+	return scan, err
+}
+
+// repeated is what create did under the same idempotency key; known says
+// whether it did.
+func (u *upload) repeated(idempotencyKey string) (scan Scan, known bool, err error) {
+	rec, known, err := u.s.cfg.Store.RepeatedScan(u.ctx, siteID(u.ctx), actor(u.ctx), u.row(idempotencyKey))
+	if err != nil || !known {
 		return Scan{}, false, err
 	}
-	if created.Duplicate {
-		scan.MetadataDiffers = metadataDiff(u.metadata, scan.Metadata)
-		u.discard() // bytes that came under another header or compression, if any
-	}
-	return scan, created.Duplicate, nil
+	scan, err = u.known(rec)
+	return scan, true, err
 }
 
 func mediaType(r *http.Request) (string, map[string]string, error) {

@@ -63,6 +63,17 @@ func (s *Server) FinishUpload(ctx context.Context, req FinishUploadRequestObject
 		return nil, neuroscreen.FieldErrorf(neuroscreen.CodeInvalid, "invalid-digest", "Content-Digest", "write it as sha-256=:BASE64:")
 	}
 	whole, release, err := s.cfg.Uploads.Whole(ctx, siteID(ctx), req.UploadID)
+	if isNotFound(err) {
+		// Gone since it became a scan? Then the answer may have been lost.
+		u.scan.sha256 = digest
+		scan, known, repeatErr := u.repeated(val(req.Params.IdempotencyKey))
+		switch {
+		case repeatErr != nil:
+			return nil, repeatErr
+		case known:
+			return finished(scan), nil
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -84,9 +95,13 @@ func (s *Server) FinishUpload(ctx context.Context, req FinishUploadRequestObject
 	if err != nil {
 		return nil, err
 	}
-	location := "/v1/scans/" + scan.ID.String()
 	if known {
-		return FinishUpload200JSONResponse{Body: scan, Headers: FinishUpload200ResponseHeaders{Location: location}}, nil
+		return finished(scan), nil
 	}
-	return FinishUpload202JSONResponse{Body: scan, Headers: FinishUpload202ResponseHeaders{Location: location}}, nil
+	return FinishUpload202JSONResponse{Body: scan, Headers: FinishUpload202ResponseHeaders{Location: "/v1/scans/" + scan.ID.String()}}, nil
+}
+
+// finished says which scan the upload, or another of the same bytes, is already.
+func finished(scan Scan) FinishUpload200JSONResponse {
+	return FinishUpload200JSONResponse{Body: scan, Headers: FinishUpload200ResponseHeaders{Location: "/v1/scans/" + scan.ID.String()}}
 }

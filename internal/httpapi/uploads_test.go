@@ -78,6 +78,19 @@ func TestUploadInPieces(t *testing.T) {
 	}
 	e.do("HEAD", at, key, tus).want(404, "upload-not-found")
 	e.finishPieces(at, key, "SUBJ-17", digestOf(file)).want(404, "upload-not-found")
+	t.Run("the same call again, its answer was lost", func(t *testing.T) {
+		e := e.in(t)
+		again := e.finishPieces(at, key, "SUBJ-17", digestOf(file), header("Idempotency-Key", "one")).want(200, "")
+		var same Scan
+		again.json(&same)
+		if again.header.Get("Location") != a.header.Get("Location") || same.ID != scan.ID || len(same.MetadataDiffers) > 0 {
+			t.Errorf("%s %+v", again.header.Get("Location"), same)
+		}
+		e.finishPieces(at, key, "SUBJ-18", digestOf(file), header("Idempotency-Key", "one")).want(422, "idempotency-key-reused")
+		e.finishPieces(at, key, "SUBJ-17", digestOf(file[1:]), header("Idempotency-Key", "one")).want(422, "idempotency-key-reused")
+		e.finishPieces(at, key, "SUBJ-17", digestOf(file), header("Idempotency-Key", "two")).want(404, "upload-not-found")
+		e.finishPieces(at, e.b.keys[uploader], "SUBJ-17", digestOf(file), header("Idempotency-Key", "one")).want(404, "upload-not-found")
+	})
 
 	// The same bytes by another way are the same scan.
 	e.post(&e.a, []part{{name: "metadata", body: metadata(map[string]any{"subject_id": "SUBJ-17"})}, {name: "scan", file: "x.nii.gz", body: file}}).want(200, "")

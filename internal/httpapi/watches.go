@@ -16,6 +16,7 @@ import (
 	"neuroscreen/internal/fmri"
 	"neuroscreen/internal/memory"
 	"neuroscreen/internal/nifti"
+	"neuroscreen/internal/qc"
 	"neuroscreen/internal/store"
 	"neuroscreen/internal/volume"
 )
@@ -276,6 +277,9 @@ func readVolume(r *http.Request) (v aheadVolume, err error) {
 	h := rd.Header()
 	if h.Volumes() != 1 {
 		return v, neuroscreen.Errorf(neuroscreen.CodeUnprocessable, "not-3d", "the image's shape is %v; send one volume at a time", h.Shape)
+	}
+	if err := qc.CheckAffine(h); err != nil {
+		return v, err // motion is measured in its mm
 	}
 	v.grid, v.data = volume.Grid{Shape: h.Shape3(), Affine: volume.Affine(h.Affine)}, make([]float32, h.VolumeLen())
 	if err := rd.Next(v.data); err != nil {

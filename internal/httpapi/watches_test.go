@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math"
 	"sync"
@@ -122,6 +123,23 @@ func TestWatchRefusesVolumes(t *testing.T) {
 	e.putVolume(key, at, 0, whole).want(404, "")
 	e.do("POST", "/v1/watches", key, withBody("application/json", []byte(`{"tr_s":0}`))).want(400, "invalid-value")
 	e.do("POST", "/v1/watches", key, withBody("application/json", []byte(`{}`))).want(400, "missing-field")
+}
+
+// TestWatchRefusesAffines that have no inverse: motion could not be told.
+func TestWatchRefusesAffines(t *testing.T) {
+	e := setup(t)
+	key := e.a.keys[uploader]
+	_, at := e.watch(key, `{"tr_s":2}`)
+	whole := gunzip(t, oneVolume(t, false, 1))
+	for name, z := range map[string]float64{"singular": 0, "not finite": math.NaN(), "another size": 12} {
+		file := bytes.Clone(whole)
+		binary.LittleEndian.PutUint32(file[312+8:], math.Float32bits(float32(z))) // srow_z[2]
+		a := e.putVolume(key, at, 1, file).want(422, "unusable-affine")
+		if got := val(a.problem.Field); got != "sform" {
+			t.Errorf("%s: field %q", name, got)
+		}
+	}
+	e.putVolume(key, at, 1, whole).want(200, "")
 }
 
 func TestWatchOfAnotherSite(t *testing.T) {

@@ -98,10 +98,13 @@ func (h *Header) InTemplate() bool {
 // ofTemplate are the codes of Talairach's space, MNI's and other templates'.
 func ofTemplate(code int) bool { return code >= 3 }
 
-// Geometry is that of one volume of the image, with both of its forms.
+// Geometry is that of one volume of the image, with both of its forms: what is
+// written on it claims no other space than the image itself. Only without a form
+// it claims the scanner's, or viewers would place it by conventions of their own.
 func (h *Header) Geometry() Geometry {
 	shape := h.Shape3()
-	return Geometry{Shape: shape[:], Affine: h.Affine, Code: 1, Template: h.Template, TemplateCode: h.SformCode}
+	code := map[AffineSource]int{FromSform: h.SformCode, FromQform: h.QformCode}[h.AffineSource]
+	return Geometry{Shape: shape[:], Affine: h.Affine, Code: code, Template: h.Template, TemplateCode: h.SformCode}
 }
 
 // TRSeconds returns the repetition time, and false when the header states none

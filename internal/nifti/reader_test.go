@@ -342,6 +342,14 @@ func TestFormsMirrored(t *testing.T) {
 	}
 }
 
+// usedCode is that of the form that Affine was taken from.
+func usedCode(h *nifti.Header) int {
+	if h.AffineSource == nifti.FromSform {
+		return h.SformCode
+	}
+	return h.QformCode
+}
+
 // A sform that leads to a template gives way to a qform that leads to the
 // scanner and says something else.
 func TestTemplateSpace(t *testing.T) {
@@ -390,6 +398,9 @@ func TestTemplateSpace(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantNear(t, again.Affine, h.Affine, 1e-5)
+		if got, want := usedCode(again), usedCode(h); got != want || again.InTemplate() != c.template {
+			t.Errorf("%s: the form that was used has code %d, written %d", c.name, want, got)
+		}
 		if (again.Template != nil) != (h.Template != nil) {
 			t.Errorf("%s: form to the template kept %v, written %v", c.name, h.Template != nil, again.Template != nil)
 		} else if h.Template != nil {

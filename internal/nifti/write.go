@@ -20,7 +20,7 @@ type Geometry struct {
 	Shape  []int // 1 to 7 dimensions of 1 to 32767
 	Affine Affine
 	// Code is what space the affine leads to: 1 for the scanner's, 2 for one
-	// aligned to another image's. 0 is written as 1.
+	// aligned to another image's, 3 to 5 for a template's. 0 is written as 1.
 	Code int
 	// Template, if not nil, is written as the sform, with TemplateCode, and Affine
 	// as the qform alone.

@@ -28,6 +28,9 @@ const (
 	ReHoFile       = "reho.nii.gz"
 )
 
+// RunFiles are all of them.
+var RunFiles = []string{CarpetFile, ConnectomeFile, MapsFile, MeanFile, ALFFFile, FALFFFile, ReHoFile}
+
 // Head sizes of the mean image beyond which its labels are not believed: less
 // strict than of a T1, since a run may leave out the lowest slices.
 const (

@@ -219,7 +219,7 @@ func TestAnalyzeRun(t *testing.T) {
 		t.Error("no picture")
 	}
 	show(t, "synthetic", out)
-	wantFiles(t, out, CarpetFile, ConnectomeFile, MapsFile, MeanFile, ALFFFile, FALFFFile, ReHoFile)
+	wantFiles(t, out, RunFiles...)
 	for name, measure := range map[string]func(neuroscreen.FMRIStructure) *float64{
 		ALFFFile:  func(s neuroscreen.FMRIStructure) *float64 { return s.ALFF },
 		FALFFFile: func(s neuroscreen.FMRIStructure) *float64 { return s.FALFF },

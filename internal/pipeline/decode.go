@@ -11,16 +11,17 @@ import (
 	"neuroscreen"
 	"neuroscreen/internal/fmri"
 	"neuroscreen/internal/nifti"
+	"neuroscreen/internal/qc"
 	"neuroscreen/internal/version"
 )
 
 // DecodeFile is one file of a task: a run, or several one after the other.
 type DecodeFile struct {
-	ScanID    string
-	SHA256    string // of the received bytes, hex
-	TRSeconds *float64
-	Sidecar   *fmri.Sidecar
-	Events    []fmri.Event
+	ScanID   string
+	SHA256   string // of the received bytes, hex
+	Metadata neuroscreen.Metadata
+	Sidecar  *fmri.Sidecar
+	Events   []fmri.Event
 	// Open returns the image, and the .hdr of a pair or nil; done is called when
 	// both were read.
 	Open func(context.Context) (image, header io.Reader, done func(), err error)
@@ -61,9 +62,9 @@ func Decode(ctx context.Context, files []DecodeFile, opt neuroscreen.DecodingOpt
 	}
 	out := &neuroscreen.Decoding{Schema: neuroscreen.DecodingSchema, Evidence: neuroscreen.Experimental, Version: version.String(), DecodingOptions: opt}
 	gather := fmri.NewGatherer(opt.Ignore, opt.LagSeconds)
-	var weights *fmri.Run // whose grid they are on
+	var geometry nifti.Geometry // of the first file, which the weights lie on
 	for n, f := range files {
-		run, err := openRun(ctx, f, limits)
+		run, on, err := openRun(ctx, f, limits)
 		if err != nil {
 			return nil, ofFile(n, len(files), err)
 		}
@@ -73,7 +74,7 @@ func Decode(ctx context.Context, files []DecodeFile, opt neuroscreen.DecodingOpt
 			return nil, ofFile(n, len(files), err)
 		}
 		if n == 0 {
-			weights = run
+			geometry = on
 		}
 		out.Files = append(out.Files, neuroscreen.DecodingFile{ScanID: f.ScanID, SHA256: f.SHA256, TRSeconds: run.TR.Seconds, TRFrom: run.TR.From,
 			DummyScans: run.Dummies, Frames: run.Frames, Realigned: aligned, Notes: append([]neuroscreen.Reason{}, run.TR.Notes...)})
@@ -100,37 +101,42 @@ func Decode(ctx context.Context, files []DecodeFile, opt neuroscreen.DecodingOpt
 	}
 	progress(fmt.Sprintf("accuracy %.3f (chance %.3f)", out.Accuracy, out.Chance))
 
-	volumes := make([]float32, weights.Len()*len(d.Conditions))
+	size := geometry.Shape[0] * geometry.Shape[1] * geometry.Shape[2]
+	volumes := make([]float32, size*len(d.Conditions))
 	for k, w := range d.Weights {
 		for i, at := range voxels {
-			volumes[k*weights.Len()+int(at)] = w[i]
+			volumes[k*size+int(at)] = w[i]
 		}
 	}
 	var file bytes.Buffer
-	g := nifti.Geometry{Shape: append(weights.Shape[:], len(d.Conditions)), Affine: nifti.Affine(weights.Affine), Code: 1}
-	if err := nifti.Write(&file, g, volumes); err != nil {
+	geometry.Shape = append(geometry.Shape, len(d.Conditions))
+	if err := nifti.Write(&file, geometry, volumes); err != nil {
 		return nil, fmt.Errorf("weights: %w", err)
 	}
 	return &Decoded{Result: out, Weights: file.Bytes()}, nil
 }
 
-func openRun(ctx context.Context, f DecodeFile, limits nifti.Limits) (*fmri.Run, error) {
+// openRun reads a file that may be decoded, and says where its volumes lie.
+func openRun(ctx context.Context, f DecodeFile, limits nifti.Limits) (run *fmri.Run, on nifti.Geometry, err error) {
 	image, header, done, err := f.Open(ctx)
 	if err != nil {
-		return nil, err
+		return nil, on, err
 	}
 	defer done()
 	rd, err := nifti.NewReaderOf(image, header, limits)
 	if err != nil {
-		return nil, unreadable(err)
+		return nil, on, unreadable(err)
 	}
 	defer rd.Close()
-	tr, err := fmri.RepetitionTime(f.TRSeconds, rd.Header(), f.Sidecar)
-	if err != nil {
-		return nil, err
+	if err := qc.CheckTask(rd.Header(), f.Metadata); err != nil {
+		return nil, on, err
 	}
-	run, err := fmri.Read(ctx, rd, tr)
-	return run, unreadable(err)
+	tr, err := fmri.RepetitionTime(f.Metadata.TRSeconds, rd.Header(), f.Sidecar)
+	if err != nil {
+		return nil, on, err
+	}
+	run, err = fmri.Read(ctx, rd, tr)
+	return run, rd.Header().Geometry(), unreadable(err)
 }
 
 // ofFile says which of several files a refusal is about.

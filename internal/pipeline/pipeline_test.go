@@ -300,6 +300,9 @@ func TestAnalyzeTemplateSpace(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkResult(t, out.Result)
+	if h, err := nifti.DecodeHeader(bytes.NewReader(out.Segmentation)); err != nil || !h.InTemplate() {
+		t.Errorf("the labels claim the scanner's space: %v", err)
+	}
 	r, err := NewRescorer("test")
 	if err != nil {
 		t.Fatal(err)

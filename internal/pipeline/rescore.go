@@ -23,7 +23,7 @@ type scorer struct {
 
 // withhold says why nothing may be scored whatever the verdict, "" if it may.
 func withhold(q neuroscreen.QC) string {
-	if slices.ContainsFunc(q.Reasons, func(r neuroscreen.Reason) bool { return r.Code == qc.TemplateSpace }) {
+	if q.Has(qc.TemplateSpace) {
 		return "the image lies in a template's space, and so sizes and volumes may be the template's"
 	}
 	return ""
@@ -31,7 +31,7 @@ func withhold(q neuroscreen.QC) string {
 
 // compare places the volumes among healthy people. What a reviewer left out
 // keeps its row, without z, and enters no index; of a scan that may not be scored
-// nothing has a z.
+// nothing stands beside healthy people's.
 func (s scorer) compare(measured map[string]norm.Measured, p norm.Person, cal norm.Calibration, q neuroscreen.QC, leftOut []string) ([]neuroscreen.Volume, []neuroscreen.Index, []neuroscreen.Reason) {
 	rows, indices, notes := s.norms.Compare(measured, p, cal)
 	unplaced := withhold(q) != ""
@@ -40,6 +40,9 @@ func (s scorer) compare(measured map[string]norm.Measured, p norm.Person, cal no
 		v.LeftOut = slices.Contains(leftOut, v.Structure)
 		if v.LeftOut || unplaced {
 			v.Z, v.ZCI95, v.Percentile = nil, nil, nil
+		}
+		if unplaced {
+			v.ExpectedMM3, v.P5MM3, v.P95MM3 = nil, nil, nil
 		}
 	}
 	if len(leftOut) > 0 {

@@ -107,10 +107,17 @@ func checkGeometry(h *nifti.Header) (rs []neuroscreen.Reason) {
 	return checkGrid(h, maxVoxelMM, minExtentMM)
 }
 
-// checkGrid refuses a grid without a usable place in the head, with voxels
-// longer than maxMM, or too small or too large for an adult's.
-func checkGrid(h *nifti.Header, maxMM float64, minExtent [3]float64) (rs []neuroscreen.Reason) {
-	shape := h.Shape3()
+// CheckAffine refuses a header whose transform from voxels to mm cannot be used,
+// and names the field that it was taken from.
+func CheckAffine(h *nifti.Header) error {
+	err := Refuse(checkAffine(h))
+	if e := neuroscreen.AsError(err); e != nil {
+		e.Field = string(h.AffineSource)
+	}
+	return err
+}
+
+func checkAffine(h *nifti.Header) []neuroscreen.Reason {
 	affine := volume.Affine(h.Affine)
 	if err := affine.Check(); err != nil {
 		msg := err.Error()
@@ -121,13 +128,16 @@ func checkGrid(h *nifti.Header, maxMM float64, minExtent [3]float64) (rs []neuro
 			"The header's affine cannot be used: %s. Convert the original DICOM series to NIfTI again.", msg)}}
 	}
 	mm := affine.VoxelSize()
-	grid := volume.Grid{Shape: shape, Affine: affine}
-	if off := math.Abs(grid.VoxelMM3()/(h.VoxelSize[0]*h.VoxelSize[1]*h.VoxelSize[2]) - 1); !(off <= maxVoxelVolume) {
+	if off := math.Abs(math.Abs(affine.Det())/(h.VoxelSize[0]*h.VoxelSize[1]*h.VoxelSize[2]) - 1); !(off <= maxVoxelVolume) {
 		return []neuroscreen.Reason{reason(UnusableAffine, fmt.Sprintf(
 			"The header contradicts itself: its affine makes voxels of %.3g x %.3g x %.3g mm, its pixdim %.3g x %.3g x %.3g mm, and volumes would be wrong with one of them. Convert the original DICOM series to NIfTI again.",
 			mm[0], mm[1], mm[2], h.VoxelSize[0], h.VoxelSize[1], h.VoxelSize[2]), off, maxVoxelVolume)}
 	}
+	return nil
+}
 
+// checkSidesKnown refuses a header that leaves open which side is left.
+func checkSidesKnown(h *nifti.Header) (rs []neuroscreen.Reason) {
 	if !h.OrientationKnown() {
 		rs = append(rs, neuroscreen.Reason{Code: OrientationUnknown, Text: "The header does not say how the voxels lie in the head, " +
 			"so left and right cannot be told apart. Convert the original DICOM series to NIfTI with its qform or sform set."})
@@ -136,6 +146,18 @@ func checkGrid(h *nifti.Header, maxMM float64, minExtent [3]float64) (rs []neuro
 		rs = append(rs, neuroscreen.Reason{Code: OrientationUnknown, Text: "The header's sform and qform are mirror images of each other, " +
 			"so left and right cannot be told apart. Convert the original DICOM series to NIfTI again."})
 	}
+	return rs
+}
+
+// checkGrid refuses a grid without a usable place in the head, with voxels
+// longer than maxMM, or too small or too large for an adult's.
+func checkGrid(h *nifti.Header, maxMM float64, minExtent [3]float64) []neuroscreen.Reason {
+	if rs := checkAffine(h); rs != nil {
+		return rs
+	}
+	rs := checkSidesKnown(h)
+	shape, affine := h.Shape3(), volume.Affine(h.Affine)
+	mm := affine.VoxelSize()
 	if thickest := max(mm[0], mm[1], mm[2]); thickest > maxMM*1.01 { // headers round
 		advice := "Send a 3-D acquisition with voxels of about 1 mm."
 		if maxMM > maxVoxelMM {

@@ -19,6 +19,21 @@ func CheckRun(h *nifti.Header, meta neuroscreen.Metadata) error {
 	return Refuse(append(checkPerson(meta), checkRunGeometry(h)...))
 }
 
+// CheckTask refuses a task run that must not be decoded by what its metadata and
+// header say: whose it is, and where its voxels lie. Slabs and single slices
+// pass, which show no networks but can be decoded.
+func CheckTask(h *nifti.Header, meta neuroscreen.Metadata) error {
+	rs := checkPerson(meta)
+	if unusable := checkAffine(h); unusable != nil {
+		return Refuse(append(rs, unusable...))
+	}
+	return Refuse(append(rs, checkSidesKnown(h)...))
+}
+
+// RefusedForNetworks are the codes of a run that is refused for what only the
+// networks of a whole brain need: it can be decoded.
+var RefusedForNetworks = []string{Not4D, ThickSlices, FieldOfViewCut, NotABrain, ImplausibleSegmentation}
+
 func checkRunGeometry(h *nifti.Header) []neuroscreen.Reason {
 	shape := h.Shape3()
 	if h.Volumes() < 2 || min(shape[0], shape[1], shape[2]) < 2 {

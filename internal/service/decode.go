@@ -16,7 +16,7 @@ func decode(limits nifti.Limits) jobs.Decode {
 	return func(ctx context.Context, in jobs.DecodingInput) (*neuroscreen.Decoding, []byte, error) {
 		files := make([]pipeline.DecodeFile, len(in.Runs))
 		for n, run := range in.Runs {
-			files[n] = pipeline.DecodeFile{ScanID: run.ScanID.String(), SHA256: run.SHA256, TRSeconds: run.Metadata.TRSeconds, Events: run.Events,
+			files[n] = pipeline.DecodeFile{ScanID: run.ScanID.String(), SHA256: run.SHA256, Metadata: run.Metadata, Events: run.Events,
 				Open: func(ctx context.Context) (io.Reader, io.Reader, func(), error) { return openInput(ctx, run.Input) }}
 		}
 		out, err := pipeline.Decode(ctx, files, in.Options, limits, nil)

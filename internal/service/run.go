@@ -257,7 +257,7 @@ func signIn(ctx context.Context, st *store.Store, cfg config.Server) (*httpapi.L
 		return nil, err
 	}
 	return &httpapi.Login{Site: site.ID, Provider: login.New(login.Config{
-		Issuer: cfg.OIDCIssuer, ClientID: cfg.OIDCClient, Secret: cfg.OIDCSecret.Reveal(), PublicURL: cfg.PublicURL, RoleClaim: cfg.OIDCRoleClaim,
+		Issuer: cfg.OIDCIssuer, ClientID: cfg.OIDCClient, Audiences: cfg.OIDCAudiences, Secret: cfg.OIDCSecret.Reveal(), PublicURL: cfg.PublicURL, RoleClaim: cfg.OIDCRoleClaim,
 	})}, nil
 }
 

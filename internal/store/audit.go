@@ -13,7 +13,7 @@ import (
 	"neuroscreen"
 )
 
-const auditColumns = `seq, at, actor, action, object, details, hash`
+const auditColumns = `seq, at, actor, action, object, details, scan_ids AS scans, hash`
 
 // AppendAudit adds an entry to the site's chain; Seq, At and Hash are set by
 // the store. Changes made through the store write their own; handlers call it
@@ -42,7 +42,7 @@ func (s *Store) AppendAudit(ctx context.Context, siteID uuid.UUID, e AuditEntry)
 		if _, err := conn.Exec(ctx, "ROLLBACK"); err != nil {
 			return classify(err)
 		}
-		return s.inTx(ctx, func(t *tx) error { return t.audit(ctx, siteID, e.Actor, e.Action, e.Object, e.Details) })
+		return s.inTx(ctx, func(t *tx) error { return t.audit(ctx, siteID, e.Actor, e.Action, e.Object, e.Details, e.Scans...) })
 	}
 	if err != nil {
 		return classify(err)
@@ -58,7 +58,7 @@ func (s *Store) AppendAudit(ctx context.Context, siteID uuid.UUID, e AuditEntry)
 
 // audit appends to the chain. The head's lock puts a site's transactions into
 // one line, so it is the last thing a transaction does.
-func (t *tx) audit(ctx context.Context, siteID uuid.UUID, by Actor, action, object, details string) error {
+func (t *tx) audit(ctx context.Context, siteID uuid.UUID, by Actor, action, object, details string, scans ...uuid.UUID) error {
 	_, err := t.Exec(ctx, `
 		INSERT INTO audit_heads (site_id, seq, hash)
 		VALUES (@site, 0, '')
@@ -66,7 +66,7 @@ func (t *tx) audit(ctx context.Context, siteID uuid.UUID, by Actor, action, obje
 	if err != nil {
 		return err
 	}
-	e := AuditEntry{At: t.now, Actor: by, Action: action, Object: object, Details: details}
+	e := AuditEntry{At: t.now, Actor: by, Action: action, Object: object, Details: details, Scans: scans}
 	var before []byte
 	err = t.QueryRow(ctx, "SELECT seq + 1, hash FROM audit_heads WHERE site_id = @site FOR UPDATE",
 		pgx.NamedArgs{"site": siteID}).Scan(&e.Seq, &before)
@@ -81,10 +81,10 @@ func (t *tx) audit(ctx context.Context, siteID uuid.UUID, by Actor, action, obje
 // queueAudit appends e to the chain whose head, locked, has the hash before.
 func (s *Store) queueAudit(batch *pgx.Batch, siteID uuid.UUID, before []byte, e AuditEntry) {
 	args := pgx.NamedArgs{"site": siteID, "seq": e.Seq, "at": e.At, "actor": e.Actor, "action": e.Action,
-		"object": e.Object, "details": e.Details, "hash": s.auditHash(siteID, before, e)}
+		"object": e.Object, "details": e.Details, "scans": e.Scans, "hash": s.auditHash(siteID, before, e)}
 	batch.Queue(`
-		INSERT INTO audit (site_id, seq, at, actor, action, object, details, hash)
-		VALUES (@site, @seq, @at, @actor, @action, @object, @details, @hash)`, args)
+		INSERT INTO audit (site_id, seq, at, actor, action, object, details, scan_ids, hash)
+		VALUES (@site, @seq, @at, @actor, @action, @object, @details, nullif(@scans::uuid[], '{}'), @hash)`, args)
 	batch.Queue("UPDATE audit_heads SET seq = @seq, hash = @hash WHERE site_id = @site", args)
 }
 
@@ -103,6 +103,13 @@ func (s *Store) auditHash(siteID uuid.UUID, before []byte, e AuditEntry) []byte 
 	for _, v := range []string{string(e.Actor), e.Action, e.Object, e.Details} {
 		field([]byte(v))
 	}
+	if len(e.Scans) > 0 { // without them as it was before entries had any
+		var ids []byte
+		for _, id := range e.Scans {
+			ids = append(ids, id[:]...)
+		}
+		field(ids)
+	}
 	return s.cfg.Keys.MAC(siteID, "audit", b)
 }
 
@@ -113,6 +120,15 @@ func (s *Store) Audit(ctx context.Context, siteID uuid.UUID, f AuditFilter) ([]A
 	if f.Object != nil {
 		where += " AND object = @object"
 		args["object"] = *f.Object
+	}
+	if f.ScanID != nil {
+		// Each by its own index, whatever the limit: one that walks back from the
+		// newest would pass over all that concerns other scans.
+		where += ` AND seq IN (
+			SELECT seq FROM audit WHERE site_id = @site AND object = @scan_object
+			UNION ALL
+			SELECT seq FROM audit WHERE site_id = @site AND scan_ids @> ARRAY[@scan::uuid])`
+		args["scan"], args["scan_object"] = *f.ScanID, scanObject(*f.ScanID)
 	}
 	if f.Actor != nil {
 		where += " AND actor = @actor"
@@ -143,7 +159,7 @@ func (s *Store) VerifyAudit(ctx context.Context, siteID uuid.UUID) (entries int6
 		}
 		var before []byte
 		var e AuditEntry
-		_, err = pgx.ForEachRow(r, []any{&e.Seq, &e.At, &e.Actor, &e.Action, &e.Object, &e.Details, &e.Hash}, func() error {
+		_, err = pgx.ForEachRow(r, []any{&e.Seq, &e.At, &e.Actor, &e.Action, &e.Object, &e.Details, &e.Scans, &e.Hash}, func() error {
 			entries++
 			if e.Seq != entries {
 				return broken(entries, "is missing")

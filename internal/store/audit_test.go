@@ -2,13 +2,18 @@ package store_test
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"neuroscreen"
+	"neuroscreen/internal/pgtest"
 	"neuroscreen/internal/store"
+	"neuroscreen/migrations"
 )
 
 func TestAudit(t *testing.T) {
@@ -48,6 +53,7 @@ func TestAudit(t *testing.T) {
 		want   int
 	}{
 		"of an object": {store.AuditFilter{Object: &object}, 7},
+		"of a scan":    {store.AuditFilter{ScanID: &scan.ID}, 7},
 		"by an actor":  {store.AuditFilter{Actor: ptr(store.Actor("key-2"))}, 1},
 		"older":        {store.AuditFilter{Before: 4}, 3},
 		"limited":      {store.AuditFilter{Limit: 2}, 2},
@@ -61,6 +67,110 @@ func TestAudit(t *testing.T) {
 	}
 }
 
+// TestAuditOfLists: what a list showed of a scan is found under the scan, at
+// its own site, beside what was done with it alone.
+func TestAuditOfLists(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	one, two := uuid.New(), uuid.New()
+	for _, e := range []store.AuditEntry{
+		{Action: "scan.read", Object: "scan:" + one.String()},
+		{Action: "cases.list", Object: "cases", Scans: []uuid.UUID{two, one}},
+		{Action: "cases.list", Object: "cases", Scans: []uuid.UUID{two}},
+		{Action: "cases.list", Object: "cases"},
+		{Action: "cases.list", Object: "cases", Scans: []uuid.UUID{one}, Actor: "key-2"},
+	} {
+		if e.Actor == "" {
+			e.Actor = actor
+		}
+		if err := b.AppendAudit(t.Context(), b.site, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		site   uuid.UUID
+		filter store.AuditFilter
+		want   string
+	}{
+		"one":               {b.site, store.AuditFilter{ScanID: &one}, "6 [one] 3 [two one] 2 []"},
+		"the other":         {b.site, store.AuditFilter{ScanID: &two}, "4 [two] 3 [two one]"},
+		"by whom":           {b.site, store.AuditFilter{ScanID: &one, Actor: ptr(store.Actor("key-2"))}, "6 [one]"},
+		"a page":            {b.site, store.AuditFilter{ScanID: &one, Before: 6, Limit: 1}, "3 [two one]"},
+		"at another site":   {b.other, store.AuditFilter{ScanID: &one}, ""},
+		"of a list of none": {b.site, store.AuditFilter{Object: ptr("cases"), Before: 6, Limit: 1}, "5 []"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			entries, err := b.Audit(t.Context(), c.site, c.filter)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, e := range entries {
+				got = append(got, strings.NewReplacer(one.String(), "one", two.String(), "two").Replace(fmt.Sprint(e.Seq, e.Scans)))
+			}
+			if strings.Join(got, " ") != c.want {
+				t.Errorf("got %s, want %s", strings.Join(got, " "), c.want)
+			}
+		})
+	}
+	if n, err := b.VerifyAudit(t.Context(), b.site); n != 6 || err != nil {
+		t.Errorf("%d %v", n, err)
+	}
+}
+
+// TestAuditFromBefore: entries that were written before they could name scans
+// are as they were after the migration, and go on with those that do.
+func TestAuditFromBefore(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	db := pgtest.Empty(t)
+	pool, err := store.OpenPool(t.Context(), db, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	if err := migrations.To(t.Context(), pool, migrations.Versions{Schema: 35}); err != nil {
+		t.Fatal(err)
+	}
+	site := uuid.New()
+	if _, err := pool.Exec(t.Context(), "INSERT INTO sites (id, name, created_at) VALUES ($1, 'old', now())", site); err != nil {
+		t.Fatal(err)
+	}
+	var head []byte
+	for seq := range 3 {
+		seq++
+		at, object := b.clock.Now(), fmt.Sprint("scan:", uuid.New())
+		var text []byte
+		field := func(v []byte) { text = append(binary.BigEndian.AppendUint64(text, uint64(len(v))), v...) }
+		field(head)
+		text = binary.BigEndian.AppendUint64(text, uint64(seq))
+		text = binary.BigEndian.AppendUint64(text, uint64(at.UnixMicro()))
+		for _, v := range []string{string(actor), "scan.read", object, "old"} {
+			field([]byte(v))
+		}
+		head = b.keys.MAC(site, "audit", text)
+		if _, err := pool.Exec(t.Context(), "INSERT INTO audit (site_id, seq, at, actor, action, object, details, hash) VALUES ($1, $2, $3, $4, 'scan.read', $5, 'old', $6)",
+			site, seq, at, string(actor), object, head); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := pool.Exec(t.Context(), "INSERT INTO audit_heads (site_id, seq, hash) VALUES ($1, 3, $2)", site, head); err != nil {
+		t.Fatal(err)
+	}
+	if err := migrations.Up(t.Context(), pool); err != nil {
+		t.Fatal(err)
+	}
+	s := store.New(store.Config{Pool: pool, Keys: b.keys, Jobs: b.jobs, Blobs: b.blobs, Now: b.clock.Now})
+	for want := int64(3); want < 5; want++ {
+		if n, err := s.VerifyAudit(t.Context(), site); n != want || err != nil {
+			t.Errorf("%d entries, want %d: %v", n, want, err)
+		}
+		if err := s.AppendAudit(t.Context(), site, store.AuditEntry{Actor: actor, Action: "cases.list", Object: "cases", Scans: []uuid.UUID{uuid.New()}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestVerifyAudit(t *testing.T) {
 	t.Parallel()
 	const entries = 6 // site.create and five
@@ -69,7 +179,7 @@ func TestVerifyAudit(t *testing.T) {
 		var wg sync.WaitGroup
 		for range entries - 1 {
 			wg.Go(func() {
-				if err := b.AppendAudit(context.Background(), b.site, store.AuditEntry{Actor: actor, Action: "result.read", Object: "scan:x"}); err != nil {
+				if err := b.AppendAudit(context.Background(), b.site, store.AuditEntry{Actor: actor, Action: "cases.list", Object: "cases", Scans: []uuid.UUID{uuid.New(), uuid.New()}}); err != nil {
 					t.Error(err)
 				}
 			})
@@ -92,8 +202,12 @@ func TestVerifyAudit(t *testing.T) {
 		"action changed":  {"UPDATE audit SET action = 'x' WHERE seq = 3 AND site_id = $1", "audit entry 3 was changed"},
 		"object changed":  {"UPDATE audit SET object = 'x' WHERE seq = 3 AND site_id = $1", "audit entry 3 was changed"},
 		"details changed": {"UPDATE audit SET details = 'x' WHERE seq = 3 AND site_id = $1", "audit entry 3 was changed"},
+		"scan changed":    {"UPDATE audit SET scan_ids = ARRAY[gen_random_uuid(), scan_ids[2]] WHERE seq = 3 AND site_id = $1", "audit entry 3 was changed"},
+		"scan taken out":  {"UPDATE audit SET scan_ids = scan_ids[1:1] WHERE seq = 3 AND site_id = $1", "audit entry 3 was changed"},
+		"scans taken out": {"UPDATE audit SET scan_ids = NULL WHERE seq = 3 AND site_id = $1", "audit entry 3 was changed"},
+		"scan put in":     {"UPDATE audit SET scan_ids = ARRAY[gen_random_uuid()] WHERE seq = 1 AND site_id = $1", "audit entry 1 was changed"},
 		"time changed":    {"UPDATE audit SET at = at + interval '1 microsecond' WHERE seq = 1 AND site_id = $1", "audit entry 1 was changed"},
-		"moved a letter":  {"UPDATE audit SET action = 'result.rea', object = 'd' || object WHERE seq = 2 AND site_id = $1", "audit entry 2 was changed"},
+		"moved a letter":  {"UPDATE audit SET action = 'cases.lis', object = 't' || object WHERE seq = 2 AND site_id = $1", "audit entry 2 was changed"},
 		"one deleted":     {"DELETE FROM audit WHERE seq = 3 AND site_id = $1", "audit entry 3 is missing"},
 		"last deleted":    {"DELETE FROM audit WHERE seq = 6 AND site_id = $1", "audit entry 6 is missing"},
 		"one appended":    {"INSERT INTO audit SELECT site_id, 7, at, actor, action, object, details, hash FROM audit WHERE seq = 6 AND site_id = $1", "audit entry 7 was changed"},

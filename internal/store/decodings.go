@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,6 +20,9 @@ import (
 type NewDecoding struct {
 	Runs    []DecodingRun
 	Options neuroscreen.DecodingOptions
+	// Despite are the codes of a refused scan's reasons that don't keep it from
+	// being decoded.
+	Despite []string
 	// IdempotencyKey as sent by the client, or empty. Stored as a keyed hash.
 	IdempotencyKey string
 }
@@ -68,7 +72,7 @@ const maxDecodings = 50
 //
 // Errors: CodeNotFound for a scan that is not there; CodeUnprocessable
 // "not-bold", "different-subjects", "idempotency-key-reused"; CodeConflict
-// "scan-bytes-removed"; CodeBusy "too-many-decodings".
+// "scan-bytes-removed", "no-bytes", "scan-refused"; CodeBusy "too-many-decodings".
 func (s *Store) CreateDecoding(ctx context.Context, siteID uuid.UUID, by Actor, n NewDecoding) (rec DecodingRecord, known bool, err error) {
 	request, err := json.Marshal(struct {
 		Runs    []DecodingRun
@@ -87,10 +91,16 @@ func (s *Store) CreateDecoding(ctx context.Context, siteID uuid.UUID, by Actor, 
 			return err
 		}
 		args["id"], args["now"] = id, t.now
-		if known, err = t.sameDecoding(ctx, args, &rec); err != nil || known {
+		same := func() (err error) {
+			if known, err = t.sameDecoding(ctx, args, &rec); err != nil || !known {
+				return err
+			}
+			return t.audit(ctx, siteID, by, "decoding.create", decodingObject(rec.ID), "repeated", rec.ScanIDs()...)
+		}
+		if err := same(); err != nil || known {
 			return err
 		}
-		if err := t.lockRuns(ctx, siteID, n.Runs); err != nil {
+		if err := t.lockRuns(ctx, siteID, n); err != nil {
 			return err
 		}
 		var running int
@@ -106,8 +116,7 @@ func (s *Store) CreateDecoding(ctx context.Context, siteID uuid.UUID, by Actor, 
 			return err
 		}
 		if tag.RowsAffected() == 0 {
-			known, err = t.sameDecoding(ctx, args, &rec)
-			return err
+			return same()
 		}
 		if running >= maxDecodings {
 			return neuroscreen.Errorf(neuroscreen.CodeBusy, "too-many-decodings", "%d decodings wait or run; send it again when some have ended", running)
@@ -127,16 +136,17 @@ func (s *Store) CreateDecoding(ctx context.Context, siteID uuid.UUID, by Actor, 
 		if rec, err = t.decoding(ctx, siteID, id); err != nil {
 			return err
 		}
-		return t.audit(ctx, siteID, by, "decoding.create", decodingObject(id), "")
+		return t.audit(ctx, siteID, by, "decoding.create", decodingObject(id), "", rec.ScanIDs()...)
 	})
 	return rec, known, err
 }
 
 // lockRuns keeps the scans and their bytes until the transaction ends, and
-// checks that they are BOLD runs of one person.
-func (t *tx) lockRuns(ctx context.Context, siteID uuid.UUID, runs []DecodingRun) error {
+// checks that they are BOLD runs of one person, refused for nothing that holds
+// for a decoding too.
+func (t *tx) lockRuns(ctx context.Context, siteID uuid.UUID, n NewDecoding) error {
 	pseudonym := ""
-	for i, r := range runs {
+	for i, r := range n.Runs {
 		field := fmt.Sprintf("runs.%d.scan_id", i)
 		scan, err := row[ScanRecord](ctx, t, neuroscreen.FieldErrorf(neuroscreen.CodeNotFound, "scan-not-found", field, "there is no such scan"),
 			"SELECT "+scanColumns+" FROM scans WHERE site_id = @site AND id = @scan"+consented(ctx, "scans.id")+" FOR KEY SHARE", pgx.NamedArgs{"site": siteID, "scan": r.ScanID})
@@ -145,10 +155,17 @@ func (t *tx) lockRuns(ctx context.Context, siteID uuid.UUID, runs []DecodingRun)
 			return err
 		case scan.Metadata.Modality != neuroscreen.BOLD:
 			return neuroscreen.FieldErrorf(neuroscreen.CodeUnprocessable, "not-bold", field, "this scan was posted with the modality %s", scan.Metadata.Modality)
+		case scan.Size == 0:
+			return neuroscreen.FieldErrorf(neuroscreen.CodeConflict, "no-bytes", field, "no image of this scan ever came; send the series again, it is then a scan of its own")
 		case scan.BytesRemoved != nil:
 			return neuroscreen.FieldErrorf(neuroscreen.CodeConflict, "scan-bytes-removed", field, "the scan's bytes were removed; post the same file again, then repeat this")
 		case i > 0 && scan.Pseudonym != pseudonym:
 			return neuroscreen.FieldErrorf(neuroscreen.CodeUnprocessable, "different-subjects", field, "this scan is of another subject than the first")
+		}
+		for _, why := range scan.Reasons {
+			if scan.State == neuroscreen.Refused && !slices.Contains(n.Despite, why.Code) {
+				return neuroscreen.FieldErrorf(neuroscreen.CodeConflict, "scan-refused", field, "this scan was refused (%s): %s", why.Code, why.Text)
+			}
 		}
 		pseudonym = scan.Pseudonym
 	}
@@ -374,3 +391,12 @@ func (s *Store) FinishDecoding(ctx context.Context, l DecodingLease, o DecodingO
 }
 
 func decodingObject(id uuid.UUID) string { return "decoding:" + id.String() }
+
+// ScanIDs are the decoding's scans.
+func (r DecodingRecord) ScanIDs() []uuid.UUID {
+	ids := make([]uuid.UUID, len(r.Runs))
+	for i, run := range r.Runs {
+		ids[i] = run.ScanID
+	}
+	return ids
+}

@@ -123,6 +123,10 @@ func TestDecodingRefusals(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	one, other, t1 := b.create(t, bold("S", "one")), b.create(t, bold("T", "two")), b.create(t, post("S", "three"))
+	none := b.create(t, withoutBytes(bold("S", "four")))
+	child, slice := b.create(t, bold("S", "five")), b.create(t, bold("S", "six"))
+	b.run(t, child, refused("under-18"))
+	b.run(t, slice, refused("not-4d"))
 	for name, c := range map[string]struct {
 		scans []store.ScanRecord
 		code  neuroscreen.Code
@@ -131,17 +135,23 @@ func TestDecodingRefusals(t *testing.T) {
 		"no such scan": {[]store.ScanRecord{{ID: uuid.New()}}, neuroscreen.CodeNotFound, "scan-not-found"},
 		"two people":   {[]store.ScanRecord{one, other}, neuroscreen.CodeUnprocessable, "different-subjects"},
 		"a T1":         {[]store.ScanRecord{t1}, neuroscreen.CodeUnprocessable, "not-bold"},
+		"no image":     {[]store.ScanRecord{none}, neuroscreen.CodeConflict, "no-bytes"},
+		"a child":      {[]store.ScanRecord{one, child}, neuroscreen.CodeConflict, "scan-refused"},
+		"one slice":    {[]store.ScanRecord{slice}, neuroscreen.CodeConflict, "scan-refused"},
 	} {
 		_, _, err := b.CreateDecoding(t.Context(), b.site, actor, decodingOf(c.scans...))
 		t.Log(name)
 		wantCode(t, err, c.code, c.typ)
 	}
+	despite := decodingOf(one, slice) // refused for what a decoding does not need
+	despite.Despite = []string{"not-4d"}
+	b.decode(t, despite)
 	_, _, err := b.CreateDecoding(t.Context(), b.other, actor, decodingOf(one))
 	wantCode(t, err, neuroscreen.CodeNotFound, "scan-not-found")
 	_, err = b.Decoding(t.Context(), b.other, b.decode(t, decodingOf(one)).ID)
 	wantCode(t, err, neuroscreen.CodeNotFound, "decoding-not-found")
 
-	for range 49 {
+	for range 48 {
 		b.decode(t, decodingOf(one))
 	}
 	_, _, err = b.CreateDecoding(t.Context(), b.site, actor, decodingOf(one))
@@ -172,6 +182,9 @@ func TestDecodingIdempotency(t *testing.T) {
 	if got := b.scalar(t, "SELECT count(*) FROM decodings"); got != "1" {
 		t.Errorf("%s decodings", got)
 	}
+	if entries, err := b.Audit(t.Context(), b.site, store.AuditFilter{ScanID: &one.ID}); err != nil || len(entries) != 1+len(ids) || entries[0].Details != "repeated" {
+		t.Errorf("%d entries of %d requests and the scan's: %v", len(entries), len(ids), err)
+	}
 	changed := decodingOf(one)
 	changed.IdempotencyKey, changed.Options.Voxels = "key", 7
 	_, _, err := b.CreateDecoding(t.Context(), b.site, actor, changed)
@@ -190,7 +203,9 @@ func TestDecodingAndItsScans(t *testing.T) {
 	one, two := b.create(t, bold("S", "one")), b.create(t, bold("S", "two"))
 	b.run(t, one, refused("not-a-brain"))
 	b.run(t, two, refused("not-a-brain"))
-	d := b.decode(t, decodingOf(one, two))
+	n := decodingOf(one, two)
+	n.Despite = []string{"not-a-brain"}
+	d := b.decode(t, n)
 	b.clock.Advance(time.Hour)
 	if n, keys, err := b.ForgetBytes(t.Context(), b.clock.Now()); err != nil || n != 0 || len(keys) != 0 {
 		t.Fatalf("%d scans lost their bytes before they were decoded, %v", n, err)

@@ -153,6 +153,41 @@ func TestPeople(t *testing.T) {
 	})
 }
 
+// TestTokenKey: a token's role is that of its calls, and changes nothing for
+// whoever signed in.
+func TestTokenKey(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	person := store.Person{Issuer: "https://id.example", Subject: "7", Name: "Dr. A", Role: neuroscreen.Admin}
+	first, err := b.TokenKey(t.Context(), b.site, person)
+	if err != nil || first.Role != neuroscreen.Admin || first.SiteID != b.site {
+		t.Fatalf("%+v %v", first, err)
+	}
+	person.Role = neuroscreen.Clinician
+	signedIn, err := b.EnsurePerson(t.Context(), b.site, person)
+	if err != nil || signedIn.ID != first.ID {
+		t.Fatalf("%+v %v", signedIn, err)
+	}
+	person.Role = neuroscreen.Admin
+	if again, err := b.TokenKey(t.Context(), b.site, person); err != nil || again.ID != first.ID || again.Role != neuroscreen.Admin {
+		t.Errorf("%+v %v", again, err)
+	}
+	keys, err := b.ListKeys(t.Context(), b.site)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range keys {
+		if k.ID == first.ID && (k.Role != neuroscreen.Clinician || k.LastUsed == nil) {
+			t.Errorf("%+v", k)
+		}
+	}
+	if _, err := b.RevokeKey(t.Context(), b.site, actor, first.ID); err != nil {
+		t.Fatal(err)
+	}
+	_, err = b.TokenKey(t.Context(), b.site, person)
+	wantCode(t, err, neuroscreen.CodeForbidden, "person-revoked")
+}
+
 func TestSites(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

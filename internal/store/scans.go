@@ -21,7 +21,9 @@ import (
 
 const scanColumns = `id, site_id, pseudonym, state, reasons, metadata, encode(sha256, 'hex') AS sha256, size_bytes AS size,
 	blob_key, header_blob_key, header_size, run, attempt, result_version,
-	created_at AS created, updated_at AS updated, finished_at AS finished, bytes_removed_at AS bytes_removed`
+	created_at AS created, updated_at AS updated, finished_at AS finished,
+	-- Where no bytes ever came none were removed, though the row says when.
+	CASE WHEN size_bytes > 0 THEN bytes_removed_at END AS bytes_removed`
 
 // changedScan is a scan row after a change, with what its event needs.
 type changedScan struct {
@@ -40,7 +42,9 @@ var errVanished = errors.New("store: scan vanished")
 // A scan whose metadata lack something (Metadata.Missing) gets no job and is
 // refused at once, until PatchMetadata or another post brings it.
 // The same bytes for the same subject, or the same idempotency key with the
-// same request, return the scan that is already there. Errors:
+// same request, return the scan that is already there. Of metadata that differ
+// it takes over what the scan lacks of age and sex, and consent_research false.
+// Errors:
 // CodeUnprocessable "idempotency-key-reused" when the key came with another
 // request; CodeUnavailable "blob-missing" when the bytes are no longer there
 // (post again).
@@ -66,17 +70,13 @@ func (t *tx) createScan(ctx context.Context, siteID uuid.UUID, by Actor, n NewSc
 		return CreatedScan{}, err
 	}
 	if idem != nil {
-		scanID, err := t.findIdempotent(ctx, siteID, idem)
-		if err != nil {
+		rec, known, err := t.madeBy(ctx, siteID, idem)
+		switch {
+		case err != nil:
 			return CreatedScan{}, err
-		}
-		if scanID != uuid.Nil {
-			rec, err := row[ScanRecord](ctx, t, errVanished, "SELECT "+scanColumns+" FROM scans WHERE site_id = @site AND id = @scan",
-				pgx.NamedArgs{"site": siteID, "scan": scanID})
-			if err != nil || rec.BytesRemoved == nil || n.BlobKey == "" {
-				return CreatedScan{Scan: rec, Duplicate: true}, err
-			}
-			// Retention took its bytes: here they are again.
+		case known && rec.BytesRemoved == nil:
+			return CreatedScan{Scan: rec, Duplicate: true}, t.auditRepeated(ctx, by, rec)
+		case known: // retention took its bytes: here they are again
 			idem = nil
 		}
 	}
@@ -130,6 +130,12 @@ func (t *tx) createScan(ctx context.Context, siteID uuid.UUID, by Actor, n NewSc
 	if err != nil {
 		return CreatedScan{}, err
 	}
+	refusesResearch := duplicate && n.Metadata.ConsentResearch != nil && !*n.Metadata.ConsentResearch
+	if refusesResearch {
+		if c, refusesResearch, err = t.refuseResearch(ctx, c); err != nil {
+			return CreatedScan{}, err
+		}
+	}
 	if err := t.addLink(ctx, c.ScanRecord, n.Metadata); err != nil {
 		return CreatedScan{}, err
 	}
@@ -156,7 +162,26 @@ func (t *tx) createScan(ctx context.Context, siteID uuid.UUID, by Actor, n NewSc
 	if err := t.audit(ctx, siteID, by, "scan.create", scanObject(c.ID), details); err != nil {
 		return CreatedScan{}, err
 	}
+	if refusesResearch {
+		if err := t.audit(ctx, siteID, by, "scan.correct", scanObject(c.ID), "consent_research"); err != nil {
+			return CreatedScan{}, err
+		}
+	}
 	return CreatedScan{Scan: c.ScanRecord, Duplicate: duplicate}, nil
+}
+
+// refuseResearch takes over from a repeated post that research is refused, and
+// says whether that is new. Consent is not taken over: the older of two posts
+// may come last, and to hide a scan in error harms nobody.
+func (t *tx) refuseResearch(ctx context.Context, c changedScan) (changedScan, bool, error) {
+	refused, err := row[changedScan](ctx, t, errVanished, `
+		UPDATE scans SET metadata = jsonb_set(metadata, '{consent_research}', 'false'), updated_at = @now
+		WHERE site_id = @site AND id = @scan AND metadata ->> 'consent_research' IS DISTINCT FROM 'false'
+		RETURNING `+changedColumns, pgx.NamedArgs{"site": c.SiteID, "scan": c.ID, "now": t.now})
+	if errors.Is(err, errVanished) {
+		return c, false, nil
+	}
+	return refused, true, err
 }
 
 // begin gives a new run its job, or ends it at once for what the metadata
@@ -254,6 +279,42 @@ func (t *tx) findIdempotent(ctx context.Context, siteID uuid.UUID, k *idempotenc
 			"this key came before with another scan or other metadata; use a new key for a new request")
 	}
 	return scanID, nil
+}
+
+// madeBy returns the scan that the key made, if it made one.
+func (t *tx) madeBy(ctx context.Context, siteID uuid.UUID, k *idempotencyKey) (rec ScanRecord, known bool, err error) {
+	scanID, err := t.findIdempotent(ctx, siteID, k)
+	if err != nil || scanID == uuid.Nil {
+		return rec, false, err
+	}
+	rec, err = row[ScanRecord](ctx, t, errVanished, "SELECT "+scanColumns+" FROM scans WHERE site_id = @site AND id = @scan",
+		pgx.NamedArgs{"site": siteID, "scan": scanID})
+	return rec, err == nil, err
+}
+
+func (t *tx) auditRepeated(ctx context.Context, by Actor, rec ScanRecord) error {
+	return t.audit(ctx, rec.SiteID, by, "scan.create", scanObject(rec.ID), "repeated")
+}
+
+// RepeatedScan returns the scan that the request's idempotency key made, if it
+// made one, for who cannot send the bytes again: of NewScan it needs what
+// CreateScan compares, metadata and hashes. Errors: CodeUnprocessable
+// "idempotency-key-reused", as there.
+func (s *Store) RepeatedScan(ctx context.Context, siteID uuid.UUID, by Actor, n NewScan) (rec ScanRecord, known bool, err error) {
+	err = s.inTx(ctx, func(t *tx) error {
+		idem, err := t.newIdempotencyKey(siteID, n)
+		if err != nil || idem == nil {
+			return err
+		}
+		if rec, known, err = t.madeBy(ctx, siteID, idem); err != nil || !known {
+			return err
+		}
+		return t.auditRepeated(ctx, by, rec)
+	})
+	if errors.Is(err, errVanished) { // erased this moment
+		return rec, false, nil
+	}
+	return rec, known, err
 }
 
 func (t *tx) insertIdempotent(ctx context.Context, siteID, scanID uuid.UUID, k *idempotencyKey) error {
@@ -608,8 +669,8 @@ func (s *Store) PatchMetadata(ctx context.Context, siteID uuid.UUID, by Actor, s
 			m.ConsentResearch = p.ConsentResearch
 			changed = append(changed, "consent_research")
 		}
-		if len(changed) == 0 {
-			return nil
+		if len(changed) == 0 { // its answer shows the scan nevertheless
+			return t.audit(ctx, siteID, by, "scan.correct", scanObject(scanID), "no change")
 		}
 		if again {
 			rec, err = t.runAgain(ctx, c, m, neuroscreen.Reason{Code: "corrected", Text: "What was said of the scan was corrected; it is analysed again."})

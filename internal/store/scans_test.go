@@ -121,6 +121,65 @@ func TestCreateScan(t *testing.T) {
 			t.Errorf("%+v %v", c, err)
 		}
 	})
+	t.Run("posted again, a refusal of research is taken over, and consent is not", func(t *testing.T) {
+		n := post("MRN-011", "bytes")
+		n.Metadata.AgeYears = nil
+		scan := b.create(t, n)
+		for _, c := range []struct {
+			posted  *bool
+			age     *float64
+			refused bool
+			changes int
+		}{
+			{nil, nil, false, 0},
+			{ptr(true), nil, false, 0},
+			{ptr(false), ptr(71.0), true, 1}, // beside what the scan lacked
+			{ptr(false), nil, true, 1},
+			{ptr(true), nil, true, 1},
+			{nil, nil, true, 1},
+		} {
+			n.Metadata.ConsentResearch, n.Metadata.AgeYears = c.posted, c.age
+			again, err := b.CreateScan(t.Context(), b.site, actor, n)
+			if err != nil || !again.Duplicate || again.Scan.ID != scan.ID {
+				t.Fatalf("%+v %v", again, err)
+			}
+			if got := again.Scan.Metadata.ConsentResearch; (got != nil && !*got) != c.refused || got != nil && *got {
+				t.Errorf("after %+v consent is %v", c, got)
+			}
+			_, err = b.Scan(store.ForResearch(t.Context()), b.site, scan.ID)
+			if (err != nil) != c.refused {
+				t.Errorf("after %+v, for research: %v", c, err)
+			}
+			changes, err := b.Audit(t.Context(), b.site, store.AuditFilter{ScanID: &scan.ID})
+			if err != nil {
+				t.Fatal(err)
+			}
+			changes = slices.DeleteFunc(changes, func(e store.AuditEntry) bool {
+				return e.Action != "scan.correct" || e.Details != "consent_research" || e.Actor != actor
+			})
+			if len(changes) != c.changes {
+				t.Errorf("after %+v the trail has %+v", c, changes)
+			}
+		}
+		if now, err := b.Scan(t.Context(), b.site, scan.ID); err != nil || now.State != neuroscreen.Received || *now.Metadata.AgeYears != 71 {
+			t.Errorf("%+v %v", now, err)
+		}
+	})
+	t.Run("of one without bytes none were removed", func(t *testing.T) {
+		n := withoutBytes(post("MRN-012", "bytes"))
+		n.Metadata.ConsentResearch = ptr(true)
+		first := b.create(t, n)
+		n.Metadata.ConsentResearch = ptr(false)
+		c, err := b.CreateScan(t.Context(), b.site, actor, n)
+		if err != nil || !c.Duplicate || c.Scan.ID != first.ID || *c.Scan.Metadata.ConsentResearch {
+			t.Errorf("%+v %v", c, err)
+		}
+		for _, rec := range []store.ScanRecord{first, c.Scan} {
+			if rec.State != neuroscreen.Refused || rec.BytesRemoved != nil {
+				t.Errorf("%+v", rec)
+			}
+		}
+	})
 	for name, n := range map[string]store.NewScan{
 		"another subject": post("MRN-009", "bytes"),
 		"other bytes":     post("MRN-007", "other bytes"),
@@ -173,6 +232,37 @@ func TestIdempotencyKey(t *testing.T) {
 		if err != nil || !c.Duplicate || c.Scan.ID != first.ID {
 			t.Errorf("%+v %v", c, err)
 		}
+		entries, err := b.Audit(t.Context(), b.site, store.AuditFilter{ScanID: &first.ID, Limit: 1})
+		if err != nil || len(entries) != 1 || entries[0].Action != "scan.create" || entries[0].Details != "repeated" {
+			t.Errorf("trail %+v %v", entries, err)
+		}
+	})
+	t.Run("the same request without bytes is answered with its scan", func(t *testing.T) {
+		n := n
+		n.BlobKey, n.Size = "", 0
+		rec, known, err := b.RepeatedScan(t.Context(), b.site, "key-2", n)
+		if err != nil || !known || rec.ID != first.ID {
+			t.Errorf("%+v %v %v", rec, known, err)
+		}
+		entries, err := b.Audit(t.Context(), b.site, store.AuditFilter{ScanID: &first.ID, Limit: 1})
+		if err != nil || len(entries) != 1 || entries[0].Actor != "key-2" || entries[0].Details != "repeated" {
+			t.Errorf("trail %+v %v", entries, err)
+		}
+	})
+	for name, n := range map[string]store.NewScan{
+		"another key": func() store.NewScan { n := n; n.IdempotencyKey = "another"; return n }(),
+		"no key":      post("MRN-1", "bytes"),
+	} {
+		t.Run("nothing was made under "+name, func(t *testing.T) {
+			if rec, known, err := b.RepeatedScan(t.Context(), b.site, actor, n); err != nil || known {
+				t.Errorf("%+v %v %v", rec, known, err)
+			}
+		})
+	}
+	t.Run("nor at another site", func(t *testing.T) {
+		if rec, known, err := b.RepeatedScan(t.Context(), b.other, actor, n); err != nil || known {
+			t.Errorf("%+v %v %v", rec, known, err)
+		}
 	})
 	for name, other := range map[string]store.NewScan{
 		"other bytes":    post("MRN-1", "other"),
@@ -187,6 +277,8 @@ func TestIdempotencyKey(t *testing.T) {
 			if after := b.scalar(t, "SELECT count(*) FROM scans"); after != before {
 				t.Error("a scan was made")
 			}
+			_, _, err = b.RepeatedScan(t.Context(), b.site, actor, other)
+			wantCode(t, err, neuroscreen.CodeUnprocessable, "idempotency-key-reused")
 		})
 	}
 	t.Run("another site may use the same key", func(t *testing.T) {
@@ -375,6 +467,10 @@ func TestPatchMetadata(t *testing.T) {
 		rec, err := b.PatchMetadata(t.Context(), b.site, actor, scan.ID, store.MetadataPatch{AgeYears: ptr(71.0), Sex: ptr(neuroscreen.Female)})
 		if err != nil || rec.State != neuroscreen.Scored || b.jobs.count() != jobs {
 			t.Errorf("%+v %v", rec, err)
+		}
+		entries, err := b.Audit(t.Context(), b.site, store.AuditFilter{ScanID: &scan.ID, Limit: 1})
+		if err != nil || len(entries) != 1 || entries[0].Action != "scan.correct" || entries[0].Details != "no change" {
+			t.Errorf("who sent them has seen the scan: %+v %v", entries, err)
 		}
 	})
 	t.Run("another age gives a new version beside the old", func(t *testing.T) {

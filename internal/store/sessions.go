@@ -80,12 +80,45 @@ type Person struct {
 	Role            neuroscreen.Role
 }
 
+func (s *Store) mac(siteID uuid.UUID, p Person) []byte {
+	return s.cfg.Keys.MAC(siteID, "person", []byte(p.Issuer+"\x00"+p.Subject))
+}
+
+func personRevoked() error {
+	return neuroscreen.Errorf(neuroscreen.CodeForbidden, "person-revoked", "an administrator of this site has revoked your access")
+}
+
+// TokenKey returns the key that stands for a person who came with a token of
+// the provider, made at the first time, with the role that the token gives. The
+// stored role stays that of the last sign-in: a token may be older than it, and
+// the person's sessions would take over what the token gives. Errors:
+// CodeForbidden "person-revoked".
+func (s *Store) TokenKey(ctx context.Context, siteID uuid.UUID, p Person) (KeyRecord, error) {
+	key, err := row[KeyRecord](ctx, s.cfg.Pool, errNone, "SELECT "+keyColumns+" FROM keys WHERE site_id = @site AND person = @person",
+		pgx.NamedArgs{"site": siteID, "person": s.mac(siteID, p)})
+	switch {
+	case err == errNone:
+		key, err = s.ensurePerson(ctx, siteID, p, false)
+	case err == nil && key.Revoked != nil:
+		err = personRevoked()
+	}
+	if err != nil {
+		return KeyRecord{}, err
+	}
+	key.Role = p.Role
+	return key, s.touchKey(ctx, key)
+}
+
 // EnsurePerson returns the key that stands for a person, made at the first
 // sign-in; its name and role follow the provider's. Its secret is thrown away:
-// the person only ever comes by a session. Errors: CodeForbidden
-// "person-revoked".
-func (s *Store) EnsurePerson(ctx context.Context, siteID uuid.UUID, p Person) (key KeyRecord, err error) {
-	person := s.cfg.Keys.MAC(siteID, "person", []byte(p.Issuer+"\x00"+p.Subject))
+// the person only ever comes by a session or a token of the provider. Errors:
+// CodeForbidden "person-revoked".
+func (s *Store) EnsurePerson(ctx context.Context, siteID uuid.UUID, p Person) (KeyRecord, error) {
+	return s.ensurePerson(ctx, siteID, p, true)
+}
+
+func (s *Store) ensurePerson(ctx context.Context, siteID uuid.UUID, p Person, follow bool) (key KeyRecord, err error) {
+	person := s.mac(siteID, p)
 	label := p.Name
 	if r := []rune(label); len(r) > 200 {
 		label = string(r[:200])
@@ -99,7 +132,10 @@ func (s *Store) EnsurePerson(ctx context.Context, siteID uuid.UUID, p Person) (k
 		before, err := row[KeyRecord](ctx, t, errNone, "SELECT "+keyColumns+" FROM keys WHERE site_id = @site AND person = @person FOR UPDATE", args)
 		switch {
 		case err == nil && before.Revoked != nil:
-			return neuroscreen.Errorf(neuroscreen.CodeForbidden, "person-revoked", "an administrator of this site has revoked your access")
+			return personRevoked()
+		case err == nil && !follow:
+			key = before
+			return nil
 		case err == nil:
 			key, err = row[KeyRecord](ctx, t, errNone, `
 				UPDATE keys SET role = @role, label = @label WHERE site_id = @site AND person = @person

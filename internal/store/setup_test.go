@@ -147,6 +147,12 @@ func post(subject, content string) store.NewScan {
 	}
 }
 
+// withoutBytes is of a series that a gateway could not hand over.
+func withoutBytes(n store.NewScan) store.NewScan {
+	n.BlobKey, n.Size, n.Refused = "", 0, []neuroscreen.Reason{{Code: "no-image", Text: "because"}}
+	return n
+}
+
 func (b *bundle) create(t *testing.T, n store.NewScan) store.ScanRecord {
 	t.Helper()
 	c, err := b.CreateScan(t.Context(), b.site, actor, n)

@@ -91,7 +91,7 @@ type ScanRecord struct {
 	Created       time.Time
 	Updated       time.Time
 	Finished      *time.Time // when State became final
-	BytesRemoved  *time.Time // when retention took the blobs; BlobKey is empty then
+	BytesRemoved  *time.Time // when retention took the blobs; BlobKey is empty then, as it is where Size is 0
 }
 
 // CurrentVersion is the version that CurrentResult returns; 0 while no result
@@ -328,15 +328,17 @@ type AuditEntry struct {
 	Seq     int64
 	At      time.Time
 	Actor   Actor
-	Action  string // "scan.create", "result.read", ...
-	Object  string // "scan:<id>", "key:<id>", "cases"; never a posted identifier
-	Details string // short and free of patient data
-	Hash    []byte // HMAC-SHA-256 over this entry and the hash before it
+	Action  string      // "scan.create", "result.read", ...
+	Object  string      // "scan:<id>", "key:<id>", "cases"; never a posted identifier
+	Details string      // short and free of patient data
+	Scans   []uuid.UUID // that it concerns beside its object: those that a list showed
+	Hash    []byte      // HMAC-SHA-256 over this entry and the hash before it
 }
 
 // AuditFilter selects entries, newest first.
 type AuditFilter struct {
 	Object *string
+	ScanID *uuid.UUID // the object, or one of the scans
 	Actor  *Actor
 	Before int64 // only entries with a smaller Seq; 0 for the newest
 	Limit  int   // 100 when 0, at most 1000

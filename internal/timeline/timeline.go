@@ -81,7 +81,7 @@ type Change struct {
 func NewVisit(r neuroscreen.Result, m neuroscreen.Metadata, version int, received time.Time) Visit {
 	v := Visit{
 		ScanID: r.ScanID, ResultVersion: version, ScanDate: m.ScanDate, AgeYears: m.AgeYears, Scanner: norm.ScannerOf(m), VoxelMM: r.Input.VoxelMM, Network: r.Software.Network.SHA256,
-		QC: r.QC.Verdict, inTemplate: slices.ContainsFunc(r.QC.Reasons, func(q neuroscreen.Reason) bool { return q.Code == qc.TemplateSpace }), ICVMM3: r.IntracranialVolumeMM3, Volumes: r.Volumes, sex: m.Sex, at: received,
+		QC: r.QC.Verdict, inTemplate: r.QC.Has(qc.TemplateSpace), ICVMM3: r.IntracranialVolumeMM3, Volumes: r.Volumes, sex: m.Sex, at: received,
 	}
 	if v.Volumes == nil {
 		v.Volumes = []neuroscreen.Volume{}

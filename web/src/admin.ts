@@ -149,7 +149,7 @@ export function adminPage(into: HTMLElement, session: Session): Page {
     fill(
       trail,
       h('div', { class: 'inline' }, field('audit-actor', 'Who', whose), h('button', { type: 'button', id: 'verify', onclick: () => void verify() }, 'Check the whole trail'), checked, wrong),
-      table(['No.', 'When', 'Who', 'What', 'Of', 'Details'], entries.map((e) => h('tr', {}, h('td', { class: 'r' }, e.seq), h('td', {}, h('time', { datetime: e.at, title: new Date(e.at).toLocaleString('en-GB') }, when(e.at))), h('td', {}, nameOf(e.actor)), h('td', {}, e.action), h('td', {}, object(e.object)), h('td', {}, e.details)))),
+      table(['No.', 'When', 'Who', 'What', 'Of', 'Details'], entries.map((e) => h('tr', {}, h('td', { class: 'r' }, e.seq), h('td', {}, h('time', { datetime: e.at, title: new Date(e.at).toLocaleString('en-GB') }, when(e.at))), h('td', {}, nameOf(e.actor)), h('td', {}, e.action), h('td', {}, object(e.object), e.scan_ids && ` (${e.scan_ids.length} case${e.scan_ids.length === 1 ? '' : 's'})`), h('td', {}, e.details)))),
       page.next_cursor && h('p', { class: 'ends' }, h('button', { type: 'button', onclick: () => void attempt(trail, () => loadTrail(actor, page.next_cursor, entries)) }, 'Older')),
     )
   }

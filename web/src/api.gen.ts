@@ -24,10 +24,11 @@ export interface paths {
          *
          *     202 means that the bytes and the row are on disk and the scan will be analysed, whatever happens to this process. Posting the same
          *     bytes again for the same subject is safe: the answer is 200 with the same id. Metadata that differs is then not taken over
-         *     (`metadata_differs` names the fields); correct it with PATCH. DICOM references that the scan lacks
-         *     are taken over, and another accession number is added.
+         *     (`metadata_differs` names the fields); correct it with PATCH. But `consent_research` false is taken over, whatever was said before; true never is.
+         *     DICOM references that the scan lacks are taken over too, and another accession number is added.
          *
-         *     `Idempotency-Key` makes a retry safe by name: the same key with another body is refused (422 `idempotency-key-reused`).
+         *     `Idempotency-Key` makes a retry safe by name: the same key with the same request says nothing new and is answered with the scan that it made (200), with
+         *     another body it is refused (422 `idempotency-key-reused`).
          *     `Content-Digest: sha-256=:BASE64:` (RFC 9530) is compared with the received bytes. On a multipart request it may be the digest of the whole
          *     body or of the scan's bytes; on a part it is that part's.
          *
@@ -100,7 +101,8 @@ export interface paths {
         put?: never;
         /**
          * Make a whole upload a scan
-         * @description As POST /v1/scans with a raw body. The upload is gone afterwards; it stays after an error that is not the file's, so that the call may be repeated.
+         * @description As POST /v1/scans with a raw body. The upload is gone afterwards; it stays after an error that is not the file's, so that the call may be repeated. When the
+         *     answer to the call that succeeded was lost, the same call with the same `Idempotency-Key` is answered with the scan, although the upload is gone.
          */
         post: operations["finishUpload"];
         delete?: never;
@@ -121,7 +123,7 @@ export interface paths {
         /**
          * Say that a series could not be handed over
          * @description For gateways: a series that is meant for analysis, but of which no image can be made, or whose image POST /v1/scans does not take. It stands in the
-         *     worklist as a refused scan without bytes, and webhooks tell (`scan.refused`). Said again of the same series, it is the same. When the series comes after all,
+         *     worklist as a refused scan without bytes (`bytes` is 0; what needs them answers 409 `no-bytes`), and webhooks tell (`scan.refused`). Said again of the same series, it is the same. When the series comes after all,
          *     that is a scan of its own. Age and sex may be missing, as with `Prefer: handling=lenient`.
          */
         post: operations["createRefusal"];
@@ -360,7 +362,8 @@ export interface paths {
         };
         /**
          * The scan as it was analysed, on the label map's grid
-         * @description For a viewer. Voxels are scaled to 16 bits; of a series, the first volume. It shows a face, so researchers do not get it.
+         * @description For a viewer. Voxels are scaled to 16 bits; of a series, the first volume. It shows a face, so researchers do not get it. 409 `scan-bytes-removed` once its
+         *     bytes' time is over, `no-bytes` when none ever came.
          */
         get: operations["getImage"];
         put?: never;
@@ -463,7 +466,8 @@ export interface paths {
          * The result as a DICOM structured report
          * @description A Comprehensive 3D SR after TID 1500 in the study of the scan: a measurement group for each volume (mm3), which names its segment in `seg.dcm`, one for
          *     each index and score, and quality, decision and limits in words. PRELIMINARY until somebody decides, FINAL then; unverified. Answers 409
-         *     `no-dicom-source` when the post named no study and series, and 409 `result-withdrawn` for a result that was rejected or replaced.
+         *     `no-dicom-source` when the post named no study and series, 409 `result-withdrawn` for a result that was rejected or replaced, and 409 `template-space` where the
+         *     image lies in a template's space by its header.
          */
         get: operations["getDICOMReport"];
         put?: never;
@@ -490,7 +494,8 @@ export interface paths {
          * The labels as a DICOM segmentation
          * @description A binary segmentation in the study and frame of reference of the scan: a segment for each structure (SNOMED CT codes, laterality as modifier), a frame for
          *     each slice that shows it, on the scan's own grid, patient coordinates in LPS mm. Answers 409 `no-dicom-source` when the post named no study, series and
-         *     frame of reference, 409 `result-withdrawn` for a result that was rejected or replaced, and 409 `sheared-grid` where the scan's axes are not at right angles.
+         *     frame of reference, 409 `result-withdrawn` for a result that was rejected or replaced, 409 `template-space` where the image lies in a template's space by its
+         *     header, and 409 `sheared-grid` where the scan's axes are not at right angles.
          */
         get: operations["getDICOMLabels"];
         put?: never;
@@ -651,6 +656,37 @@ export interface paths {
          * @description Newest first.
          */
         get: operations["listSiteSettings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/cohorts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The results of a cohort, and whom thresholds would select of it
+         * @description For research. The newest result of each analysed T1-weighted scan that meets every criterion, as JSON in pages, or whole as a table (`Accept: text/csv`). Results that a
+         *     reviewer rejected are left out, and so are scans that are being analysed again. A scan of which `consent_research` false was said is in nobody's cohort, whatever the key's role.
+         *
+         *     `likelihood_ratio_min` and `z_max` are thresholds; the other criteria make the population that they are held against. `summary`, with the first page, counts people, one scan each.
+         *     A score that abstains has no likelihood ratio and is never selected by it.
+         *
+         *     The order is by person and never changes: following `next_cursor` shows each scan whose result stands from the first page to the last exactly once, whatever is posted or analysed
+         *     meanwhile, and with `visit` never two of one person.
+         *
+         *     The table has a line for each scan. `id`, `age`, `sex`, `EstimatedTotalIntraCranialVol`, `segmenter` and the structures are named and meant as `neuroscreen score` and `validate` read them;
+         *     `_se` and `_z` follow each structure. Volumes that a reviewer left out are empty and named in `left_out`. Text that a spreadsheet would take for a formula stands behind an apostrophe.
+         *     When the table cannot be finished the connection is closed before its end.
+         */
+        get: operations["getCohort"];
         put?: never;
         post?: never;
         delete?: never;
@@ -906,7 +942,7 @@ export interface paths {
         };
         /**
          * Who read or changed what
-         * @description Newest first.
+         * @description Newest first. A list that showed many scans (worklist, search, decodings, a page of a cohort) is one entry, whose `scan_ids` name them.
          */
         get: operations["listAudit"];
         put?: never;
@@ -974,8 +1010,11 @@ export interface paths {
         /**
          * Decode task runs that were posted as scans
          * @description Linear classifiers learn from all runs but one what a person did, and tell it of the one left out. The runs are scans of one subject with the
-         *     modality bold, whatever became of their own analysis, and `events` is the text of each one's BIDS events.tsv: columns `onset`, `duration` and
+         *     modality bold, and `events` is the text of each one's BIDS events.tsv: columns `onset`, `duration` and
          *     `trial_type`, and `run` where a scan holds several runs. Of the tables only these are kept; write nothing of the person into them.
+         *
+         *     A scan need not be analysed first. One that was refused is answered by 409 `scan-refused`, unless all its reasons are those of what only networks of a whole
+         *     brain need: `not-4d`, `thick-slices`, `field-of-view-cut`, `not-a-brain`, `implausible-segmentation`.
          *
          *     202 means that the decoding is on disk and will be done, whatever happens to this process. `Idempotency-Key` makes a retry safe: the same key with the same
          *     request is the same decoding, with another it is refused (422 `idempotency-key-reused`). Scans keep their bytes until it has ended. Experimental:
@@ -1087,7 +1126,7 @@ export interface paths {
         /**
          * Hand over the next volume
          * @description A volume that comes before its predecessors waits for them (202), at most eight do; beyond, 409 `volume-ahead` names the one that is missing. The same volume again is answered as before; other
-         *     bytes under its number are refused (409 `volume-differs`). A volume that is refused (422) may be sent again.
+         *     bytes under its number are refused (409 `volume-differs`). A volume that is refused (422: it is no image, `not-3d`, has an `unusable-affine`, or is unlike the others) may be sent again.
          */
         put: operations["putWatchVolume"];
         post?: never;
@@ -1342,8 +1381,14 @@ export interface components {
         /** @enum {string} */
         Condition: "alzheimers" | "parkinsons" | "mesial_temporal_sclerosis";
         /** @enum {string} */
+        Evidence: "external-cohort" | "published-effects" | "experimental";
+        /** @enum {string} */
+        OneVisit: "newest" | "first";
+        /** @enum {string} */
+        CohortQuality: "pass" | "review";
+        /** @enum {string} */
         Role: "uploader" | "clinician" | "researcher" | "admin";
-        /** @description `age_years`, or `birth_date` with `scan_date`: the birth date is used for the age (to a tenth of a year) and then dropped. */
+        /** @description `age_years`, or `birth_date` with `scan_date`: the birth date is used for the age (to a tenth of a year) and then dropped. Both may be given; ages that differ by more than a year, and the age of an adult before the 18th birthday, are refused (`age-contradicts-dates`). */
         Metadata: {
             subject_id: components["schemas"]["SubjectID"];
             age_years?: components["schemas"]["AgeYears"];
@@ -1359,7 +1404,7 @@ export interface components {
             tr_s?: components["schemas"]["TR"];
             mmse?: components["schemas"]["MMSE"];
             education_years?: components["schemas"]["EducationYears"];
-            /** @description `false` hides the scan from keys with the role researcher */
+            /** @description `false` hides the scan from keys with the role researcher, also when a repeated post says so; `true` in a repeated post changes nothing */
             consent_research?: boolean;
             study_instance_uid?: components["schemas"]["UID"];
             series_instance_uid?: components["schemas"]["UID"];
@@ -1410,7 +1455,7 @@ export interface components {
             received_at: string;
             /**
              * Format: date-time
-             * @description When the scan's own bytes were removed because their time was over; results stay
+             * @description When the scan's own bytes were removed because their time was over; results stay. Not there where none ever came (`bytes` 0)
              */
             bytes_removed_at?: string;
             /** Format: date-time */
@@ -1697,6 +1742,107 @@ export interface components {
             /** @description Absent on the last page */
             next_cursor?: string;
         };
+        Cohort: {
+            summary?: components["schemas"]["CohortSummary"];
+            scans: components["schemas"]["CohortScan"][];
+            /** @description What every probability of this answer rests on. One whose model nothing was kept of is withheld (null) */
+            models: components["schemas"]["CohortModel"][];
+            intended_use: string;
+            /** @description Absent on the last page */
+            next_cursor?: string;
+        };
+        CohortScan: {
+            /** Format: uuid */
+            scan_id: string;
+            /** @description As posted; for the role researcher the pseudonym */
+            subject_id: string;
+            scan_date?: string;
+            /** Format: double */
+            age_years?: number;
+            sex: components["schemas"]["SexOrUnknown"];
+            scanner?: string;
+            manufacturer?: string;
+            /** Format: double */
+            field_strength_t?: number;
+            quality: components["schemas"]["CohortQuality"];
+            /** @description Absent when there are none */
+            quality_reasons?: components["schemas"]["Reason"][];
+            /** @description The last one on the result, never reject; absent while nobody has decided */
+            decision?: components["schemas"]["Decision"];
+            result_version: number;
+            settings_version: number;
+            software: components["schemas"]["Software"];
+            /** Format: double */
+            intracranial_volume_mm3: number | null;
+            volumes: components["schemas"]["Volume"][];
+            indices: components["schemas"]["Index"][];
+            scores: components["schemas"]["Score"][];
+        };
+        CohortModel: {
+            /** @description As in the score. Two entries have the same where results were made with two versions of it */
+            model: string;
+            condition: components["schemas"]["Condition"];
+            evidence: components["schemas"]["Evidence"];
+            /** @description Whom it was fitted on */
+            cohort: string;
+            performance: string;
+            limits: string;
+        };
+        /** @description People, one scan each */
+        CohortSummary: {
+            /** @description Which of a person's scans; the newest too when all are listed */
+            visit: components["schemas"]["OneVisit"];
+            /** @description Meet all criteria but the thresholds */
+            screened: number;
+            /** @description Meet the thresholds too */
+            selected: number;
+            /**
+             * Format: double
+             * @description Of those screened; absent when there are none
+             */
+            share_selected?: number;
+            /** @description Of those screened, without a likelihood ratio for the condition; absent without a condition */
+            abstained?: number;
+            /** @description Of those screened, without a z of the structure, so that it cannot select them; absent without a structure */
+            without_z?: number;
+            expected?: components["schemas"]["CohortExpectation"];
+        };
+        /** @description How many people with the condition there should be, by the posteriors. Absent without a condition, and when no score of it has a posterior. See `models` for cohort and limits. */
+        CohortExpectation: {
+            condition: components["schemas"]["Condition"];
+            screened: components["schemas"]["CohortShare"];
+            selected?: components["schemas"]["CohortShare"];
+            /**
+             * Format: double
+             * @description People screened, those without a posterior among them, for each expected case among those selected; absent when none is expected
+             */
+            number_needed_to_screen?: number;
+            /** @description That the posteriors were made with, lowest first */
+            priors: components["schemas"]["CohortPrior"][];
+            /** @description What must be known of these numbers */
+            text: string;
+        };
+        /** @description How many of those who have a posterior have it by this prior */
+        CohortPrior: {
+            /** Format: double */
+            prior: number;
+            screened: number;
+            selected: number;
+        };
+        CohortShare: {
+            /** @description Who have a posterior; the others count in neither mean */
+            people: number;
+            /**
+             * Format: double
+             * @description Mean of their priors
+             */
+            prior: number;
+            /**
+             * Format: double
+             * @description Mean of their posteriors: the expected share with the condition
+             */
+            share: number;
+        };
         NewKey: {
             /** @description Who or what uses it, for the audit trail */
             name: string;
@@ -1741,6 +1887,8 @@ export interface components {
             /** @example scan:0190d7a2-5a2e-7b1c-9a53-0e4a4f3b7c11 */
             object: string;
             details?: string;
+            /** @description Scans beside the object that were shown or used: the lines of a list, the runs of a decoding */
+            scan_ids?: string[];
             /** @description Hex; a keyed hash over this entry and the hash before it, so that a changed or missing entry is noticed */
             hash: string;
         };
@@ -2071,13 +2219,7 @@ export interface components {
                 orientation: string;
                 dtype: string;
             };
-            software: {
-                version: string;
-                kernel: string;
-                network: components["schemas"]["Asset"];
-                norms: components["schemas"]["Asset"][] | null;
-                models: components["schemas"]["Asset"][] | null;
-            };
+            software: components["schemas"]["Software"];
             /** @description Thresholds and priors of the site, defaults filled in, that flags and posteriors were made with. */
             settings: {
                 [key: string]: unknown;
@@ -2102,6 +2244,13 @@ export interface components {
             timings_ms: {
                 [key: string]: number;
             } | null;
+        };
+        Software: {
+            version: string;
+            kernel: string;
+            network: components["schemas"]["Asset"];
+            norms: components["schemas"]["Asset"][] | null;
+            models: components["schemas"]["Asset"][] | null;
         };
         /** @description What reviewers left out of the result; absent while nobody did. */
         Amendment: {
@@ -2245,8 +2394,7 @@ export interface components {
             model?: string;
             /** @enum {string|null} */
             side: "left" | "right" | null;
-            /** @enum {string} */
-            evidence: "external-cohort" | "published-effects" | "experimental";
+            evidence: components["schemas"]["Evidence"];
             /** Format: double */
             likelihood_ratio: number | null;
             ci95: components["schemas"]["Interval"];
@@ -2258,10 +2406,10 @@ export interface components {
             /** @description Why there is no likelihood ratio */
             abstained: string | null;
             /**
-             * @description Of a reason that has a type: a reviewer left out what the score needs
+             * @description Of a reason that has a type: a reviewer left out what the score needs; or the image quality is in doubt, and the error of measurement decides whether anything is flagged
              * @enum {string}
              */
-            abstained_type?: "structure-excluded";
+            abstained_type?: "structure-excluded" | "doubtful-quality";
             /** @description Structures that the score rests on and a reviewer left out */
             without?: string[];
             /** Format: double */
@@ -2780,7 +2928,7 @@ export interface operations {
         parameters: {
             query?: never;
             header: {
-                /** @description As for POST /v1/scans */
+                /** @description As for POST /v1/scans; send one, so that the call can be repeated */
                 "Idempotency-Key"?: string;
                 /** @description SHA-256 of the whole file, as sha-256=:BASE64: (RFC 9530). Pieces are put together by it. */
                 "Content-Digest": string;
@@ -2798,7 +2946,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description These bytes are already here for this subject; the same scan */
+            /** @description These bytes are already here for this subject, or the call was made before; the same scan */
             200: {
                 headers: {
                     /** @description Address of the scan */
@@ -3624,6 +3772,66 @@ export interface operations {
             default: components["responses"]["Problem"];
         };
     };
+    getCohort: {
+        parameters: {
+            query?: {
+                /** @description Results that have a score of it */
+                condition?: components["schemas"]["Condition"];
+                /** @description Of the condition's score; of the worst without a condition */
+                flag?: components["schemas"]["Flag"];
+                /** @description At the scan, this or more */
+                age_from?: components["schemas"]["AgeYears"];
+                /** @description This or less: 74.9 for who is 74 */
+                age_to?: components["schemas"]["AgeYears"];
+                sex?: components["schemas"]["Sex"];
+                /** @description As posted */
+                scanner?: components["schemas"]["ShortText"];
+                /**
+                 * @description Scanned on this day (YYYY-MM-DD) or later; scans without a date are then left out
+                 * @example 2024-03-31
+                 */
+                scan_date_from?: string;
+                /** @description Scanned on this day or before */
+                scan_date_to?: string;
+                /** @description Of the image */
+                quality?: components["schemas"]["CohortQuality"];
+                /** @description One scan for each person, by scan date or else the day on which it came, of those that meet the criteria; all of them if not given */
+                visit?: components["schemas"]["OneVisit"];
+                /** @description Threshold for the score of `condition` */
+                likelihood_ratio_min?: number;
+                /**
+                 * @description Whose z `z_max` bounds
+                 * @example Left-Hippocampus
+                 */
+                structure?: string;
+                /**
+                 * @description Threshold for the z of `structure`
+                 * @example -1.5
+                 */
+                z_max?: number;
+                limit?: components["parameters"]["Limit"];
+                /** @description `next_cursor` of the page before */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page, or the whole table */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Cohort"];
+                    "text/csv": string;
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
     searchCases: {
         parameters: {
             query?: never;
@@ -4001,7 +4209,7 @@ export interface operations {
     listAudit: {
         parameters: {
             query?: {
-                /** @description Only what concerns this scan */
+                /** @description Only what concerns this scan, lists that showed it among them */
                 scan_id?: string;
                 /** @description Only what this key did */
                 actor?: string;
