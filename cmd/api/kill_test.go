@@ -71,7 +71,7 @@ func TestKilledWorker(t *testing.T) {
 	address := free.Addr().String()
 	free.Close()
 	startServer(t, database, "--role api --data "+data+" --listen "+address)
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	api := connect(t, ctx, "http://"+address, filepath.Join(data, "admin.key"))
 

@@ -46,7 +46,7 @@ func TestOddFiles(t *testing.T) {
 	address := free.Addr().String()
 	free.Close()
 	server := startServer(t, database, "--data "+data+" --listen "+address)
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	api := connect(t, ctx, "http://"+address, filepath.Join(data, "admin.key"))
 	api.Pause = func(context.Context, time.Duration) error { return errors.New("it should answer at once") }
