@@ -15,15 +15,19 @@ import (
 // meet they are weighed so that each gets back what that took.
 func toGrid(grid volume.Grid, mm3 *[anatomy.NumClasses]float64, parts []part) *volume.Labels {
 	out := volume.NewLabels(grid)
-	var border []contested
+	cores := make([]onGrid, len(parts))
 	for i := range parts {
-		core := parts[i].on(grid)
-		border = slices.DeleteFunc(border, func(v contested) bool { return core.holds(int(v.at), grid.Shape) })
-		border = append(border, parts[i].paint(out, &core)...)
+		cores[i] = parts[i].on(grid)
+	}
+	var border [][]contested
+	for i := range parts {
+		border = append(border, parts[i].paint(out, &cores[i], cores[i+1:])...)
 	}
 	weight := weigh(border, out.Count(), mm3, grid.VoxelMM3())
-	for _, v := range border {
-		out.Data[v.at] = uint8(anatomy.Structures[v.under(&weight)].Label)
+	for _, some := range border {
+		for _, v := range some {
+			out.Data[v.at] = uint8(anatomy.Structures[v.under(&weight)].Label)
+		}
 	}
 	return out
 }
@@ -58,19 +62,23 @@ const (
 // weigh finds the weights under which the structures have their volumes, from the
 // contested voxels and the count of all labels without weights. Each class's weight
 // is sought by secants; a few rounds settle what neighbours take from each other.
-func weigh(border []contested, count [256]int, mm3 *[anatomy.NumClasses]float64, voxelMM3 float64) (w weights) {
+func weigh(border [][]contested, count [256]int, mm3 *[anatomy.NumClasses]float64, voxelMM3 float64) (w weights) {
 	var certain [anatomy.NumClasses]int
 	for k, s := range anatomy.Structures {
 		w[k], certain[k] = 1, count[s.Label]
 	}
-	for i := range border {
-		certain[border[i].first]--
+	for _, some := range border {
+		for i := range some {
+			certain[some[i].first]--
+		}
 	}
 	var log, off, lastLog, lastOff [anatomy.NumClasses]float64 // of the weight; of the voxels over those wanted
 	for range weighRounds {
 		voxels := certain
-		for i := range border {
-			voxels[border[i].under(&w)]++
+		for _, some := range border {
+			for i := range some {
+				voxels[some[i].under(&w)]++
+			}
 		}
 		settled := true
 		for k := 1; k < len(w); k++ {
@@ -129,8 +137,8 @@ func (f *part) on(grid volume.Grid) (g onGrid) {
 }
 
 // holds reports whether a voxel of the grid lies in the core.
-func (g *onGrid) holds(at int, shape [3]int) bool {
-	for a, i := range [3]int{at % shape[0], at / shape[0] % shape[1], at / shape[0] / shape[1]} {
+func (g *onGrid) holds(voxel [3]int) bool {
+	for a, i := range voxel {
 		r := g.runs[a]
 		if len(r) == 0 || i < r[0].from || i >= r[len(r)-1].to {
 			return false
@@ -142,8 +150,8 @@ func (g *onGrid) holds(at int, shape [3]int) bool {
 // paint writes the labels of a part's core, as FreeSurfer's: each voxel takes the
 // class whose posterior, interpolated between the eight box voxels round it, is
 // greatest among the classes that those eight are labelled with. It returns the
-// voxels that another class comes near to.
-func (f *part) paint(out *volume.Labels, g *onGrid) []contested {
+// voxels, in no later core, that another class comes near to.
+func (f *part) paint(out *volume.Labels, g *onGrid, later []onGrid) [][]contested {
 	x, y, z := g.runs[0], g.runs[1], g.runs[2]
 	border := make([][]contested, len(z))
 	parallel(len(z), func(n int) {
@@ -169,7 +177,8 @@ func (f *part) paint(out *volume.Labels, g *onGrid) []contested {
 						for i := first.from; i < x[end-1].to; i++ {
 							if mixed {
 								v := c.at(g.within[0][i], g.within[1][j], g.within[2][k])
-								if class = v.first; v.ratio > minRatio {
+								class = v.first
+								if v.ratio > minRatio && !slices.ContainsFunc(later, func(l onGrid) bool { return l.holds([3]int{i, j, k}) }) {
 									v.at = int32(o + i)
 									border[n] = append(border[n], v)
 								}
@@ -182,7 +191,7 @@ func (f *part) paint(out *volume.Labels, g *onGrid) []contested {
 			}
 		}
 	})
-	return slices.Concat(border...)
+	return border
 }
 
 // alike counts the cells from one on along x, at most so many, whose voxels all

@@ -32,7 +32,7 @@ func TestThinStructuresKeepTheirVolume(t *testing.T) {
 		}
 		core := f.on(grid)
 		plain := volume.NewLabels(grid)
-		f.paint(plain, &core)
+		f.paint(plain, &core, nil)
 		before, after := over(plain), over(toGrid(grid, &s.MM3, []part{f}))
 		if math.Abs(before) < 3 {
 			t.Errorf("voxels of %v mm: interpolation alone changes the volume by %+.1f %%: too little to show anything", size, before)
