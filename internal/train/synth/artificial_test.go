@@ -13,7 +13,11 @@ import (
 // hippocampus is the smaller one.
 var artificial = sync.OnceValue(func() *Maps { return &Maps{list: []*labelMap{artificialMap("artificial", nil)}} })
 
-// artificialMap may have structures whose radii are some times larger.
+// horned is the same head with inferior horns above its hippocampi.
+var horned = sync.OnceValue(func() *Maps { return &Maps{list: []*labelMap{artificialMap("horned", map[int]float64{5: 1})}} })
+
+// artificialMap may have structures whose radii are some times larger; inferior
+// horns only if they are among these.
 func artificialMap(name string, larger map[int]float64) *labelMap {
 	type ellipsoid struct {
 		label         int
@@ -30,16 +34,20 @@ func artificialMap(name string, larger map[int]float64) *labelMap {
 		{10, [3]float64{-12, -8, -8}, [3]float64{8, 13, 8}},
 		{11, [3]float64{-16, 14, -4}, [3]float64{5, 12, 6}},
 		{12, [3]float64{-27, 4, -4}, [3]float64{5, 14, 8}},
+		{5, [3]float64{-27, -20, -14}, [3]float64{6, 17, 3}},
 		{17, [3]float64{-27, -20, -22}, [3]float64{7, 19, 7}},
 		{18, [3]float64{-26, 10, -24}, [3]float64{7, 7, 7}},
 		{8, [3]float64{-22, -45, -34}, [3]float64{20, 20, 14}},
 		{14, [3]float64{0, 0, -4}, [3]float64{2, 12, 8}},
 		{16, [3]float64{0, -16, -48}, [3]float64{10, 10, 30}},
 	}
-	right := map[int]int{3: 42, 2: 41, 4: 43, 10: 49, 11: 50, 12: 51, 17: 53, 18: 54, 8: 47}
+	right := map[int]int{3: 42, 2: 41, 4: 43, 5: 44, 10: 49, 11: 50, 12: 51, 17: 53, 18: 54, 8: 47}
 	l := volume.NewLabels(volume.Grid{Shape: [3]int{180, 216, 200}, Affine: volume.Identity})
 	middle := [3]float64{89.5, 107.5, 105}
 	for _, e := range head {
+		if e.label == 5 && larger[5] == 0 {
+			continue
+		}
 		for z := range l.Shape[2] {
 			for y := range l.Shape[1] {
 				for x := range l.Shape[0] {

@@ -47,6 +47,7 @@ type Config struct {
 	Medial, MedialOneSide float64 // probability of any, and then of one side alone
 	MedialApart           float64 // and then of a hippocampus that changes alone
 	MedialVolume          Range   // hippocampi and amygdalae
+	MedialFluid           Range   // share of what they lose that their inferior horns gain
 	Ventricle             float64
 	VentricleVolume       Range
 	Sulci                 float64
@@ -112,8 +113,8 @@ func Default(shape [3]int, voxelMM float64) Config {
 		Morph:        .75, MorphPart: Range{-.25, .5}, MorphSpread: Range{.1, .35},
 
 		Medial: .85, MedialOneSide: .4, MedialApart: .85,
-		MedialVolume: Range{.5, 1.2},
-		Ventricle:    .4, VentricleVolume: Range{.5, 2.2},
+		MedialVolume: Range{.5, 1.2}, MedialFluid: Range{.4, 1.2},
+		Ventricle: .4, VentricleVolume: Range{.5, 2.2},
 		Sulci: .4, BrainVolume: Range{.93, 1.03},
 
 		T1:          .9,

@@ -1,9 +1,12 @@
 package synth
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"strings"
+
+	"gonum.org/v1/gonum/mat"
 
 	"neuroscreen/internal/anatomy"
 	"neuroscreen/internal/volume"
@@ -184,75 +187,99 @@ func (g *Generator) bend(p *pose, o HeadOptions) error {
 	if len(o.Share) == 0 {
 		return nil
 	}
-	var wanted [numTargets]float64 // voxels
-	var counts [numTargets]counter
-	for t := range numTargets {
-		share, ok := o.Share[t.sided(p.mirrored)]
-		if !ok {
-			continue
-		}
-		if len(p.m.warps[t].at) == 0 || share <= 0 {
+	var share [numTargets]float64 // of the map's targets; 0 follows its neighbours
+	for t, s := range o.Share {
+		t = t.sided(p.mirrored)
+		if len(p.m.warps[t].at) == 0 || s <= 0 {
 			return fmt.Errorf("synth: map %s can't change its target %d", p.m.name, t)
 		}
-		counts[t] = g.newCounter(*p, t)
-		wanted[t] = share * float64(counts[t].count(g, *p))
+		share[t] = s
 	}
-	// Targets touch, so each is met again after the others have moved. Brain,
-	// the last, moves the least of the others.
-	const rounds, limit = 4, 6. // mm that a flat surface moves
-	for range rounds {
-		for t := range numTargets {
-			if wanted[t] == 0 {
-				continue
+	p.m.fillIn(&share)
+	var targets []Target
+	var wanted, off []float64 // voxels, and the logarithm of what there is over it
+	var counts []counter
+	for t, s := range share {
+		if s > 0 {
+			c := g.newCounter(*p, Target(t))
+			targets, counts, off = append(targets, Target(t)), append(counts, c), append(off, 0)
+			wanted = append(wanted, s*float64(c.count(g, *p)))
+		}
+	}
+	// Newton's method, with the rates at which targets shrink that are known of
+	// small changes, corrected by what steps do (Broyden 1965,
+	// doi:10.1090/S0025-5718-1965-0198670-6).
+	n := len(targets)
+	falls := mat.NewDense(n, n, nil)
+	for i, t := range targets {
+		for j, u := range targets {
+			falls.Set(i, j, p.m.rates[t][u])
+		}
+	}
+	// What was not asked for need not be met as closely.
+	worst := func() (w float64) {
+		for i, t := range targets {
+			x := math.Abs(off[i])
+			if _, asked := o.Share[t.sided(p.mirrored)]; !asked {
+				x /= 5
 			}
-			amount[t] = solve(amount[t], -limit, limit, p.m.rates[t][t], func(k float64) float64 {
-				amount[t] = k
-				flow()
-				return math.Log(float64(counts[t].count(g, *p)) / wanted[t])
-			})
+			w = max(w, x)
 		}
+		return w
 	}
+	const near, steps, most = 1e-3, 25, .3
+	best, bestOff := amount, math.Inf(1)
+	step, change := mat.NewVecDense(n, nil), mat.NewVecDense(n, nil)
+	for i := range steps {
+		for j := range targets {
+			now := math.Log(max(float64(counts[j].count(g, *p)), .5) / wanted[j])
+			change.SetVec(j, off[j]-now)
+			off[j] = now
+		}
+		if w := worst(); w < bestOff {
+			best, bestOff = amount, w
+		}
+		if bestOff < near {
+			break
+		}
+		if i > 0 {
+			var told mat.VecDense
+			told.MulVec(falls, step)
+			change.SubVec(change, &told)
+			falls.RankOne(falls, 1/mat.Dot(step, step), change, step)
+		}
+		for j, x := range off {
+			step.SetVec(j, min(most, max(-most, x)))
+		}
+		if err := step.SolveVec(falls, step); err != nil {
+			break
+		}
+		for j, t := range targets {
+			amount[t] += step.AtVec(j)
+		}
+		flow()
+	}
+	if bestOff > .02 {
+		return fmt.Errorf("synth: map %s came to %.3f of a volume wanted", p.m.name, math.Exp(bestOff))
+	}
+	amount = best
 	flow()
-	for t := range numTargets {
-		if wanted[t] == 0 {
-			continue
-		}
-		if got := float64(counts[t].count(g, *p)); math.Abs(got/wanted[t]-1) > .02 {
-			return fmt.Errorf("synth: target %d of map %s came to %.3f of the volume wanted", t, p.m.name, got/wanted[t])
-		}
-	}
 	return nil
 }
 
-// solve finds where a falling function is near 0, between lo and hi, from a
-// first guess and an estimate of how fast it falls: secants, and halving where
-// they leave the bracket.
-func solve(x, lo, hi, rate float64, f func(x float64) float64) float64 {
-	const near, evaluations = 1e-3, 14
-	best, bestY := x, math.Inf(1)
-	lastX, lastY := math.NaN(), math.NaN()
-	for range evaluations {
-		y := f(x)
-		if math.Abs(y) < math.Abs(bestY) {
-			best, bestY = x, y
+// fillIn adds to the shares of hippocampi and amygdalae what a change of them does
+// beside them: the other of the two is held, and the horn takes the room.
+func (m *labelMap) fillIn(share *[numTargets]float64) {
+	for side := range Target(2) {
+		hippocampus, amygdala, horn := &share[LeftHippocampus+side], &share[LeftAmygdala+side], &share[LeftHorn+side]
+		if *hippocampus == 0 && *amygdala == 0 {
+			continue
 		}
-		if math.Abs(y) < near {
-			break
-		}
-		if y > 0 {
-			lo = x
-		} else {
-			hi = x
-		}
-		if slope := (lastY - y) / (x - lastX); slope > rate/5 {
-			rate = slope
-		}
-		lastX, lastY = x, y
-		if x += y / rate; !(x > lo && x < hi) {
-			x = (lo + hi) / 2
+		*hippocampus, *amygdala = cmp.Or(*hippocampus, 1), cmp.Or(*amygdala, 1)
+		if m.mm3[LeftHorn+side] > 0 && *horn == 0 {
+			*horn = cmp.Or(share[LeftVentricle+side], 1) * m.hornShare(side, *hippocampus, *amygdala, fluidShare)
 		}
 	}
-	return best
 }
 
 // sided is the target of the other side where a head is mirrored.

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 
+	"neuroscreen"
+	"neuroscreen/internal/norm"
 	"neuroscreen/internal/testdata"
 	"neuroscreen/internal/volume"
 )
@@ -54,11 +56,29 @@ func TestHeadSharesOfRealMaps(t *testing.T) {
 						t.Errorf("label %d keeps %.4f of its volume", label, got)
 					}
 				}
+				if name != "04" { // whose horns are too small to take as much
+					checkRoom(t, before, after, 17, 18, 5)
+					checkRoom(t, before, after, 53, 54, 44)
+				}
 				if got := float64(countLabels(after, 16)) / float64(countLabels(before, 16)); math.Abs(got-1) > .02 {
 					t.Errorf("the brain stem went to %.4f", got)
 				}
 			})
 		}
+	}
+}
+
+// checkRoom: of what a hippocampus lost, its inferior horn gained the part that it
+// gains in people, and the amygdala nothing.
+func checkRoom(t *testing.T, before, after *volume.Labels, hippocampus, amygdala, horn uint8) {
+	t.Helper()
+	gained := func(label uint8) float64 { return float64(countLabels(after, label) - countLabels(before, label)) }
+	lost := -gained(hippocampus)
+	if got := gained(horn) / lost; math.Abs(got-fluidShare) > .1 {
+		t.Errorf("label %d gains %.2f of what label %d loses", horn, got, hippocampus)
+	}
+	if got := gained(amygdala) / lost; math.Abs(got) > .05 {
+		t.Errorf("label %d gains %.2f of what label %d loses", amygdala, got, hippocampus)
 	}
 }
 
@@ -85,6 +105,13 @@ func TestHeadShares(t *testing.T) {
 		if got := float64(countLabels(after, 53)) / float64(countLabels(before, 53)); math.Abs(got-1) > .015 {
 			t.Errorf("right hippocampus went to %.4f", got)
 		}
+	})
+	t.Run("fluid takes the room", func(t *testing.T) {
+		o := HeadOptions{VoxelMM: o.VoxelMM, Shape: o.Shape}
+		_, before := head(t, horned(), o)
+		o.Share = map[Target]float64{LeftHippocampus: .7}
+		_, after := head(t, horned(), o)
+		checkRoom(t, before, after, 17, 18, 5)
 	})
 }
 
@@ -257,5 +284,30 @@ func TestLoadMaps(t *testing.T) {
 	_, l := head(t, m, HeadOptions{VoxelMM: [3]float64{2, 2, 2}})
 	if left, right := sideMean(l, 17), sideMean(l, 53); left > -15 || right < 15 {
 		t.Errorf("hippocampi at x = %.1f (left) and %.1f mm", left, right)
+	}
+}
+
+// What the horns of healthy people gain while hippocampi lose, from 55 to 80.
+func TestFluidShareOfPeople(t *testing.T) {
+	t.Parallel()
+	for sex, icv := range map[neuroscreen.Sex]float64{neuroscreen.Male: 1.6e6, neuroscreen.Female: 1.43e6} {
+		p := norm.Person{Sex: sex, ICVMM3: &icv}
+		change := func(structure string) float64 {
+			var mm3 [2]float64
+			for i, age := range []float64{55, 80} {
+				p.AgeYears = age
+				r, err := norm.Default().Published(structure, p)
+				if err != nil {
+					t.Fatal(err)
+				}
+				mm3[i] = r.ExpectedMM3
+			}
+			return mm3[1] - mm3[0]
+		}
+		lost, gained := -change("Left-Hippocampus"), change("Left-Inf-Lat-Vent")
+		t.Logf("%s: hippocampus loses %.0f mm3, inferior horn gains %.0f", p.Sex, lost, gained)
+		if share := gained / lost; share < .6 || share > 1 {
+			t.Errorf("%s: a share of %.2f, taken as %.1f", p.Sex, share, fluidShare)
+		}
 	}
 }

@@ -28,7 +28,9 @@ var sampleHeads = map[string]HeadOptions{
 	"healthy_45M": {
 		Map: "04", Seed: 45, BendMM: 2.5,
 		Scale: [3]float64{1.01, .98, 1}, RotationDeg: [3]float64{-4, 1, 2}, ShiftMM: [3]float64{0, 0, 10},
-		Share:   map[Target]float64{LeftHippocampus: .92, RightHippocampus: .9, LeftVentricle: 1.2, RightVentricle: 1.15},
+		Share: map[Target]float64{
+			LeftHippocampus: .92, RightHippocampus: .9, LeftHorn: 1.2, RightHorn: 1, LeftVentricle: 1.2, RightVentricle: 1.15,
+		},
 		VoxelMM: [3]float64{1.4, 1.4, 1.4}, Shape: [3]int{128, 150, 126}, Orientation: "RAS",
 		NoiseSD: 2, BiasSD: .08,
 	},

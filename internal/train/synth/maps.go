@@ -34,6 +34,7 @@ type labelMap struct {
 	morphs  [][][3]float32 // velocities on the lattice; see relate
 	// rates[i][j] is the relative rate at which target i shrinks under warp j.
 	rates [numTargets][numTargets]float64
+	mm3   [numTargets]float64
 }
 
 // reach is how far a head extends from the middle of its crop, in mm.

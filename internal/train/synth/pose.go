@@ -22,7 +22,7 @@ type pose struct {
 	middle [3]float64
 }
 
-func (g *Generator) drawPose(r, morph *random, d *Drawn) pose {
+func (g *Generator) drawPose(r, morph, fluid *random, d *Drawn) pose {
 	c := &g.cfg
 	p := pose{m: g.maps.list[r.intN(len(g.maps.list))], floor: -1e6}
 	p.mirrored = r.chance(c.Mirror)
@@ -45,13 +45,8 @@ func (g *Generator) drawPose(r, morph *random, d *Drawn) pose {
 	if d.Morphed = len(p.m.morphs) > 0 && morph.chance(c.Morph); d.Morphed {
 		g.flow.addMorph(morph, p.m, c.MorphPart, morph.in(c.MorphSpread), morph.in(c.CoarseKnots))
 	}
-	g.drawChange(r, d)
-	for t, k := range p.m.amounts(d.Changed) {
-		if k != 0 {
-			g.flow.addWarp(&p.m.warps[t], k)
-		}
-	}
-	g.flow.integrate()
+	g.drawChange(r, fluid, p.m, d)
+	g.flow.integrateWith(&p.m.warps, p.m.amounts(d.Changed))
 
 	p.middle = c.MiddleMM
 	if c.Around != WholeHead {
@@ -103,7 +98,7 @@ func (p *pose) find(f *flow, m [3]float64) (head [3]float64) {
 }
 
 // drawChange draws the local changes of volume, as logarithms of what is left.
-func (g *Generator) drawChange(r *random, d *Drawn) {
+func (g *Generator) drawChange(r, fluid *random, m *labelMap, d *Drawn) {
 	c := &g.cfg
 	left := func(x Range) float64 { return math.Log(r.in(x)) }
 	if r.chance(c.Medial) {
@@ -127,6 +122,18 @@ func (g *Generator) drawChange(r *random, d *Drawn) {
 	}
 	if r.chance(c.Sulci) {
 		d.Changed[Brain] = left(c.BrainVolume)
+	}
+	toFluid := fluid.in(c.MedialFluid)
+	for side := range Target(2) {
+		hippocampus, amygdala, ventricle := d.Changed[LeftHippocampus+side], &d.Changed[LeftAmygdala+side], d.Changed[LeftVentricle+side]
+		if hippocampus == 0 || m.mm3[LeftHorn+side] == 0 {
+			continue
+		}
+		if *amygdala == 0 {
+			// Held, where a log of 0 would leave it to follow.
+			*amygdala = .02 * fluid.normal()
+		}
+		d.Changed[LeftHorn+side] = min(math.Log(hornMost), ventricle+math.Log(m.hornShare(side, math.Exp(hippocampus), math.Exp(*amygdala), toFluid)))
 	}
 }
 

@@ -102,6 +102,7 @@ const (
 	forFinish
 	forDeepGrey
 	forMorph
+	forFluid
 )
 
 // Sample draws sample i. The result is valid until the next call.
@@ -110,7 +111,8 @@ func (g *Generator) Sample(i uint64) *Sample {
 	*d = Drawn{}
 	r := stream(g.seed, i, forShape)
 	morph := stream(g.seed, i, forMorph)
-	p := g.drawPose(&r, &morph, d)
+	fluid := stream(g.seed, i, forFluid)
+	p := g.drawPose(&r, &morph, &fluid, d)
 	r = stream(g.seed, i, forTissue)
 	deep := stream(g.seed, i, forDeepGrey)
 	look := g.drawLook(&r, &deep, d)
