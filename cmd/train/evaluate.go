@@ -12,6 +12,8 @@ import (
 	"slices"
 	"text/tabwriter"
 
+	"gonum.org/v1/gonum/stat"
+
 	"neuroscreen/internal/anatomy"
 	"neuroscreen/internal/segment"
 	"neuroscreen/internal/train"
@@ -137,14 +139,43 @@ func (c *evaluateCmd) real(ctx context.Context, n *segment.Network, w *tabwriter
 		}
 		fmt.Fprintf(w, "%s\t%s\t%.3f\t%.3f\t%.3f\t%.2f\n", s.Name, by, s.Mean17, s.Hippocampus, s.DeepNuclei, s.VolumeRatio)
 	}
+	byStructure(w, scores)
+	return w.Flush()
+}
+
+// byStructure prints each structure's Dice against FreeSurfer's labels and against
+// manual ones: where these part, it is the labels that do.
+func byStructure(w *tabwriter.Writer, scores []train.RealScore) {
+	structures := map[string]bool{}
 	for _, s := range scores {
-		if s.Manual {
-			continue
-		}
-		fmt.Fprintf(w, "\n%s by structure\tDice\n", s.Name)
-		for _, name := range slices.Sorted(maps.Keys(s.Dice)) {
-			fmt.Fprintf(w, "%s\t%.3f\n", name, s.Dice[name])
+		for name := range s.Dice {
+			structures[name] = true
 		}
 	}
-	return w.Flush()
+	fmt.Fprintf(w, "\nreal heads by structure\tFreeSurfer\tmanual, mean\trange\n")
+	for _, name := range slices.Sorted(maps.Keys(structures)) {
+		var by, manual []float64
+		for _, s := range scores {
+			d, ok := s.Dice[name]
+			switch {
+			case !ok:
+			case s.Manual:
+				manual = append(manual, d)
+			default:
+				by = append(by, d)
+			}
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t", name, meanOf(by), meanOf(manual))
+		if len(manual) > 0 {
+			fmt.Fprintf(w, "%.2f to %.2f", slices.Min(manual), slices.Max(manual))
+		}
+		fmt.Fprintln(w)
+	}
+}
+
+func meanOf(x []float64) string {
+	if len(x) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.3f", stat.Mean(x, nil))
 }

@@ -73,6 +73,8 @@ var faults = []fault{
 	{name: "stages", what: "kill -9 of server, workers and Postgres, each as a real analysis is received, checked, segmented and measured", head: true, oneByOne: true,
 		post: head(neuroscreen.Scored, ""), count: len(targets) * len(stages),
 		after: killAtStage()},
+	{name: "postgres-away", what: "Postgres stopped in order and away for 12 s, longer than leases, while a real analysis is under way, which is not done again", head: true, oneByOne: true,
+		post: head(neuroscreen.Scored, ""), count: 1, after: longAway},
 	{name: "out-of-memory", what: "both workers killed whenever they begin with one scan", head: true, oneByOne: true,
 		post: head(neuroscreen.Failed, "worker-lost"), count: 1, after: killAlways},
 }
@@ -219,6 +221,22 @@ func (r *rig) follow(ctx context.Context, p *post, do func(neuroscreen.State) (d
 		_, err = api.Wait(ctx, p.id, nil)
 	}
 	return errors.Join(failed, err)
+}
+
+// longAway takes Postgres away for longer than a worker's lease lasts, once the
+// worker has begun.
+func longAway(ctx context.Context, r *rig, p *post) error {
+	begun := 0
+	return r.follow(ctx, p, func(state neuroscreen.State) (bool, error) {
+		if state != neuroscreen.Checked {
+			return false, nil
+		}
+		if begun++; begun > 1 {
+			return true, errors.New("a finished analysis was done again")
+		}
+		r.hits.Add(1)
+		return false, r.bouncePostgres(syscall.SIGINT, 12*time.Second)
+	})
 }
 
 func killAlways(ctx context.Context, r *rig, p *post) error {

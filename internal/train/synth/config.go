@@ -77,6 +77,7 @@ type Config struct {
 	SliceMM    Range
 	Coarse     float64 // probability of large voxels along all axes
 	CoarseMM   Range
+	Lines      float64 // probability that someone has interpolated such voxels by lines; the segmenter does by splines
 	Bias       float64
 	BiasSD     Range  // of the field's logarithm
 	BiasKnots  [2]int // fewest and most of the field's knots along an axis
@@ -130,7 +131,7 @@ func Default(shape [3]int, voxelMM float64) Config {
 		BlurVoxels: Range{.1, .6},
 		Ringing:    .15,
 		Thick:      .2, SliceMM: Range{1.2, 4},
-		Coarse: .1, CoarseMM: Range{1.2, 2.6},
+		Coarse: .1, CoarseMM: Range{1.2, 2.6}, Lines: .5,
 		Bias: .9, BiasSD: Range{.02, .35}, BiasKnots: [2]int{4, 7},
 		Noise: .9, NoiseSD: Range{0, 12}, Rician: .5,
 		Ghost: .15, GhostShare: Range{.03, .2},

@@ -65,6 +65,9 @@ func (g *Generator) scan(r, noise *random, d *Drawn) {
 	if r.chance(c.Thick) {
 		spacing[r.intN(3)] = max(1, r.in(c.SliceMM)/c.VoxelMM)
 	}
+	if spacing != [3]float64{1, 1, 1} {
+		d.Lines = noise.chance(c.Lines)
+	}
 	ringing := -1
 	if d.Ringing = r.chance(c.Ringing); d.Ringing {
 		ringing = r.intN(3)
@@ -88,7 +91,11 @@ func (g *Generator) scan(r, noise *random, d *Drawn) {
 		start := phase * (spacing[a] - 1) / 2
 		m := max(2, int((float64(n-1)-start)/spacing[a])+1)
 		g.down.axis[a].gaussian(n, m, start, spacing[a], sigma)
-		g.up.axis[a].linear(m, n, -start/spacing[a], 1/spacing[a])
+		if d.Lines {
+			g.up.axis[a].linear(m, n, -start/spacing[a], 1/spacing[a])
+		} else {
+			g.up.axis[a].cubic(m, n, -start/spacing[a], 1/spacing[a])
+		}
 	}
 	g.down.run(g.spare, g.image)
 	m := g.down.shape()

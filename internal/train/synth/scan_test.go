@@ -84,7 +84,7 @@ func TestThickSlices(t *testing.T) {
 	t.Parallel()
 	sharp, s := raw(t, 0, func(*Config) {})
 	cfg := still(stillShape, stillMM)
-	cfg.Thick, cfg.SliceMM = 1, Range{3, 3}
+	cfg.Thick, cfg.SliceMM, cfg.Lines = 1, Range{3, 3}, 1
 	g := New(artificial(), cfg, 1)
 	axes := map[int]bool{}
 	for i := range uint64(12) {

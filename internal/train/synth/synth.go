@@ -32,6 +32,7 @@ type Drawn struct {
 	Morphed, Dura                        bool
 	Lesions                              int
 	SpacingMM                            [3]float64 // the scanner's voxels
+	Lines                                bool       // and interpolated by lines since
 	NoiseSD                              float64    // of 255
 	Rician, Ghosted, Ringing             bool
 	Strip                                Strip

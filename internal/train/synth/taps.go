@@ -81,15 +81,32 @@ func (t *taps) sinc(n int, share float64) {
 
 // linear interpolates at start + step*i; beyond the ends it repeats them.
 func (t *taps) linear(in, out int, start, step float64) {
+	t.interpolate(in, out, start, step, 2, func(d float64) float64 { return max(0, 1-math.Abs(d)) })
+}
+
+// cubic interpolates likewise, by the cubic B-spline through the inputs.
+func (t *taps) cubic(in, out int, start, step float64) {
+	t.interpolate(in, out, start, step, 12, cardinal)
+}
+
+func (t *taps) interpolate(in, out int, start, step float64, width int, f func(d float64) float64) {
 	if step == 1 && start == 0 && in == out {
 		t.identity(in)
 		return
 	}
-	t.reset(in, out, 2)
+	t.reset(in, out, width)
 	for i := range out {
-		x := min(max(start+step*float64(i), 0), float64(in-1))
-		t.set(i, x, func(d float64) float64 { return max(0, 1-math.Abs(d)) })
+		t.set(i, min(max(start+step*float64(i), 0), float64(in-1)), f)
 	}
+}
+
+// cardinal is the cubic B-spline through a single 1 among zeros (Unser 1999,
+// doi:10.1109/79.799930).
+func cardinal(d float64) (y float64) {
+	for k := math.Floor(d) - 1; k <= math.Floor(d)+2; k++ {
+		y += math.Sqrt(3) * math.Pow(math.Sqrt(3)-2, math.Abs(k)) * bspline(d-k)
+	}
+	return y
 }
 
 // spline evaluates a uniform cubic B-spline whose control points reach one

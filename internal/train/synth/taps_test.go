@@ -14,6 +14,8 @@ func TestTapsAddUpToOne(t *testing.T) {
 		"Gaussian, wide":  func() { s.gaussian(9, 9, 0, 1, 6) },
 		"Gaussian, fewer": func() { s.gaussian(20, 7, .4, 2.7, 1.3) },
 		"linear, more":    func() { s.linear(7, 20, -.15, 1/2.7) },
+		"cubic, more":     func() { s.cubic(20, 50, -.15, 1/2.7) },
+		"cubic, of few":   func() { s.cubic(5, 13, 0, 1/2.7) },
 		"spline":          func() { s.spline(6, 31) },
 		"sinc":            func() { s.sinc(30, .7) },
 	} {
@@ -51,6 +53,29 @@ func TestLinearAndSplineKeepRamps(t *testing.T) {
 	for i, v := range out {
 		if want := 1 + float64(i)*9/39; math.Abs(float64(v)-want) > 1e-4 {
 			t.Errorf("spline: %g instead of %g", v, want)
+		}
+	}
+}
+
+// Cubic interpolation goes through its inputs, and along a parabola far from
+// their ends.
+func TestCubic(t *testing.T) {
+	t.Parallel()
+	parabola := make([]float32, 40)
+	for i := range parabola {
+		parabola[i] = float32((i - 20) * (i - 20))
+	}
+	var s taps
+	out := make([]float32, 118)
+	s.cubic(40, 118, 0, 1./3)
+	s.along(out, parabola)
+	for i, v := range out {
+		x := float64(i)/3 - 20
+		if i%3 != 0 && math.Abs(x) > 8 {
+			continue
+		}
+		if want := x * x; math.Abs(float64(v)-want) > .02 {
+			t.Errorf("at %.2f: %g instead of %g", x, v, want)
 		}
 	}
 }
