@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"gonum.org/v1/gonum/mat"
@@ -24,7 +25,9 @@ type HeadOptions struct {
 	BendMM float64
 	Scale  [3]float64 // along right, front and top, times the map's size; 0 is 1
 	// Share gives targets this share of the volume that they would have had
-	// otherwise: .8 takes a fifth of a hippocampus away.
+	// otherwise: .8 takes a fifth of a hippocampus away. The inferior horn beside it
+	// takes most of the room and the amygdala keeps its volume, unless they have a
+	// share of their own.
 	Share map[Target]float64
 
 	RotationDeg [3]float64 // of the head about right, front and top
@@ -168,22 +171,20 @@ func stored(axes string) (r volume.Reorientation, err error) {
 // bend sets g.flow to the head's deformation: its random part, and for each
 // target the amount of its warp that gives it the share asked for.
 func (g *Generator) bend(p *pose, o HeadOptions) error {
-	var amount [numTargets]float64
-	flow := func() {
+	var targets []Target
+	flow := func(amounts []float64) {
 		clear(g.flow.u)
 		if o.BendMM > 0 {
 			r := stream(o.Seed, 0, forShape)
 			g.flow.addRandom(&r, 45, o.BendMM)
 			g.flow.addRandom(&r, 20, o.BendMM*.3)
 		}
-		for t, k := range amount {
-			if k != 0 {
-				g.flow.addWarp(&p.m.warps[t], k)
-			}
+		for i, t := range targets {
+			g.flow.addWarp(&p.m.warps[t], amounts[i])
 		}
 		g.flow.integrate()
 	}
-	flow()
+	flow(nil)
 	if len(o.Share) == 0 {
 		return nil
 	}
@@ -196,75 +197,82 @@ func (g *Generator) bend(p *pose, o HeadOptions) error {
 		share[t] = s
 	}
 	p.m.fillIn(&share)
-	var targets []Target
-	var wanted, off []float64 // voxels, and the logarithm of what there is over it
 	var counts []counter
-	for t, s := range share {
-		if s > 0 {
-			c := g.newCounter(*p, Target(t))
-			targets, counts, off = append(targets, Target(t)), append(counts, c), append(off, 0)
-			wanted = append(wanted, s*float64(c.count(g, *p)))
+	var wanted, weight []float64 // wanted in voxels
+	for i, s := range share {
+		if s == 0 {
+			continue
 		}
+		t := Target(i)
+		c := g.newCounter(*p, t)
+		counts, wanted = append(counts, c), append(wanted, s*float64(c.count(g, *p)))
+		if _, asked := o.Share[t.sided(p.mirrored)]; asked {
+			weight = append(weight, 1)
+		} else {
+			weight = append(weight, .2) // need not be met as closely
+		}
+		targets = append(targets, t)
 	}
-	// Newton's method, with the rates at which targets shrink that are known of
-	// small changes, corrected by what steps do (Broyden 1965,
-	// doi:10.1090/S0025-5718-1965-0198670-6).
-	n := len(targets)
-	falls := mat.NewDense(n, n, nil)
+	falls := mat.NewDense(len(targets), len(targets), nil)
 	for i, t := range targets {
 		for j, u := range targets {
 			falls.Set(i, j, p.m.rates[t][u])
 		}
 	}
-	// What was not asked for need not be met as closely.
-	worst := func() (w float64) {
-		for i, t := range targets {
-			x := math.Abs(off[i])
-			if _, asked := o.Share[t.sided(p.mirrored)]; !asked {
-				x /= 5
-			}
-			w = max(w, x)
+	amounts, off := newton(falls, weight, func(x, off []float64) {
+		flow(x)
+		for i := range off {
+			off[i] = math.Log(max(float64(counts[i].count(g, *p)), .5) / wanted[i])
 		}
-		return w
+	})
+	if off > .02 {
+		return fmt.Errorf("synth: map %s comes to %.3f of a volume wanted at best", p.m.name, math.Exp(off))
 	}
-	const near, steps, most = 1e-3, 25, .3
-	best, bestOff := amount, math.Inf(1)
-	step, change := mat.NewVecDense(n, nil), mat.NewVecDense(n, nil)
+	flow(amounts)
+	return nil
+}
+
+// newton finds where functions of x that fall are near 0: by Newton's method from
+// 0, with the rates at which they fall there, corrected by what steps do (Broyden
+// 1965, doi:10.1090/S0025-5718-1965-0198670-6). It returns the best x on the way
+// and how far the worst function is from 0 there, each by its weight.
+func newton(falls *mat.Dense, weight []float64, at func(x, y []float64)) (best []float64, worst float64) {
+	const near, steps, longest = 1e-3, 25, .3
+	n := len(weight)
+	x, y, last := make([]float64, n), make([]float64, n), make([]float64, n)
+	step, missed := mat.NewVecDense(n, nil), mat.NewVecDense(n, nil)
+	worst = math.Inf(1)
 	for i := range steps {
-		for j := range targets {
-			now := math.Log(max(float64(counts[j].count(g, *p)), .5) / wanted[j])
-			change.SetVec(j, off[j]-now)
-			off[j] = now
+		copy(last, y)
+		at(x, y)
+		w := 0.0
+		for j := range y {
+			w = max(w, weight[j]*math.Abs(y[j]))
 		}
-		if w := worst(); w < bestOff {
-			best, bestOff = amount, w
+		if w < worst {
+			best, worst = slices.Clone(x), w
 		}
-		if bestOff < near {
+		if worst < near {
 			break
 		}
 		if i > 0 {
-			var told mat.VecDense
-			told.MulVec(falls, step)
-			change.SubVec(change, &told)
-			falls.RankOne(falls, 1/mat.Dot(step, step), change, step)
+			missed.MulVec(falls, step)
+			for j := range y {
+				missed.SetVec(j, last[j]-y[j]-missed.AtVec(j))
+			}
+			falls.RankOne(falls, 1/mat.Dot(step, step), missed, step)
 		}
-		for j, x := range off {
-			step.SetVec(j, min(most, max(-most, x)))
+		for j := range y {
+			step.SetVec(j, min(longest, max(-longest, y[j])))
 		}
 		if err := step.SolveVec(falls, step); err != nil {
 			break
 		}
-		for j, t := range targets {
-			amount[t] += step.AtVec(j)
+		for j := range x {
+			x[j] += step.AtVec(j)
 		}
-		flow()
 	}
-	if bestOff > .02 {
-		return fmt.Errorf("synth: map %s came to %.3f of a volume wanted", p.m.name, math.Exp(bestOff))
-	}
-	amount = best
-	flow()
-	return nil
+	return best, worst
 }
 
 // fillIn adds to the shares of hippocampi and amygdalae what a change of them does
