@@ -144,7 +144,7 @@ func (c *evaluateCmd) real(ctx context.Context, n *segment.Network, w *tabwriter
 }
 
 // byStructure prints each structure's Dice against FreeSurfer's labels and against
-// manual ones: where these part, it is the labels that do.
+// manual ones, which are of other people in other scans.
 func byStructure(w *tabwriter.Writer, scores []train.RealScore) {
 	structures := map[string]bool{}
 	for _, s := range scores {
