@@ -59,7 +59,11 @@ def read(path):
             out = channels[level]
             for cin in (channels[level + 1] + out, out):
                 tensors.append((take(out, cin, 3, 3, 3), take(out)))
+        below = channels[1] if a.get("below") else 0
+        up = take(LOGITS, below, 1, 1, 1)
         tensors.append((take(LOGITS, base, 1, 1, 1), take(LOGITS)))
+        if below:
+            tensors.append((up, np.zeros(LOGITS, np.float32)))
         yield name, a, tensors
 
 
@@ -91,8 +95,11 @@ def network(a, tensors):
                 x = block(x)
                 skips.append(x)
             for level in reversed(range(a["depth"])):
+                low = x
                 x = block(torch.cat([F.interpolate(x, scale_factor=2, mode="nearest"), skips[level]], 1))
             x = F.conv3d(x, getattr(self, f"w{i}"), getattr(self, f"b{i}"))
+            if a.get("below"):
+                x = x + F.interpolate(F.conv3d(low, getattr(self, f"w{i + 1}"), getattr(self, f"b{i + 1}")), scale_factor=2, mode="nearest")
             return torch.softmax(torch.cat([torch.zeros_like(x[:, :1]), x], 1), 1)
 
     return UNet().eval()

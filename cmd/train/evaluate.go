@@ -152,7 +152,7 @@ func byStructure(w *tabwriter.Writer, scores []train.RealScore) {
 			structures[name] = true
 		}
 	}
-	fmt.Fprintf(w, "\nreal heads by structure\tFreeSurfer\tmanual, mean\trange\n")
+	fmt.Fprintf(w, "\nreal heads by structure\tFreeSurfer\tmanual, mean\trange\tdisputed with FreeSurfer and decidable\timage on the network's side\n")
 	for _, name := range slices.Sorted(maps.Keys(structures)) {
 		var by, manual []float64
 		for _, s := range scores {
@@ -168,6 +168,12 @@ func byStructure(w *tabwriter.Writer, scores []train.RealScore) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t", name, meanOf(by), meanOf(manual))
 		if len(manual) > 0 {
 			fmt.Fprintf(w, "%.2f to %.2f", slices.Min(manual), slices.Max(manual))
+		}
+		fmt.Fprint(w, "\t")
+		for _, s := range scores {
+			if d, ok := s.Disputes[name]; ok && !s.Manual {
+				fmt.Fprintf(w, "%d voxels\t%.0f %%", d.Decidable, 100*d.Ours)
+			}
 		}
 		fmt.Fprintln(w)
 	}

@@ -164,6 +164,7 @@ type runCmd struct {
 	Seed     uint64        `default:"1"`
 	Base     int           `help:"Channels at full resolution; 0 is the product's width."`
 	Wide     int           `help:"Levels below full resolution with twice as many channels; -1 is the product's number." default:"-1"`
+	Below    bool          `help:"Let logits hear the level below full resolution too, as they do in the product's network or not."`
 	Anything int           `help:"Heads of any kind for each ordinary one that is learnt from." default:"1"`
 	CE       float64       `name:"cross-entropy" help:"Weight of the cross-entropy beside a Dice loss of weight 1." default:"0.5"`
 	Held     bool          `name:"sizes-held" help:"Hold the denominators of the Dice loss constant: structures then get what is likelier theirs than not, instead of all that is theirs with a probability of half their Dice."`
@@ -237,6 +238,7 @@ func (c *runCmd) Run(ctx context.Context) error {
 	if c.Wide >= 0 {
 		arch.Wide = c.Wide
 	}
+	arch.Below = arch.Below || c.Below
 	c.State = filepath.Join(c.State, c.Stage)
 	if err := os.MkdirAll(c.State, 0o755); err != nil {
 		return err

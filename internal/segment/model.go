@@ -11,14 +11,17 @@ import (
 // Architecture of the U-Net. Each level has two blocks of 3x3x3 convolution,
 // normalisation and LeakyReLU; 2x2x2 max pooling goes down, nearest-neighbour
 // upsampling and concatenation with the skip goes up; a 1x1x1 convolution
-// gives the logits of the classes above background, whose logit is 0.
+// gives the logits of the classes above background, whose logit is 0. Where
+// Below, it hears the level below full resolution too: that one's more channels
+// tell structures apart, and the others what a voxel consists of.
 type Architecture struct {
 	Inputs  int     `json:"inputs"`         // channels: the image, then the x, y and z coordinates
 	Base    int     `json:"base"`           // channels at full resolution, doubled at each level
 	Depth   int     `json:"depth"`          // number of poolings
 	Wide    int     `json:"wide,omitempty"` // levels below full resolution, from the first on, with twice as many channels
-	Shape   [3]int  `json:"shape"`          // voxels along x (left to right), y, z of the box that the network sees
-	VoxelMM float64 `json:"voxel_mm"`       // edge of a voxel
+	Below   bool    `json:"below,omitempty"`
+	Shape   [3]int  `json:"shape"`    // voxels along x (left to right), y, z of the box that the network sees
+	VoxelMM float64 `json:"voxel_mm"` // edge of a voxel
 }
 
 // Logits is the number of channels of the last layer.
@@ -44,6 +47,14 @@ func (a Architecture) Channels(level int) int {
 		return 2 * a.Base << level
 	}
 	return a.Base << level
+}
+
+// HeadUp is the number of channels of the level below that the logits hear.
+func (a Architecture) HeadUp() int {
+	if a.Below {
+		return a.Channels(1)
+	}
+	return 0
 }
 
 // Blocks lists the convolutions in the order in which they run and are stored.
@@ -117,6 +128,7 @@ type Start struct {
 	Stage  string `json:"stage,omitempty"` // of the network, when it is another's
 	Base   int    `json:"base"`
 	Wide   int    `json:"wide,omitempty"`
+	Below  bool   `json:"below,omitempty"`
 	Steps  int    `json:"steps"`
 	Before *Start `json:"start,omitempty"`
 }
@@ -128,6 +140,7 @@ type Model struct {
 
 	Weight [][]float32 `json:"-"` // by block: [out][up+in][kz][ky][kx]
 	Bias   [][]float32 `json:"-"` // by block: [out]
+	HeadUp []float32   `json:"-"` // [logit][channel of the level below], where logits hear it
 	HeadW  []float32   `json:"-"` // [logit][base]
 	HeadB  []float32   `json:"-"` // [logit]
 }
@@ -141,13 +154,25 @@ func (m *Model) tensors() [][]float32 {
 			m.Weight = append(m.Weight, make([]float32, b.Out*(b.Up+b.In)*27))
 			m.Bias = append(m.Bias, make([]float32, b.Out))
 		}
-		m.HeadW, m.HeadB = make([]float32, Logits*a.Base), make([]float32, Logits)
+		m.HeadUp, m.HeadW, m.HeadB = make([]float32, Logits*a.HeadUp()), make([]float32, Logits*a.Base), make([]float32, Logits)
 	}
 	var t [][]float32
 	for i := range m.Weight {
 		t = append(t, m.Weight[i], m.Bias[i])
 	}
-	return append(t, m.HeadW, m.HeadB)
+	return append(t, m.HeadUp, m.HeadW, m.HeadB)
+}
+
+// Transposed returns the columns of a matrix as rows, the layout of conv.Head from
+// that of a model's head and back.
+func Transposed(m []float32, columns int) []float32 {
+	t := make([]float32, 0, len(m))
+	for c := range columns {
+		for i := c; i < len(m); i += columns {
+			t = append(t, m[i])
+		}
+	}
+	return t
 }
 
 // NewModel returns a model of zeros.

@@ -38,12 +38,7 @@ func NewUNet(m *Model, threads int) *UNet {
 func newUNet(m *Model, shared *memory) *UNet {
 	arch := m.Architecture
 	n := &UNet{arch: arch, blocks: arch.Blocks(), bias: m.Bias, memory: shared}
-	n.head = conv.Head{W: make([]float32, arch.Base*Logits), B: m.HeadB}
-	for k := range Logits {
-		for c := range arch.Base {
-			n.head.W[c*Logits+k] = m.HeadW[k*arch.Base+c]
-		}
-	}
+	n.head = conv.Head{Up: Transposed(m.HeadUp, arch.HeadUp()), W: Transposed(m.HeadW, arch.Base), B: m.HeadB}
 	for i, b := range n.blocks {
 		w := conv.NewWeights(b.Out, b.Up, b.In, make([]float32, conv.MasterLen(b.Out, b.Up, b.In)))
 		w.SetTorch(m.Weight[i])
@@ -113,8 +108,9 @@ func (n *UNet) MACs() (nominal, executed float64) {
 		nom, exe := n.weights[i].MACs(d, h, width)
 		nominal, executed = nominal+nom, executed+exe
 	}
-	head := float64(n.arch.Voxels() * n.arch.Base * Logits)
-	return nominal + head, executed + head
+	voxels, below := float64(n.arch.Voxels()*Logits), float64(n.arch.HeadUp())
+	own := voxels * float64(n.arch.Base)
+	return nominal + own + voxels*below, executed + own + voxels/8*below
 }
 
 // at returns depth, height and width (z, y, x) at a level.
@@ -126,11 +122,11 @@ func (a Architecture) at(level int) (d, h, w int) {
 // shape of the architecture, x fastest, normalised as Normalise does. It stops
 // between blocks when ctx ends.
 func (n *UNet) Classify(ctx context.Context, image []float32, dst []Likely) error {
-	x, err := n.features(ctx, image)
+	low, x, err := n.features(ctx, image)
 	if err != nil {
 		return err
 	}
-	n.engine.Posteriors(x, &n.head, negligible, func(r conv.Row) {
+	n.engine.Posteriors(low, x, &n.head, negligible, func(r conv.Row) {
 		for i, b := range r.Background {
 			dst[r.First+i].choose(b, r.Likely[i], r.P[i*Logits:][:Logits])
 		}
@@ -138,8 +134,9 @@ func (n *UNet) Classify(ctx context.Context, image []float32, dst []Likely) erro
 	return nil
 }
 
-// features runs everything but the head.
-func (n *UNet) features(ctx context.Context, image []float32) (*conv.Tensor, error) {
+// features runs everything but the head, and returns what that hears; low is nil
+// unless it hears the level below.
+func (n *UNet) features(ctx context.Context, image []float32) (low, x *conv.Tensor, err error) {
 	n.place()
 	n.show(image)
 	i := 0
@@ -162,5 +159,8 @@ func (n *UNet) features(ctx context.Context, image []float32) (*conv.Tensor, err
 		run(n.b[l+1], n.b[l], n.a[l]) // a's own content is no longer needed
 		run(nil, n.a[l], n.b[l])
 	}
-	return n.b[0], ctx.Err()
+	if n.arch.Below {
+		low = n.b[1]
+	}
+	return low, n.b[0], ctx.Err()
 }

@@ -39,27 +39,31 @@ func noiseModel(a Architecture) *Model {
 		s += 2
 	}
 	m.HeadW, m.HeadB = noise(s, len(m.HeadW), 1, 0), noise(s+1, len(m.HeadB), 1, 0)
+	m.HeadUp = noise(s+2, len(m.HeadUp), 1, 0)
 	return m
 }
 
 var testArchitecture = Architecture{Inputs: 4, Base: 8, Depth: 4, Shape: [3]int{32, 48, 32}, VoxelMM: 2}
 
 func TestUNetEqualsTorch(t *testing.T) {
-	both := make([]float32, len(oracle)/4)
-	if err := binary.Read(bytes.NewReader(oracle), binary.LittleEndian, both); err != nil {
+	all := make([]float32, len(oracle)/4)
+	if err := binary.Read(bytes.NewReader(oracle), binary.LittleEndian, all); err != nil {
 		t.Fatal(err)
 	}
-	for i, wide := range []int{0, 2} {
-		arch, want := testArchitecture, both[i*len(both)/2:][:len(both)/2]
-		arch.Wide = wide
+	for i, of := range []struct {
+		wide  int
+		below bool
+	}{{0, false}, {2, false}, {1, true}} {
+		arch, want := testArchitecture, all[i*len(all)/3:][:len(all)/3]
+		arch.Wide, arch.Below = of.wide, of.below
 		for _, threads := range []int{1, 2} {
 			u := NewUNet(noiseModel(arch), threads)
-			x, err := u.features(context.Background(), noise(1000, arch.Voxels(), 0.5, 0.5))
+			low, x, err := u.features(context.Background(), noise(1000, arch.Voxels(), 0.5, 0.5))
 			if err != nil {
 				t.Fatal(err)
 			}
 			got := make([]float32, arch.Voxels()*Logits)
-			u.engine.Logits(x, &u.head, got)
+			u.engine.Logits(low, x, &u.head, got)
 			largest, worst := 0.0, 0.0
 			for i, w := range want {
 				row, k := i/Logits*97, i%Logits
@@ -67,7 +71,7 @@ func TestUNetEqualsTorch(t *testing.T) {
 				worst = max(worst, math.Abs(float64(w-got[row*Logits+k])))
 			}
 			if worst > 1e-4*largest {
-				t.Errorf("%d wide levels, %d threads, kernel %s: logits differ from torch's by %.2g of the largest, %.3g", wide, threads, conv.Kernel(), worst/largest, largest)
+				t.Errorf("%+v, %d threads, kernel %s: logits differ from torch's by %.2g of the largest, %.3g", of, threads, conv.Kernel(), worst/largest, largest)
 			}
 		}
 	}

@@ -32,10 +32,11 @@ func Average(of []*segment.Model) (*segment.Model, error) {
 			add(mean.Weight[b], m.Weight[b])
 			add(mean.Bias[b], m.Bias[b])
 		}
+		add(mean.HeadUp, m.HeadUp)
 		add(mean.HeadW, m.HeadW)
 		add(mean.HeadB, m.HeadB)
 		p := m.Provenance
-		mean.Provenance.MeanOf = append(mean.Provenance.MeanOf, segment.Start{Base: m.Architecture.Base, Wide: m.Architecture.Wide, Steps: p.Steps, Before: p.Start})
+		mean.Provenance.MeanOf = append(mean.Provenance.MeanOf, segment.Start{Base: m.Architecture.Base, Wide: m.Architecture.Wide, Below: m.Architecture.Below, Steps: p.Steps, Before: p.Start})
 	}
 	return mean, nil
 }

@@ -8,8 +8,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -174,6 +177,66 @@ func DiceOf17(labels *volume.Labels, truth []uint8) map[string]float64 {
 	return out
 }
 
+// Dispute is where two labellings of a scan part at a structure, one of which
+// gives a voxel to it and the other to another one.
+type Dispute struct {
+	Decidable int     // voxels, of two structures whose intensities part by more than their SDs
+	Ours      float64 // the share of these that is nearer to the mean of what ours calls them
+}
+
+// disputes asks a scan's intensities who is right, by structures' names without
+// side. What structures look like is taken from the voxels that both agree on.
+// Noise and voxels of two tissues leave a share of doubt to either.
+func disputes(image []float32, ours, truth []uint8) map[string]Dispute {
+	structures := map[string]int{}
+	var of [anatomy.NumClasses]int // a structure of the brain, sides joined
+	for k := range of {
+		of[k] = -1
+	}
+	for _, k := range anatomy.Brain {
+		name := anatomy.Bare(anatomy.Structures[k].Name)
+		if _, ok := structures[name]; !ok {
+			structures[name] = len(structures)
+		}
+		of[k] = structures[name]
+	}
+	type moments struct{ n, sum, squares float64 }
+	agreed := make([]moments, len(structures))
+	for i, v := range image {
+		if s := of[ours[i]]; s >= 0 && s == of[truth[i]] {
+			m, x := &agreed[s], float64(v)
+			m.n, m.sum, m.squares = m.n+1, m.sum+x, m.squares+x*x
+		}
+	}
+	mean, sd := make([]float64, len(agreed)), make([]float64, len(agreed))
+	for s, m := range agreed {
+		mean[s] = m.sum / m.n
+		sd[s] = math.Sqrt(max(0, m.squares/m.n-mean[s]*mean[s]))
+	}
+	decidable, right := make([]int, len(agreed)), make([]int, len(agreed))
+	for i, v := range image {
+		a, b := of[ours[i]], of[truth[i]]
+		if a < 0 || b < 0 || a == b || !(math.Abs(mean[a]-mean[b]) > max(sd[a], sd[b])) {
+			continue
+		}
+		x, nearer := float64(v), 0
+		if math.Abs(x-mean[a]) < math.Abs(x-mean[b]) {
+			nearer = 1
+		}
+		for _, s := range []int{a, b} {
+			decidable[s]++
+			right[s] += nearer
+		}
+	}
+	out := map[string]Dispute{}
+	for name, s := range structures {
+		if decidable[s] > 0 {
+			out[name] = Dispute{decidable[s], float64(right[s]) / float64(decidable[s])}
+		}
+	}
+	return out
+}
+
 // RealScore is the accuracy on one real head.
 type RealScore struct {
 	Name                string
@@ -182,6 +245,7 @@ type RealScore struct {
 	DeepNuclei          float64 // mean of caudate, putamen and thalamus
 	VolumeRatio         float64 // hippocampi, measured over labelled
 	Dice                map[string]float64
+	Disputes            map[string]Dispute
 	Segmentation        *segment.Segmentation
 }
 
@@ -195,9 +259,10 @@ func EvaluateReal(ctx context.Context, n *segment.Network, heads []RealHead) ([]
 		}
 		d := DiceOf17(s.Labels, h.Truth)
 		sc := RealScore{Name: h.Name, Manual: h.Manual, Dice: d, Hippocampus: d["Hippocampus"], Segmentation: s}
-		for _, v := range d {
-			sc.Mean17 += v / float64(len(d))
+		for _, name := range slices.Sorted(maps.Keys(d)) {
+			sc.Mean17 += d[name] / float64(len(d))
 		}
+		sc.Disputes = disputes(h.Image.Data, classes(slices.Clone(s.Labels.Data)), h.Truth)
 		sc.DeepNuclei = (d["Caudate"] + d["Putamen"] + d["Thalamus"]) / 3
 		l, _ := anatomy.ByName("Left-Hippocampus")
 		labelled := 0.0

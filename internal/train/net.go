@@ -40,14 +40,15 @@ type net struct {
 	params, grads, m, v []float32
 	running             []float32 // running means and variances
 
-	blocks         []*block
-	encA, encB     []*block // by level
-	decA, decB     []*block
-	input          *conv.Tensor
-	at             [3]float64 // where the coordinates in input say that it lies
-	pooled         []*conv.Tensor
-	oHeadW, oHeadB int
-	stats          conv.Stats
+	blocks                  []*block
+	encA, encB              []*block // by level
+	decA, decB              []*block
+	input                   *conv.Tensor
+	at                      [3]float64 // where the coordinates in input say that it lies
+	pooled                  []*conv.Tensor
+	low, dLow               *conv.Tensor // what the head hears of the level below, and the head's gradient of it; nil where it doesn't
+	oHeadW, oHeadB, oHeadUp int
+	stats                   conv.Stats
 
 	// Gradients by level: of a block's input to normalisation, of the first
 	// block's output, of the skip, of the pooled tensor, of the second block's
@@ -79,6 +80,7 @@ func newNet(arch segment.Architecture, threads int) *net {
 		n.blocks = append(n.blocks, b)
 	}
 	n.oHeadW, n.oHeadB = take(arch.Base*segment.Logits), take(segment.Logits)
+	n.oHeadUp = take(arch.HeadUp() * segment.Logits)
 	n.params, n.grads, n.m, n.v = make([]float32, np), make([]float32, np), make([]float32, np), make([]float32, np)
 	n.running = make([]float32, ns)
 	for _, b := range n.blocks {
@@ -119,6 +121,9 @@ func newNet(arch segment.Architecture, threads int) *net {
 		n.decB[l] = pop(nil, n.decA[l].y)
 		low = n.decB[l].y
 	}
+	if arch.Below {
+		n.low, n.dLow = n.decB[1].y, conv.NewTensor(arch.Channels(1), n.decB[1].y.D, n.decB[1].y.H, n.decB[1].y.W)
+	}
 	for i := range n.abc {
 		n.abc[i] = make([]float32, widest)
 	}
@@ -144,9 +149,11 @@ func (n *net) initialise(seed uint64) {
 			n.params[b.oGamma+c], n.running[b.oVar+c] = 1, 1
 		}
 	}
-	bound := 1 / math.Sqrt(float64(n.arch.Base))
-	uniform(n.params[n.oHeadW:n.oHeadW+n.arch.Base*segment.Logits], bound)
-	uniform(n.params[n.oHeadB:n.oHeadB+segment.Logits], bound)
+	h := n.head(n.params)
+	bound := 1 / math.Sqrt(float64(n.arch.Base+n.arch.HeadUp()))
+	uniform(h.W, bound)
+	uniform(h.B, bound)
+	uniform(h.Up, bound)
 }
 
 // renorm bounds how far a step may lean on the running statistics (Ioffe
@@ -229,10 +236,12 @@ func (n *net) backwardBlock(blk *block, dy, din, dlow *conv.Tensor) {
 	}
 }
 
-func (n *net) head() *conv.Head {
+// head is the part of a parameter vector, or of its gradient, that makes logits.
+func (n *net) head(of []float32) *conv.Head {
 	return &conv.Head{
-		W: n.params[n.oHeadW : n.oHeadW+n.arch.Base*segment.Logits],
-		B: n.params[n.oHeadB : n.oHeadB+segment.Logits],
+		Up: of[n.oHeadUp:][:n.arch.HeadUp()*segment.Logits],
+		W:  of[n.oHeadW:][:n.arch.Base*segment.Logits],
+		B:  of[n.oHeadB:][:segment.Logits],
 	}
 }
 
@@ -257,13 +266,15 @@ func (n *net) gradients(s Sample, loss conv.LossConfig, rn renorm) conv.LossResu
 	n.show(s)
 	n.pack()
 	n.forward(rn)
-	res := n.engine.Loss(n.decB[0].y, n.head(), s.Labels, loss, n.dB[0],
-		n.grads[n.oHeadW:n.oHeadW+n.arch.Base*segment.Logits], n.grads[n.oHeadB:n.oHeadB+segment.Logits])
+	res := n.engine.Loss(n.low, n.decB[0].y, n.head(n.params), s.Labels, loss, n.dLow, n.dB[0], n.head(n.grads))
 
 	depth := n.arch.Depth
 	for l := range depth {
 		n.backwardBlock(n.decB[l], n.dB[l], n.dA[l], nil)
 		n.backwardBlock(n.decA[l], n.dA[l], n.dSkip[l], n.dB[l+1])
+		if l == 0 && n.dLow != nil {
+			n.engine.Add(n.dB[1], n.dLow)
+		}
 	}
 	dy := n.dB[depth]
 	for l := depth; l >= 0; l-- {
@@ -313,12 +324,10 @@ func (n *net) unfold(m *segment.Model, from Sampler, samples int) {
 			n.running[b.oMean+c], n.running[b.oVar+c] = 0, float32(f*f-varianceEpsilon)
 		}
 	}
-	for k := range segment.Logits {
-		for c := range n.arch.Base {
-			n.params[n.oHeadW+c*segment.Logits+k] = m.HeadW[k*n.arch.Base+c]
-		}
-		n.params[n.oHeadB+k] = m.HeadB[k]
-	}
+	h := n.head(n.params)
+	copy(h.Up, segment.Transposed(m.HeadUp, n.arch.HeadUp()))
+	copy(h.W, segment.Transposed(m.HeadW, n.arch.Base))
+	copy(h.B, m.HeadB)
 	n.pack()
 	mean, square := make([]float64, len(n.running)), make([]float64, len(n.running))
 	for i := range samples {
@@ -360,11 +369,9 @@ func (n *net) export(arch segment.Architecture, params, running []float32, p seg
 			m.Bias[i][o] = float32(float64(params[b.oBeta+o]) - float64(running[b.oMean+o])*s)
 		}
 	}
-	for k := range segment.Logits {
-		for c := range n.arch.Base {
-			m.HeadW[k*n.arch.Base+c] = params[n.oHeadW+c*segment.Logits+k]
-		}
-		m.HeadB[k] = params[n.oHeadB+k]
-	}
+	h := n.head(params)
+	copy(m.HeadUp, segment.Transposed(h.Up, segment.Logits))
+	copy(m.HeadW, segment.Transposed(h.W, segment.Logits))
+	copy(m.HeadB, h.B)
 	return m
 }

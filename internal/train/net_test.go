@@ -47,6 +47,13 @@ func (b *blobs) At(i uint64) Sample {
 
 var small = segment.Architecture{Inputs: 4, Base: 8, Depth: 2, Shape: [3]int{24, 16, 16}, VoxelMM: 2}
 
+// below is small with logits that hear the level below.
+var below = func() segment.Architecture {
+	a := small
+	a.Below = true
+	return a
+}()
+
 func newTrainer(steps, threads int) *Trainer {
 	return New(Config{Arch: small, Seed: 3, Steps: steps, LearningRate: 4e-3}, threads, newBlobs(small), newBlobs(small))
 }
@@ -120,15 +127,16 @@ func TestFrom(t *testing.T) {
 		return (sc.Dice[14] + sc.Dice[29]) / 2
 	}
 	before := dice(m)
-	for _, width := range [][2]int{{small.Base, 0}, {2 * small.Base, 0}, {small.Base, 1}} {
-		arch := small
-		arch.Base, arch.Wide = width[0], width[1]
+	wide, both := small, below
+	wide.Base *= 2
+	both.Wide = 1
+	for _, arch := range []segment.Architecture{small, wide, below, both} {
 		second := New(Config{Arch: arch, Seed: 3, Steps: 200, LearningRate: 4e-3}, 2, newBlobs(arch), newBlobs(arch))
 		if err := second.From(m, ""); err != nil {
 			t.Fatal(err)
 		}
 		if got := dice(second.Model()); math.Abs(got-before) > .002 {
-			t.Errorf("width %v: Dice %.4f at the start, %.4f of the weights", width, got, before)
+			t.Errorf("%+v: Dice %.4f at the start, %.4f of the weights", arch, got, before)
 		}
 		var last StepResult
 		for range 200 {
@@ -136,10 +144,10 @@ func TestFrom(t *testing.T) {
 		}
 		after := second.Model()
 		if got := dice(after); got < before-.01 || math.IsNaN(last.Value) {
-			t.Errorf("width %v: Dice %.4f after 200 more steps, %.4f before", width, got, before)
+			t.Errorf("%+v: Dice %.4f after 200 more steps, %.4f before", arch, got, before)
 		}
 		if s := after.Provenance.Start; s == nil || *s != (segment.Start{Base: small.Base, Steps: 300}) {
-			t.Errorf("width %v: the weights say that they started with %+v", width, s)
+			t.Errorf("%+v: the weights say that they started with %+v", arch, s)
 		}
 		if err := second.From(m, ""); err == nil {
 			t.Error("a run that has begun started anew")
@@ -215,13 +223,15 @@ func TestGradientsEqualTorch(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name string
+		arch segment.Architecture
 		rn   renorm
 	}{
-		{"batch norm", renorm{RMax: 1, DMax: 0, Momentum: .02}},
-		{"batch renorm", renorm{RMax: 3, DMax: 2, Momentum: .02}},
+		{"batch norm", small, renorm{RMax: 1, DMax: 0, Momentum: .02}},
+		{"batch renorm", small, renorm{RMax: 3, DMax: 2, Momentum: .02}},
+		{"logits that hear the level below", below, renorm{RMax: 3, DMax: 2, Momentum: .02}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			n := newNet(small, 2)
+			n := newNet(c.arch, 2)
 			stream := 0
 			fill := func(dst []float32, scale, offset float32) {
 				copy(dst, noise(stream, len(dst), scale, offset))
@@ -236,9 +246,10 @@ func TestGradientsEqualTorch(t *testing.T) {
 				fill(n.running[b.oMean:b.oMean+b.Out], .1, 0)
 				fill(n.running[b.oVar:b.oVar+b.Out], .1, .3)
 			}
-			h := n.head()
+			h := n.head(n.params)
 			fill(h.W, 1, 0)
 			fill(h.B, 1, 0)
+			fill(h.Up, 1, 0)
 			loss := conv.LossConfig{CE: .5, Dice: 1}
 			for k := range loss.ClassWeight {
 				loss.ClassWeight[k] = 1 + float32(k)/10
@@ -269,8 +280,10 @@ func TestGradientsEqualTorch(t *testing.T) {
 				compare(b.Name+" gamma", n.grads[b.oGamma:b.oGamma+b.Out])
 				compare(b.Name+" beta", n.grads[b.oBeta:b.oBeta+b.Out])
 			}
-			compare("head weights", n.grads[n.oHeadW:n.oHeadW+len(h.W)])
-			compare("head bias", n.grads[n.oHeadB:n.oHeadB+len(h.B)])
+			g := n.head(n.grads)
+			compare("head weights", g.W)
+			compare("head bias", g.B)
+			compare("head weights of the level below", g.Up)
 		})
 	}
 }

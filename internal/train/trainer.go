@@ -116,14 +116,14 @@ func New(cfg Config, threads int, a, b Sampler) *Trainer {
 // network may be wider than the model, and its box another.
 func (t *Trainer) From(m *segment.Model, stage string) error {
 	alike := m.Architecture
-	alike.Base, alike.Wide, alike.Shape = t.cfg.Arch.Base, t.cfg.Arch.Wide, t.cfg.Arch.Shape
-	if alike != t.cfg.Arch || m.Architecture.Base > alike.Base || m.Architecture.Wide > alike.Wide {
+	alike.Base, alike.Wide, alike.Below, alike.Shape = t.cfg.Arch.Base, t.cfg.Arch.Wide, t.cfg.Arch.Below, t.cfg.Arch.Shape
+	if alike != t.cfg.Arch || m.Architecture.Base > alike.Base || m.Architecture.Wide > alike.Wide || m.Architecture.Below && !alike.Below {
 		return fmt.Errorf("train: weights of architecture %+v can't start a run of %+v", m.Architecture, t.cfg.Arch)
 	}
 	if t.step > 0 {
 		return errors.New("train: the run has begun already")
 	}
-	t.cfg.Start = &segment.Start{Stage: stage, Base: m.Architecture.Base, Wide: m.Architecture.Wide, Steps: m.Provenance.Steps, Before: m.Provenance.Start}
+	t.cfg.Start = &segment.Start{Stage: stage, Base: m.Architecture.Base, Wide: m.Architecture.Wide, Below: m.Architecture.Below, Steps: m.Provenance.Steps, Before: m.Provenance.Start}
 	m = widen(m, t.cfg.Arch, t.cfg.Seed)
 	const seen = 24 // samples that the statistics are taken from
 	t.net.unfold(m, t.samples[0], seen)

@@ -9,7 +9,8 @@ import (
 
 // widen returns the same function in a wider network: the channels that m has
 // keep their weights and hear nothing of the new ones, which begin as random
-// features of everything before them.
+// features of everything before them. Logits that hear the level below for the
+// first time begin deaf to it.
 func widen(m *segment.Model, arch segment.Architecture, seed uint64) *segment.Model {
 	wide := segment.NewModel(arch)
 	r := rand.New(rand.NewPCG(seed, 0x776964656e))
@@ -43,6 +44,9 @@ func widen(m *segment.Model, arch segment.Architecture, seed uint64) *segment.Mo
 	}
 	for k := range segment.Logits {
 		copy(wide.HeadW[k*arch.Base:], m.HeadW[k*m.Architecture.Base:][:m.Architecture.Base])
+		if up := m.Architecture.HeadUp(); up > 0 {
+			copy(wide.HeadUp[k*arch.HeadUp():], m.HeadUp[k*up:][:up])
+		}
 	}
 	copy(wide.HeadB, m.HeadB)
 	return wide

@@ -102,7 +102,10 @@ func BenchmarkFullResolution(b *testing.B) {
 	for i := range cfg.ClassWeight {
 		cfg.ClassWeight[i] = 1
 	}
-	dW, dB := make([]float32, len(head.W)), make([]float32, Logits)
+	low, dlow := random(r, 4*c, d/2, h/2, w/2).tensor(), NewTensor(4*c, d/2, h/2, w/2)
+	both := &Head{randomFloats(r, 4*c*Logits), head.W, head.B}
+	grad := &Head{make([]float32, len(both.Up)), make([]float32, len(head.W)), make([]float32, Logits)}
+	own := &Head{W: grad.W, B: grad.B}
 	params := [4][]float32{randomFloats(r, 1<<20), randomFloats(r, 1<<20), make([]float32, 1<<20), make([]float32, 1<<20)}
 	var st Stats
 	for name, f := range map[string]func(){
@@ -111,8 +114,10 @@ func BenchmarkFullResolution(b *testing.B) {
 		"AffineGrad":       func() { e.AffineGrad(dy, x, y, coef, coef, coef, coef, coef, slope) },
 		"MaxPool":          func() { e.MaxPool(x, small) },
 		"MaxPoolGrad":      func() { e.MaxPoolGrad(x, small, dsmall, dy) },
-		"Posteriors":       func() { e.Posteriors(x, head, 1e-3, func(Row) {}) },
-		"Loss":             func() { e.Loss(x, head, labels, cfg, y, dW, dB) },
+		"Posteriors":       func() { e.Posteriors(nil, x, head, 1e-3, func(Row) {}) },
+		"Posteriors, two":  func() { e.Posteriors(low, x, both, 1e-3, func(Row) {}) },
+		"Loss":             func() { e.Loss(nil, x, head, labels, cfg, nil, y, own) },
+		"Loss, two":        func() { e.Loss(low, x, both, labels, cfg, dlow, y, grad) },
 		"Adam of a million": func() {
 			e.Adam(params[0], params[1], params[2], params[3], 1, 1e-3, 0.9, 0.999, 1e-8, 0, 1)
 		},

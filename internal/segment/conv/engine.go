@@ -32,13 +32,15 @@ type worker struct {
 	head    headGradArgs
 	add     addArgs
 
-	ring    buffer // transformed slices
-	upRing  buffer // and of an upsampled tensor
-	product [24 * 6 * 2 * lanes]float32
-	last    [2 * 4 * lanes]float32 // a tile
-	logits  [8*Logits + 80]float32 // of 8 voxels, and what asmgen/posterior.go has beside them
-	p, bg   []float32              // posteriors of a row
-	likely  []uint32
+	ring      buffer // transformed slices
+	upRing    buffer // and of an upsampled tensor
+	product   [24 * 6 * 2 * lanes]float32
+	last      [2 * 4 * lanes]float32 // a tile
+	logits    [8*Logits + 80]float32 // of 8 voxels, and what asmgen/posterior.go has beside them
+	p, bg     []float32              // posteriors of a row
+	below     []float32              // logits of a row at half the resolution,
+	belowGrad []float32              // and their gradients
+	likely    []uint32
 }
 
 // NewEngine returns an engine on threads goroutines, at least one.

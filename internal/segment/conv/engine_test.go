@@ -56,7 +56,7 @@ func runAll(e *Engine, floats func(n int) []float32) [][]float32 {
 		e.MaxPoolGrad(y, pooled, dpooled, dy)
 		keep(y.data, pooled.data, dy.data)
 
-		h := &Head{W: fill(floats(c.out * 32)), B: fill(floats(32))}
+		h := &Head{fill(floats(c.up * 32)), fill(floats(c.out * 32)), fill(floats(32))}
 		n := c.d * c.h * c.w
 		labels := make([]uint8, n)
 		for i := range labels {
@@ -66,10 +66,12 @@ func runAll(e *Engine, floats func(n int) []float32) [][]float32 {
 		for i := range cfg.ClassWeight {
 			cfg.ClassWeight[i] = 1
 		}
-		dW, dB := floats(len(h.W)), floats(32)
-		p, background := posteriors(e, y, h)
-		loss := e.Loss(y, h, labels, cfg, dy, dW, dB)
-		keep(p, background, dW, dB, dy.data, []float32{float32(loss.Value)})
+		g := &Head{floats(len(h.Up)), floats(len(h.W)), floats(32)}
+		p, background := posteriors(e, low, y, h)
+		loss := e.Loss(low, y, h, labels, cfg, dlow, dy, g)
+		keep(p, background, g.Up, g.W, g.B, dy.data, []float32{float32(loss.Value)})
+		e.Add(dlow, low)
+		keep(dlow.data)
 
 		e.AffineGradReduce(dy, out, coef[0], coef[1], 0.01, &st)
 		keepStats(&st, c.out)
@@ -161,9 +163,11 @@ func TestPanicsOnShapesThatDoNotFit(t *testing.T) {
 		"gradient of the wrong length": func() { e.ConvGradWeights(w, low, full, full, eight) },
 		"pooling to the wrong size":    func() { e.MaxPool(full, full) },
 		"too few coefficients":         func() { e.Affine(full, full, eight[:4], eight, 1) },
-		"head for another tensor":      func() { e.Posteriors(NewTensor(16, 1, 1, 1), head, 0, func(Row) {}) },
+		"head for another tensor":      func() { e.Posteriors(nil, NewTensor(16, 1, 1, 1), head, 0, func(Row) {}) },
+		"head for one tensor on two":   func() { e.Posteriors(low, full, head, 0, func(Row) {}) },
 		"label beyond the classes": func() {
-			e.Loss(NewTensor(8, 1, 1, 1), head, []uint8{33}, LossConfig{}, NewTensor(8, 1, 1, 1), make([]float32, 256), make([]float32, 32))
+			grad := &Head{W: make([]float32, 256), B: make([]float32, 32)}
+			e.Loss(nil, NewTensor(8, 1, 1, 1), head, []uint8{33}, LossConfig{}, nil, NewTensor(8, 1, 1, 1), grad)
 		},
 		"channel of the wrong length": func() { full.SetChannel(0, eight) },
 		"Adam on unequal lengths":     func() { e.Adam(eight, eight[:4], eight, eight, 1, 1, 0, 0, 0, 0, 0) },

@@ -28,6 +28,7 @@ var genericKernels = kernelSet{
 	affineGrad:      affineGradGeneric,
 	poolMax:         poolMaxGeneric,
 	poolGrad:        poolGradGeneric,
+	logits:          logitsGeneric,
 	softmax:         softmaxGeneric,
 	likely:          likelyGeneric,
 	lossGrad:        lossGradGeneric,
@@ -326,6 +327,12 @@ func poolGradGeneric(a *poolArgs) {
 	}
 }
 
+func logitsGeneric(a *softmaxArgs) {
+	for i := range a.n {
+		a.logits(i)
+	}
+}
+
 func softmaxGeneric(a *softmaxArgs) {
 	for i := range a.n {
 		for k, p := range a.posteriors(i) {
@@ -345,15 +352,21 @@ func likelyGeneric(a *softmaxArgs) {
 	}
 }
 
-// posteriors of voxel i.
-func (a *softmaxArgs) posteriors(i int) []float32 {
+// logits of voxel i.
+func (a *softmaxArgs) logits(i int) []float32 {
 	p := a.p[i*Logits:][:Logits]
-	copy(p, a.bias)
+	copy(p, a.bias[i/2*a.biasStep:])
 	for k := 0; k < Logits; k += lanes {
 		for b := range a.blocks {
 			dot8(vec(p[k:]), a.x[b*a.block+i*lanes:], 1, a.w[b*lanes*Logits+k:], Logits, lanes)
 		}
 	}
+	return p
+}
+
+// posteriors of voxel i.
+func (a *softmaxArgs) posteriors(i int) []float32 {
+	p := a.logits(i)
 	var top float32
 	for _, l := range p {
 		top = max(top, l)

@@ -12,31 +12,58 @@ const (
 	Classes = Logits + 1
 )
 
-// A Head is the 1x1x1 convolution from a tensor's channels to the logits of classes 1 to 32.
+// A Head is the 1x1x1 convolution to the logits of classes 1 to 32: of a tensor's channels and, where
+// it has Up, of those of a tensor at half the resolution, the nearest of whose voxels counts.
 type Head struct {
-	W []float32 // [channel][32]
-	B []float32 // [32]
+	Up []float32 // [channel of the tensor at half the resolution][32]
+	W  []float32 // [channel][32]
+	B  []float32 // [32]
 }
 
-func (h *Head) check(x *Tensor, dst, want int) {
-	if len(h.W) != x.Channels*Logits || len(h.B) != Logits || dst != want {
-		panic(fmt.Sprintf("conv: head of %d weights and %d biases on %v, %d values for %d", len(h.W), len(h.B), x, dst, want))
+func (h *Head) check(low, x *Tensor) {
+	up := 0
+	if low != nil {
+		up = low.Channels
+		if x.D != 2*low.D || x.H != 2*low.H || x.W != 2*low.W {
+			panic(fmt.Sprintf("conv: head on %v and %v", low, x))
+		}
+	}
+	if len(h.Up) != up*Logits || len(h.W) != x.Channels*Logits || len(h.B) != Logits {
+		panic(fmt.Sprintf("conv: head of %d and %d weights and %d biases on %v and %v", len(h.Up), len(h.W), len(h.B), low, x))
 	}
 }
 
-// headRow readies w.softmax for a row of voxels.
-func (w *worker) headRow(x *Tensor, h *Head, z, y int) {
-	w.softmax = softmaxArgs{
-		x: x.at(0, z+1, y+1, 1), w: h.W, bias: h.B, p: w.p, background: w.bg,
-		scratch: w.logits[:], blocks: x.blocks(), block: x.block(), n: x.W,
+// headRows calls f, on several threads, with each row of voxels, for which w.softmax is ready. A task
+// is a slice of low or, without it, of x; rows that share one of low follow each other.
+func (e *Engine) headRows(low, x *Tensor, h *Head, f func(w *worker, task, z, y int)) {
+	h.check(low, x)
+	step := 1
+	if low != nil {
+		step = 2
 	}
-}
-
-// softmaxRow makes posteriors of a row in w.p and w.bg and adds those above background up.
-func (w *worker) softmaxRow(e *Engine, x *Tensor, h *Head, z, y int, sums []float32) {
-	w.headRow(x, h, z, y)
-	w.softmax.sums = sums
-	e.k.softmax(&w.softmax)
+	e.each(x.D/step, func(w *worker, task int) {
+		w.p, w.bg, w.likely = sized(w.p, x.W*Logits), sized(w.bg, x.W), sized(w.likely, x.W)
+		for y := 0; y < x.H; y += step {
+			bias, biasStep := h.B, 0
+			if low != nil {
+				w.below = sized(w.below, (low.W+3)*Logits) // softmax reads up to a multiple of 8 voxels of x
+				w.softmax = softmaxArgs{
+					x: low.at(0, task+1, y/2+1, 1), w: h.Up, bias: h.B, p: w.below,
+					blocks: low.blocks(), block: low.block(), n: low.W,
+				}
+				e.k.logits(&w.softmax)
+				bias, biasStep = w.below, Logits
+			}
+			for i := range step * step {
+				z, y := task*step+i/step, y+i%step
+				w.softmax = softmaxArgs{
+					x: x.at(0, z+1, y+1, 1), w: h.W, bias: bias, biasStep: biasStep, p: w.p, background: w.bg,
+					scratch: w.logits[:], blocks: x.blocks(), block: x.block(), n: x.W,
+				}
+				f(w, task, z, y)
+			}
+		}
+	})
 }
 
 // Row is posteriors of voxels along x.
@@ -47,36 +74,34 @@ type Row struct {
 	P          []float32 // whose posterior P holds at 32*voxel + k-1; elsewhere P holds anything
 }
 
-// Posteriors calls f, on several threads, with each row of voxels. A class is likely when its
-// posterior is greater than least. What a Row holds is gone when f returns.
-func (e *Engine) Posteriors(x *Tensor, h *Head, least float32, f func(Row)) {
-	h.check(x, 0, 0)
-	e.each(x.D, func(w *worker, z int) {
-		w.p, w.bg, w.likely = sized(w.p, x.W*Logits), sized(w.bg, x.W), sized(w.likely, x.W)
-		for y := range x.H {
-			w.headRow(x, h, z, y)
-			w.softmax.likely, w.softmax.least = w.likely, least
-			e.k.likely(&w.softmax)
-			f(Row{(z*x.H + y) * x.W, w.bg, w.likely, w.p})
-		}
+// Posteriors calls f, on several threads, with each row of voxels of x; low may be nil. A class is
+// likely when its posterior is greater than least. What a Row holds is gone when f returns.
+func (e *Engine) Posteriors(low, x *Tensor, h *Head, least float32, f func(Row)) {
+	e.headRows(low, x, h, func(w *worker, _, z, y int) {
+		w.softmax.likely, w.softmax.least = w.likely, least
+		e.k.likely(&w.softmax)
+		f(Row{(z*x.H + y) * x.W, w.bg, w.likely, w.p})
 	})
 }
 
 // Logits writes the logits in the layout of Posteriors. It is a plain loop, for comparisons.
-func (e *Engine) Logits(x *Tensor, h *Head, dst []float32) {
-	h.check(x, len(dst), x.D*x.H*x.W*Logits)
-	e.each(x.D, func(_ *worker, z int) {
-		for y := range x.H {
-			for i := range x.W {
-				d := dst[((z*x.H+y)*x.W+i)*Logits:][:Logits]
-				copy(d, h.B)
-				for c := range x.Channels {
-					f := x.at(c/lanes, z+1, y+1, i+1)[c%lanes]
+func (e *Engine) Logits(low, x *Tensor, h *Head, dst []float32) {
+	e.headRows(low, x, h, func(_ *worker, _, z, y int) {
+		for i := range x.W {
+			d := dst[((z*x.H+y)*x.W+i)*Logits:][:Logits]
+			copy(d, h.B)
+			add := func(t *Tensor, weights []float32, z, y, i int) {
+				for c := range t.Channels {
+					f := t.at(c/lanes, z+1, y+1, i+1)[c%lanes]
 					for k := range d {
-						d[k] += f * h.W[c*Logits+k]
+						d[k] += f * weights[c*Logits+k]
 					}
 				}
 			}
+			if low != nil {
+				add(low, h.Up, z/2, y/2, i/2)
+			}
+			add(x, h.W, z, y, i)
 		}
 	})
 }
@@ -101,12 +126,11 @@ type LossResult struct {
 	Dice      [Classes]float64
 }
 
-// lossPart holds the sums of one slice.
+// lossPart holds the sums of one task.
 type lossPart struct {
 	p, hit, count [Classes]float64 // posteriors, posteriors of the true class, voxels
 	ce            float64
-	dw            []float32
-	db            [Logits]float32
+	grad          Head
 }
 
 // Loss computes
@@ -115,25 +139,28 @@ type lossPart struct {
 //	+ CE * sum of -ClassWeight[y] log p[y] / sum of ClassWeight[y]
 //
 // where s is the sum of a class's posteriors, i that over the voxels of the class and n their
-// number. labels holds classes 0 to 32, x fastest. It writes the gradients of x, h.W and h.B.
+// number. labels holds classes 0 to 32, x fastest. It writes the gradients of low (both may be nil), x
+// and h.
 //
 // The posteriors are computed twice, once for the sums and once for the gradients: cheaper than
 // storing 128 bytes a voxel.
-func (e *Engine) Loss(x *Tensor, h *Head, labels []uint8, cfg LossConfig, dx *Tensor, dW, dB []float32) LossResult {
-	h.check(x, len(labels), x.D*x.H*x.W)
-	if !x.sameSize(dx) || x.Channels != dx.Channels || len(dW) != len(h.W) || len(dB) != len(h.B) {
-		panic(fmt.Sprintf("conv: loss of %v, gradients %v, %d, %d", x, dx, len(dW), len(dB)))
+func (e *Engine) Loss(low, x *Tensor, h *Head, labels []uint8, cfg LossConfig, dlow, dx *Tensor, grad *Head) LossResult {
+	if (low == nil) != (dlow == nil) || low != nil && (!low.sameSize(dlow) || low.Channels != dlow.Channels) ||
+		!x.sameSize(dx) || x.Channels != dx.Channels || len(labels) != x.D*x.H*x.W {
+		panic(fmt.Sprintf("conv: loss of %v and %v with %d labels, gradients %v and %v", low, x, len(labels), dlow, dx))
 	}
+	grad.check(dlow, dx)
 	for i, y := range labels {
 		if y >= Classes {
 			panic(fmt.Sprintf("conv: label %d at voxel %d", y, i))
 		}
 	}
-	for _, w := range e.workers {
-		w.p, w.bg = sized(w.p, x.W*Logits), sized(w.bg, x.W)
+	tasks := x.D
+	if low != nil {
+		tasks = low.D
 	}
-	parts := make([]lossPart, x.D)
-	e.each(x.D, func(w *worker, z int) { e.lossSums(w, &parts[z], x, h, labels, cfg, z) })
+	parts := make([]lossPart, tasks)
+	e.headRows(low, x, h, func(w *worker, task, z, y int) { e.lossSums(w, &parts[task], labels[(z*x.H+y)*x.W:][:x.W], cfg) })
 
 	var total lossPart
 	weight := 0.0
@@ -174,65 +201,90 @@ func (e *Engine) Loss(x *Tensor, h *Head, labels []uint8, cfg LossConfig, dx *Te
 	}
 	r.Value = float64(cfg.Dice)*(1+r.Value) + float64(cfg.CE)*r.CE
 
-	transposed := make([]float32, len(h.W)) // [block][32][8]
-	for i, f := range h.W {
-		ch, k := i/Logits, i%Logits
-		transposed[(ch/lanes*Logits+k)*lanes+ch%lanes] = f
-	}
-	e.each(x.D, func(w *worker, z int) {
-		p := &parts[z]
-		p.dw = make([]float32, len(h.W))
+	up, own := transposed(h.Up), transposed(h.W)
+	e.headRows(low, x, h, func(w *worker, task, z, y int) {
+		g := &parts[task].grad
+		if g.B == nil {
+			*g = Head{make([]float32, len(h.Up)), make([]float32, len(h.W)), make([]float32, Logits)}
+		}
 		var sums [Logits]float32
-		for y := range x.H {
-			w.softmaxRow(e, x, h, z, y, sums[:])
-			w.loss = lossGradArgs{p: w.p, background: w.bg, c: c[:], e: hit[:], w: ce[:], labels: labels[(z*x.H+y)*x.W:], n: x.W}
-			e.k.lossGrad(&w.loss)
-			a := &w.head
-			*a = headGradArgs{dl: w.p, n: x.W}
-			for b := range x.blocks() {
-				a.w, a.out = transposed[b*Logits*lanes:], dx.at(b, z+1, y+1, 1)
-				e.k.headGradIn(a)
-				a.x, a.out = x.at(b, z+1, y+1, 1), p.dw[b*lanes*Logits:]
-				e.k.headGradWeights(a)
-			}
-			a.out = p.db[:]
-			e.k.headGradBias(a)
+		w.softmax.sums = sums[:]
+		e.k.softmax(&w.softmax)
+		w.loss = lossGradArgs{p: w.p, background: w.bg, c: c[:], e: hit[:], w: ce[:], labels: labels[(z*x.H+y)*x.W:], n: x.W}
+		e.k.lossGrad(&w.loss)
+		w.head = headGradArgs{dl: w.p, n: x.W, out: g.B}
+		e.k.headGradBias(&w.head)
+		e.headGrads(w, x, dx, own, g.W, z, y)
+		if low == nil {
+			return
+		}
+		if z%2 == 0 && y%2 == 0 {
+			w.belowGrad = sized(w.belowGrad, low.W*Logits)
+			clear(w.belowGrad)
+		}
+		for i := range x.W {
+			w.add = addArgs{dst: w.belowGrad[i/2*Logits:], src: w.p[i*Logits:], n: Logits}
+			e.k.add(&w.add)
+		}
+		if z%2 == 1 && y%2 == 1 {
+			w.head = headGradArgs{dl: w.belowGrad, n: low.W}
+			e.headGrads(w, low, dlow, up, g.Up, z/2, y/2)
 		}
 	})
-	for i := range dW {
-		s := 0.0
-		for z := range parts {
-			s += float64(parts[z].dw[i])
+	sum := func(dst []float32, of func(*Head) []float32) {
+		for i := range dst {
+			s := 0.0
+			for p := range parts {
+				s += float64(of(&parts[p].grad)[i])
+			}
+			dst[i] = float32(s)
 		}
-		dW[i] = float32(s)
 	}
-	for i := range dB {
-		s := 0.0
-		for z := range parts {
-			s += float64(parts[z].db[i])
-		}
-		dB[i] = float32(s)
-	}
+	sum(grad.Up, func(h *Head) []float32 { return h.Up })
+	sum(grad.W, func(h *Head) []float32 { return h.W })
+	sum(grad.B, func(h *Head) []float32 { return h.B })
 	return r
 }
 
-func (e *Engine) lossSums(w *worker, part *lossPart, x *Tensor, h *Head, labels []uint8, cfg LossConfig, z int) {
-	for y := range x.H {
-		var sums [Logits]float32
-		w.softmaxRow(e, x, h, z, y, sums[:])
-		for k, s := range sums {
-			part.p[k+1] += float64(s)
+// transposed returns a head's weights as [block][32][8].
+func transposed(w []float32) []float32 {
+	t := make([]float32, len(w))
+	for i, f := range w {
+		ch, k := i/Logits, i%Logits
+		t[(ch/lanes*Logits+k)*lanes+ch%lanes] = f
+	}
+	return t
+}
+
+// headGrads writes the gradient of a row of t, from the gradients of its logits in w.head, and adds to
+// that of its weights, which are given transposed.
+func (e *Engine) headGrads(w *worker, t, dt *Tensor, weights, grad []float32, z, y int) {
+	a := &w.head
+	for b := range t.blocks() {
+		a.w, a.out = weights[b*Logits*lanes:], dt.at(b, z+1, y+1, 1)
+		e.k.headGradIn(a)
+		a.x, a.out = t.at(b, z+1, y+1, 1), grad[b*lanes*Logits:]
+		e.k.headGradWeights(a)
+	}
+}
+
+// lossSums adds a row of voxels to the sums that the loss is made of.
+func (e *Engine) lossSums(w *worker, part *lossPart, labels []uint8, cfg LossConfig) {
+	var sums [Logits]float32
+	w.softmax.sums = sums[:]
+	e.k.softmax(&w.softmax)
+	for k, s := range sums {
+		part.p[k+1] += float64(s)
+	}
+	for i, k := range labels {
+		part.p[0] += float64(w.bg[i])
+		v := w.bg[i]
+		if k > 0 {
+			v = w.p[i*Logits+int(k)-1]
 		}
-		for i, k := range labels[(z*x.H+y)*x.W:][:x.W] {
-			part.p[0] += float64(w.bg[i])
-			v := w.bg[i]
-			if k > 0 {
-				v = w.p[i*Logits+int(k)-1]
-			}
-			part.hit[k] += float64(v)
-			part.count[k]++
-			part.ce -= float64(cfg.ClassWeight[k]) * logarithm(max(v, 1e-37))
-		}
+		part.hit[k] += float64(v)
+		part.count[k]++
+		part.ce -= float64(cfg.ClassWeight[k]) * logarithm(max(v, 1e-37))
 	}
 }
 

@@ -3,6 +3,7 @@ package conv
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"testing"
 )
 
@@ -87,29 +88,67 @@ func lossRef(x *volume, w, b []float64, labels []uint8, cfg LossConfig) (value, 
 }
 
 // posteriors returns all of Posteriors, with every class likely.
-func posteriors(e *Engine, x *Tensor, h *Head) (p, background []float32) {
+func posteriors(e *Engine, low, x *Tensor, h *Head) (p, background []float32) {
 	n := x.D * x.H * x.W
 	p, background = make([]float32, n*Logits), make([]float32, n)
-	e.Posteriors(x, h, -1, func(r Row) {
+	e.Posteriors(low, x, h, -1, func(r Row) {
 		copy(p[r.First*Logits:], r.P)
 		copy(background[r.First:], r.Background)
 	})
 	return p, background
 }
 
+// headSizes are channels at half the resolution, own ones, and the voxels.
+var headSizes = [][5]int{{0, 8, 1, 1, 1}, {0, 8, 2, 3, 4}, {0, 16, 3, 2, 7}, {0, 8, 2, 5, 33}, {8, 8, 2, 2, 2}, {16, 8, 4, 2, 10}, {8, 16, 2, 6, 34}}
+
+// randomHead draws a head and what it is on.
+func randomHead(r *rand.Rand, s [5]int) (h *Head, low, x *volume) {
+	h = &Head{Up: randomFloats(r, s[0]*Logits), W: randomFloats(r, s[1]*Logits), B: randomFloats(r, Logits)}
+	if s[0] > 0 {
+		low = random(r, s[0], s[2]/2, s[3]/2, s[4]/2)
+	}
+	return h, low, random(r, s[1], s[2], s[3], s[4])
+}
+
+// optional is v as a tensor, where there is one.
+func optional(v *volume) *Tensor {
+	if v == nil {
+		return nil
+	}
+	return v.tensor()
+}
+
+// joined are the channels of low, each of its voxels 2x2x2 times, and those of x; and the weights for them.
+func joined(h *Head, low, x *volume) (*volume, []float64) {
+	if low == nil {
+		return x, widen(h.W)
+	}
+	all := newVolume(low.c+x.c, x.d, x.h, x.w)
+	for c := range low.c {
+		for z := range x.d {
+			for y := range x.h {
+				for i := range x.w {
+					all.v[all.index(c, z, y, i)] = low.v[low.index(c, z/2, y/2, i/2)]
+				}
+			}
+		}
+	}
+	copy(all.v[low.c*x.d*x.h*x.w:], x.v)
+	return all, append(widen(h.Up), widen(h.W)...)
+}
+
 func TestLikelyAreAboveLeast(t *testing.T) {
 	eachKernel(t, func(t *testing.T, k *kernelSet) {
 		for i, s := range headSizes {
-			r := rng(uint64(i))
 			e := newEngine(2, k)
-			x := random(r, s[0], s[1], s[2], s[3]).tensor()
-			h := &Head{W: randomFloats(r, s[0]*32), B: randomFloats(r, 32)}
+			h, lowV, xV := randomHead(rng(uint64(i)), s)
+			low, x := optional(lowV), xV.tensor()
 			for k := range h.B {
 				h.B[k] -= 3
 			}
-			p, background := posteriors(e, x, h)
+			p, background := posteriors(e, low, x, h)
 			for _, least := range []float32{1e-3, .05, .3, 2} {
-				e.Posteriors(x, h, least, func(r Row) {
+				e.Posteriors(low, x, h, least, func(r Row) {
 					for v, likely := range r.Likely {
 						want := p[(r.First+v)*Logits:][:Logits]
 						if r.Background[v] != background[r.First+v] {
@@ -129,30 +168,27 @@ func TestLikelyAreAboveLeast(t *testing.T) {
 	})
 }
 
-var headSizes = [][4]int{{8, 1, 1, 1}, {8, 2, 3, 4}, {16, 3, 2, 7}, {8, 2, 5, 33}}
-
 func TestPosteriorsMatchReference(t *testing.T) {
 	eachKernel(t, func(t *testing.T, k *kernelSet) {
 		for i, s := range headSizes {
 			t.Run(fmt.Sprint(s), func(t *testing.T) {
-				r := rng(uint64(i))
 				e := newEngine(2, k)
-				x := random(r, s[0], s[1], s[2], s[3])
-				h := &Head{W: randomFloats(r, s[0]*32), B: randomFloats(r, 32)}
-				n := s[1] * s[2] * s[3]
-				for c := range s[0] {
+				h, low, x := randomHead(rng(uint64(i)), s)
+				n := s[2] * s[3] * s[4]
+				for c := range s[1] {
 					x.v[c*n] *= 1000 // far beyond the range of exp
 				}
-				xT := x.tensor()
+				lowT, xT := optional(low), x.tensor()
 				logits := make([]float32, n*32)
-				e.Logits(xT, h, logits)
-				p, background := posteriors(e, xT, h)
+				e.Logits(lowT, xT, h, logits)
+				p, background := posteriors(e, lowT, xT, h)
+				all, weights := joined(h, low, x)
 				for v := range n {
 					want := make([]float64, 32)
 					for k := range want {
 						want[k] = float64(h.B[k])
-						for c := range s[0] {
-							want[k] += x.v[c*n+v] * float64(h.W[c*32+k])
+						for c := range all.c {
+							want[k] += all.v[c*n+v] * weights[c*32+k]
 						}
 					}
 					near(t, "logits", widen(logits[v*32:][:32]), want, 1e-5)
@@ -177,9 +213,8 @@ func TestLossAndGradientsMatchReference(t *testing.T) {
 			t.Run(fmt.Sprint(s), func(t *testing.T) {
 				r := rng(uint64(i))
 				e := newEngine(2, k)
-				x := random(r, s[0], s[1], s[2], s[3])
-				h := &Head{W: randomFloats(r, s[0]*32), B: randomFloats(r, 32)}
-				labels := make([]uint8, s[1]*s[2]*s[3])
+				h, low, x := randomHead(r, s)
+				labels := make([]uint8, s[2]*s[3]*s[4])
 				for i := range labels {
 					labels[i] = uint8(r.IntN(33))
 				}
@@ -188,16 +223,35 @@ func TestLossAndGradientsMatchReference(t *testing.T) {
 				for k := range cfg.ClassWeight {
 					cfg.ClassWeight[k] = 0.1 + 3*r.Float32()
 				}
-				xT, dxT := x.tensor(), NewTensor(s[0], s[1], s[2], s[3])
-				dW, dB := randomFloats(r, len(h.W)), randomFloats(r, 32)
-				got := e.Loss(xT, h, labels, cfg, dxT, dW, dB)
-				value, ce, dice, dx, dw, db := lossRef(x, widen(h.W), widen(h.B), labels, cfg)
+				xT, dxT := x.tensor(), NewTensor(s[1], s[2], s[3], s[4])
+				lowT, dlowT := optional(low), optional(low)
+				grad := &Head{randomFloats(r, len(h.Up)), randomFloats(r, len(h.W)), randomFloats(r, 32)}
+				got := e.Loss(lowT, xT, h, labels, cfg, dlowT, dxT, grad)
+				all, weights := joined(h, low, x)
+				value, ce, dice, dall, dw, db := lossRef(all, weights, widen(h.B), labels, cfg)
+				dx := newVolume(s[1], s[2], s[3], s[4])
+				copy(dx.v, dall.v[len(dall.v)-len(dx.v):])
 				near(t, "loss and cross entropy", []float64{got.Value, got.CE}, []float64{value, ce}, 1e-6)
 				near(t, "Dice", got.Dice[:], dice[:], 1e-5)
-				near(t, "input gradient", fromTensor(dxT, s[0]).v, dx.v, 1e-4)
+				near(t, "input gradient", fromTensor(dxT, x.c).v, dx.v, 1e-4)
 				borderZero(t, "input gradient", dxT)
-				near(t, "weight gradient", widen(dW), dw, 1e-4)
-				near(t, "bias gradient", widen(dB), db, 1e-4)
+				near(t, "weight gradient", append(widen(grad.Up), widen(grad.W)...), dw, 1e-4)
+				near(t, "bias gradient", widen(grad.B), db, 1e-4)
+				if low == nil {
+					return
+				}
+				dlow := newVolume(low.c, low.d, low.h, low.w)
+				for c := range low.c {
+					for z := range x.d {
+						for y := range x.h {
+							for i := range x.w {
+								dlow.v[dlow.index(c, z/2, y/2, i/2)] += dall.v[dall.index(c, z, y, i)]
+							}
+						}
+					}
+				}
+				near(t, "gradient at half the resolution", fromTensor(dlowT, low.c).v, dlow.v, 1e-4)
+				borderZero(t, "gradient at half the resolution", dlowT)
 			})
 		}
 	})

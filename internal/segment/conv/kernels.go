@@ -26,7 +26,7 @@ type kernelSet struct {
 	sums, affine, affineSums, affineGrad func(*planeArgs)
 	poolMax, poolGrad                    func(*poolArgs)
 
-	softmax, likely                           func(*softmaxArgs)
+	logits, softmax, likely                   func(*softmaxArgs)
 	lossGrad                                  func(*lossGradArgs)
 	headGradIn, headGradWeights, headGradBias func(*headGradArgs)
 
@@ -116,13 +116,14 @@ type poolArgs struct {
 	row, slice, n      int
 }
 
-// softmaxArgs: sums are softmax's, likely and least likely's; scratch is for 8 voxels.
+// softmaxArgs: sums are softmax's, likely and least likely's; scratch is for 8 voxels; biasStep goes
+// from the bias of two voxels to that of the next two, and is 0 where all have the same.
 type softmaxArgs struct {
 	x, w, bias, p, background, sums []float32
 	scratch                         []float32
 	likely                          []uint32
 	least                           float32
-	blocks, block, n                int
+	blocks, block, biasStep, n      int
 }
 
 type lossGradArgs struct {

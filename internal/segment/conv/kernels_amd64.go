@@ -129,15 +129,20 @@ func poolMaxAVX2(a *poolArgs)
 //go:noescape
 func poolGradAVX2(a *poolArgs)
 
-// softmaxAVX2: p[i][k] = exp(l[k]) / (1 + sum exp(l)), l = bias + sum over blocks and ic of x[block][i][ic] * w[block][ic];
-// background[i] = 1 / (1 + sum exp(l)). Reads x up to a multiple of 8 voxels.
+// logitsAVX2: p[i] = l[i] = bias[i/2*biasStep] + sum over blocks and ic of x[block][i][ic] * w[block][ic]. Reads x and writes p up to a multiple of 2 voxels.
+//
+//go:noescape
+func logitsAVX2(a *softmaxArgs)
+
+// softmaxAVX2: p[i][k] = exp(l[i][k]) / (1 + sum exp(l[i])), l[i] = bias[i/2*biasStep] + sum over blocks and ic of x[block][i][ic] * w[block][ic];
+// background[i] = 1 / (1 + sum exp(l[i])). Reads x, and bias if it has a step, up to a multiple of 8 voxels.
 // sums[k] += sum over i of p[i][k].
 //
 //go:noescape
 func softmaxAVX2(a *softmaxArgs)
 
-// likelyAVX2: p[i][k] = exp(l[k]) / (1 + sum exp(l)), l = bias + sum over blocks and ic of x[block][i][ic] * w[block][ic];
-// background[i] = 1 / (1 + sum exp(l)). Reads x up to a multiple of 8 voxels.
+// likelyAVX2: p[i][k] = exp(l[i][k]) / (1 + sum exp(l[i])), l[i] = bias[i/2*biasStep] + sum over blocks and ic of x[block][i][ic] * w[block][ic];
+// background[i] = 1 / (1 + sum exp(l[i])). Reads x, and bias if it has a step, up to a multiple of 8 voxels.
 // Bit k of likely[i] says that p[i][k] > least; p[i] is written where there is such a k.
 //
 //go:noescape
@@ -239,6 +244,7 @@ var avx2Kernels = kernelSet{
 	affineGrad:      affineGradAVX2,
 	poolMax:         poolMaxAVX2,
 	poolGrad:        poolGradAVX2,
+	logits:          logitsAVX2,
 	softmax:         softmaxAVX2,
 	likely:          likelyAVX2,
 	adam:            adamAVX2,

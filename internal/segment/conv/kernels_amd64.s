@@ -8242,8 +8242,165 @@ loop:
 	VZEROUPPER
 	RET
 
-// softmaxAVX2: p[i][k] = exp(l[k]) / (1 + sum exp(l)), l = bias + sum over blocks and ic of x[block][i][ic] * w[block][ic];
-// background[i] = 1 / (1 + sum exp(l)). Reads x up to a multiple of 8 voxels.
+// logitsAVX2: p[i] = l[i] = bias[i/2*biasStep] + sum over blocks and ic of x[block][i][ic] * w[block][ic]. Reads x and writes p up to a multiple of 2 voxels.
+TEXT ·logitsAVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ softmaxArgs_x(AX), SI
+	MOVQ softmaxArgs_w(AX), R12
+	MOVQ softmaxArgs_bias(AX), R8
+	MOVQ softmaxArgs_p(AX), R9
+	MOVQ softmaxArgs_blocks(AX), R14
+	MOVQ softmaxArgs_n(AX), CX
+	MOVQ softmaxArgs_block(AX), R13
+	SHLQ $2, R13
+loop:
+	VMOVUPS 0(R8), Y0
+	VMOVAPS Y0, Y4
+	VMOVUPS 32(R8), Y1
+	VMOVAPS Y1, Y5
+	VMOVUPS 64(R8), Y2
+	VMOVAPS Y2, Y6
+	VMOVUPS 96(R8), Y3
+	VMOVAPS Y3, Y7
+	MOVQ softmaxArgs_biasStep(AX), DX
+	LEAQ (R8)(DX*4), R8
+	LEAQ 0(SI), DX
+	MOVQ R12, DI
+	MOVQ R14, R15
+block0:
+	VBROADCASTSS 0(DX), Y8
+	VBROADCASTSS 32(DX), Y9
+	VMOVUPS 0(DI), Y10
+	VFMADD231PS Y10, Y8, Y0
+	VFMADD231PS Y10, Y9, Y4
+	VMOVUPS 32(DI), Y11
+	VFMADD231PS Y11, Y8, Y1
+	VFMADD231PS Y11, Y9, Y5
+	VMOVUPS 64(DI), Y10
+	VFMADD231PS Y10, Y8, Y2
+	VFMADD231PS Y10, Y9, Y6
+	VMOVUPS 96(DI), Y11
+	VFMADD231PS Y11, Y8, Y3
+	VFMADD231PS Y11, Y9, Y7
+	VBROADCASTSS 4(DX), Y8
+	VBROADCASTSS 36(DX), Y9
+	VMOVUPS 128(DI), Y10
+	VFMADD231PS Y10, Y8, Y0
+	VFMADD231PS Y10, Y9, Y4
+	VMOVUPS 160(DI), Y11
+	VFMADD231PS Y11, Y8, Y1
+	VFMADD231PS Y11, Y9, Y5
+	VMOVUPS 192(DI), Y10
+	VFMADD231PS Y10, Y8, Y2
+	VFMADD231PS Y10, Y9, Y6
+	VMOVUPS 224(DI), Y11
+	VFMADD231PS Y11, Y8, Y3
+	VFMADD231PS Y11, Y9, Y7
+	VBROADCASTSS 8(DX), Y8
+	VBROADCASTSS 40(DX), Y9
+	VMOVUPS 256(DI), Y10
+	VFMADD231PS Y10, Y8, Y0
+	VFMADD231PS Y10, Y9, Y4
+	VMOVUPS 288(DI), Y11
+	VFMADD231PS Y11, Y8, Y1
+	VFMADD231PS Y11, Y9, Y5
+	VMOVUPS 320(DI), Y10
+	VFMADD231PS Y10, Y8, Y2
+	VFMADD231PS Y10, Y9, Y6
+	VMOVUPS 352(DI), Y11
+	VFMADD231PS Y11, Y8, Y3
+	VFMADD231PS Y11, Y9, Y7
+	VBROADCASTSS 12(DX), Y8
+	VBROADCASTSS 44(DX), Y9
+	VMOVUPS 384(DI), Y10
+	VFMADD231PS Y10, Y8, Y0
+	VFMADD231PS Y10, Y9, Y4
+	VMOVUPS 416(DI), Y11
+	VFMADD231PS Y11, Y8, Y1
+	VFMADD231PS Y11, Y9, Y5
+	VMOVUPS 448(DI), Y10
+	VFMADD231PS Y10, Y8, Y2
+	VFMADD231PS Y10, Y9, Y6
+	VMOVUPS 480(DI), Y11
+	VFMADD231PS Y11, Y8, Y3
+	VFMADD231PS Y11, Y9, Y7
+	VBROADCASTSS 16(DX), Y8
+	VBROADCASTSS 48(DX), Y9
+	VMOVUPS 512(DI), Y10
+	VFMADD231PS Y10, Y8, Y0
+	VFMADD231PS Y10, Y9, Y4
+	VMOVUPS 544(DI), Y11
+	VFMADD231PS Y11, Y8, Y1
+	VFMADD231PS Y11, Y9, Y5
+	VMOVUPS 576(DI), Y10
+	VFMADD231PS Y10, Y8, Y2
+	VFMADD231PS Y10, Y9, Y6
+	VMOVUPS 608(DI), Y11
+	VFMADD231PS Y11, Y8, Y3
+	VFMADD231PS Y11, Y9, Y7
+	VBROADCASTSS 20(DX), Y8
+	VBROADCASTSS 52(DX), Y9
+	VMOVUPS 640(DI), Y10
+	VFMADD231PS Y10, Y8, Y0
+	VFMADD231PS Y10, Y9, Y4
+	VMOVUPS 672(DI), Y11
+	VFMADD231PS Y11, Y8, Y1
+	VFMADD231PS Y11, Y9, Y5
+	VMOVUPS 704(DI), Y10
+	VFMADD231PS Y10, Y8, Y2
+	VFMADD231PS Y10, Y9, Y6
+	VMOVUPS 736(DI), Y11
+	VFMADD231PS Y11, Y8, Y3
+	VFMADD231PS Y11, Y9, Y7
+	VBROADCASTSS 24(DX), Y8
+	VBROADCASTSS 56(DX), Y9
+	VMOVUPS 768(DI), Y10
+	VFMADD231PS Y10, Y8, Y0
+	VFMADD231PS Y10, Y9, Y4
+	VMOVUPS 800(DI), Y11
+	VFMADD231PS Y11, Y8, Y1
+	VFMADD231PS Y11, Y9, Y5
+	VMOVUPS 832(DI), Y10
+	VFMADD231PS Y10, Y8, Y2
+	VFMADD231PS Y10, Y9, Y6
+	VMOVUPS 864(DI), Y11
+	VFMADD231PS Y11, Y8, Y3
+	VFMADD231PS Y11, Y9, Y7
+	VBROADCASTSS 28(DX), Y8
+	VBROADCASTSS 60(DX), Y9
+	VMOVUPS 896(DI), Y10
+	VFMADD231PS Y10, Y8, Y0
+	VFMADD231PS Y10, Y9, Y4
+	VMOVUPS 928(DI), Y11
+	VFMADD231PS Y11, Y8, Y1
+	VFMADD231PS Y11, Y9, Y5
+	VMOVUPS 960(DI), Y10
+	VFMADD231PS Y10, Y8, Y2
+	VFMADD231PS Y10, Y9, Y6
+	VMOVUPS 992(DI), Y11
+	VFMADD231PS Y11, Y8, Y3
+	VFMADD231PS Y11, Y9, Y7
+	ADDQ R13, DX
+	ADDQ $1024, DI
+	DECQ R15
+	JNZ block0
+	VMOVUPS Y0, 0(R9)
+	VMOVUPS Y1, 32(R9)
+	VMOVUPS Y2, 64(R9)
+	VMOVUPS Y3, 96(R9)
+	VMOVUPS Y4, 128(R9)
+	VMOVUPS Y5, 160(R9)
+	VMOVUPS Y6, 192(R9)
+	VMOVUPS Y7, 224(R9)
+	ADDQ $64, SI
+	ADDQ $256, R9
+	SUBQ $2, CX
+	JG loop
+	VZEROUPPER
+	RET
+
+// softmaxAVX2: p[i][k] = exp(l[i][k]) / (1 + sum exp(l[i])), l[i] = bias[i/2*biasStep] + sum over blocks and ic of x[block][i][ic] * w[block][ic];
+// background[i] = 1 / (1 + sum exp(l[i])). Reads x, and bias if it has a step, up to a multiple of 8 voxels.
 // sums[k] += sum over i of p[i][k].
 TEXT ·softmaxAVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
@@ -8267,6 +8424,8 @@ loop:
 	VMOVAPS Y2, Y6
 	VMOVUPS 96(R8), Y3
 	VMOVAPS Y3, Y7
+	MOVQ softmaxArgs_biasStep(AX), DX
+	LEAQ (R8)(DX*4), R8
 	LEAQ 0(SI), DX
 	MOVQ R12, DI
 	MOVQ R14, R15
@@ -8411,6 +8570,8 @@ block0:
 	VMOVAPS Y2, Y6
 	VMOVUPS 96(R8), Y3
 	VMOVAPS Y3, Y7
+	MOVQ softmaxArgs_biasStep(AX), DX
+	LEAQ (R8)(DX*4), R8
 	LEAQ 64(SI), DX
 	MOVQ R12, DI
 	MOVQ R14, R15
@@ -8555,6 +8716,8 @@ block2:
 	VMOVAPS Y2, Y6
 	VMOVUPS 96(R8), Y3
 	VMOVAPS Y3, Y7
+	MOVQ softmaxArgs_biasStep(AX), DX
+	LEAQ (R8)(DX*4), R8
 	LEAQ 128(SI), DX
 	MOVQ R12, DI
 	MOVQ R14, R15
@@ -8699,6 +8862,8 @@ block4:
 	VMOVAPS Y2, Y6
 	VMOVUPS 96(R8), Y3
 	VMOVAPS Y3, Y7
+	MOVQ softmaxArgs_biasStep(AX), DX
+	LEAQ (R8)(DX*4), R8
 	LEAQ 192(SI), DX
 	MOVQ R12, DI
 	MOVQ R14, R15
@@ -9499,8 +9664,8 @@ last:
 	VZEROUPPER
 	RET
 
-// likelyAVX2: p[i][k] = exp(l[k]) / (1 + sum exp(l)), l = bias + sum over blocks and ic of x[block][i][ic] * w[block][ic];
-// background[i] = 1 / (1 + sum exp(l)). Reads x up to a multiple of 8 voxels.
+// likelyAVX2: p[i][k] = exp(l[i][k]) / (1 + sum exp(l[i])), l[i] = bias[i/2*biasStep] + sum over blocks and ic of x[block][i][ic] * w[block][ic];
+// background[i] = 1 / (1 + sum exp(l[i])). Reads x, and bias if it has a step, up to a multiple of 8 voxels.
 // Bit k of likely[i] says that p[i][k] > least; p[i] is written where there is such a k.
 TEXT ·likelyAVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
@@ -9524,6 +9689,8 @@ loop:
 	VMOVAPS Y2, Y6
 	VMOVUPS 96(R8), Y3
 	VMOVAPS Y3, Y7
+	MOVQ softmaxArgs_biasStep(AX), DX
+	LEAQ (R8)(DX*4), R8
 	LEAQ 0(SI), DX
 	MOVQ R12, DI
 	MOVQ R14, R15
@@ -9668,6 +9835,8 @@ block0:
 	VMOVAPS Y2, Y6
 	VMOVUPS 96(R8), Y3
 	VMOVAPS Y3, Y7
+	MOVQ softmaxArgs_biasStep(AX), DX
+	LEAQ (R8)(DX*4), R8
 	LEAQ 64(SI), DX
 	MOVQ R12, DI
 	MOVQ R14, R15
@@ -9812,6 +9981,8 @@ block2:
 	VMOVAPS Y2, Y6
 	VMOVUPS 96(R8), Y3
 	VMOVAPS Y3, Y7
+	MOVQ softmaxArgs_biasStep(AX), DX
+	LEAQ (R8)(DX*4), R8
 	LEAQ 128(SI), DX
 	MOVQ R12, DI
 	MOVQ R14, R15
@@ -9956,6 +10127,8 @@ block4:
 	VMOVAPS Y2, Y6
 	VMOVUPS 96(R8), Y3
 	VMOVAPS Y3, Y7
+	MOVQ softmaxArgs_biasStep(AX), DX
+	LEAQ (R8)(DX*4), R8
 	LEAQ 192(SI), DX
 	MOVQ R12, DI
 	MOVQ R14, R15

@@ -172,19 +172,19 @@ func TestLossMatchesTorch(t *testing.T) {
 				for i, v := range torchValue(7, 33) {
 					cfg.ClassWeight[i] = float32(v + 1.5)
 				}
-				p, background := posteriors(e, x, h)
+				p, background := posteriors(e, nil, x, h)
 				var all []float64
 				for v := range n {
 					all = append(append(all, float64(background[v])), widen(p[v*32:][:32])...)
 				}
 				near(t, "posteriors", all, want["p"], 3e-6)
-				dW, dB := make([]float32, len(h.W)), make([]float32, 32)
-				r := e.Loss(x, h, labels, cfg, dx, dW, dB)
+				grad := &Head{W: make([]float32, len(h.W)), B: make([]float32, 32)}
+				r := e.Loss(nil, x, h, labels, cfg, nil, dx, grad)
 				near(t, "value", []float64{r.Value, r.CE}, []float64{want["value"][0], want["ce"][0]}, 1e-6)
 				near(t, "Dice", r.Dice[:], want["dice"], 1e-6)
 				near(t, "dx", fromTensor(dx, s[0]).v, want["dx"], 1e-5)
-				near(t, "dw", widen(dW), want["dw"], 1e-5)
-				near(t, "db", widen(dB), want["db"], 1e-5)
+				near(t, "dw", widen(grad.W), want["dw"], 1e-5)
+				near(t, "db", widen(grad.B), want["db"], 1e-5)
 			})
 		}
 	})

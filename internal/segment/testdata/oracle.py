@@ -1,6 +1,7 @@
-"""Writes oracle.bin: logits that torch computes for two U-Nets, of one width and
-wider at the first two levels below full resolution, whose weights and input
-come from noise(), as TestUNetEqualsTorch makes them too.
+"""Writes oracle.bin: logits that torch computes for three U-Nets, of one width,
+wider at the first two levels below full resolution, and wider at the first, whose
+logits hear that level too. Weights and input come from noise(), as
+TestUNetEqualsTorch makes them too.
 
 Usage: python3 oracle.py   (needs torch and numpy)
 """
@@ -35,7 +36,7 @@ coords = np.meshgrid(*[(np.arange(n) - (n - 1) / 2) * VOXEL_MM / 80 for n in (nz
 image = noise(1000, nx * ny * nz).reshape(nz, ny, nx) * 0.5 + 0.5
 image_and_coordinates = torch.stack([image] + [torch.from_numpy(coords[a].astype(np.float32)) for a in (2, 1, 0)])[None]
 
-def logits(wide):
+def logits(wide, below):
     channels = [(2 if 1 <= level <= wide else 1) * BASE << level for level in range(DEPTH + 1)]
     x, skips, s = image_and_coordinates, [], 0
     for level in range(DEPTH + 1):
@@ -46,17 +47,21 @@ def logits(wide):
             s += 2
         skips.append(x)
     for level in reversed(range(DEPTH)):
+        low = x
         x = torch.cat([F.interpolate(x, scale_factor=2, mode="nearest"), skips[level]], 1)
         for _ in range(2):
             x = conv(x, s, channels[level])
             s += 2
     w = noise(s, LOGITS * BASE).reshape(LOGITS, BASE, 1, 1, 1)
-    y = F.conv3d(x, w, noise(s + 1, LOGITS))[0]
-    y = y.permute(1, 2, 3, 0).reshape(-1, LOGITS)
+    y = F.conv3d(x, w, noise(s + 1, LOGITS))
+    if below:
+        w = noise(s + 2, LOGITS * channels[1]).reshape(LOGITS, channels[1], 1, 1, 1)
+        y = y + F.interpolate(F.conv3d(low, w), scale_factor=2, mode="nearest")
+    y = y[0].permute(1, 2, 3, 0).reshape(-1, LOGITS)
     print("wide", wide, "largest logit", y.abs().max().item(), "rows", len(y[::97]))
     return y[::97].contiguous().numpy().astype("<f4").tobytes()
 
 
 with open("oracle.bin", "wb") as f:
-    for wide in (0, 2):
-        f.write(logits(wide))
+    for wide, below in ((0, False), (2, False), (1, True)):
+        f.write(logits(wide, below))

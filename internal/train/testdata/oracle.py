@@ -25,7 +25,7 @@ def noise(stream, n, scale, offset):
     return torch.from_numpy(v.astype(np.float64))
 
 
-def run(rmax, dmax, out):
+def run(rmax, dmax, out, below=False):
     state = {"stream": 0}
     leaves = []
 
@@ -62,10 +62,14 @@ def run(rmax, dmax, out):
         x = block(block(x, BASE << level), BASE << level)
         skips.append(x)
     for level in reversed(range(DEPTH)):
+        low = x
         x = torch.cat([F.interpolate(x, scale_factor=2, mode="nearest"), skips[level]], 1)
         x = block(block(x, BASE << level), BASE << level)
     w, b = fill(BASE * LOGITS, 1, 0), fill(LOGITS, 1, 0)
     logits = F.conv3d(x, w.reshape(BASE, LOGITS).T.reshape(LOGITS, BASE, 1, 1, 1), b)
+    if below:
+        w = fill(2 * BASE * LOGITS, 1, 0).reshape(2 * BASE, LOGITS).T.reshape(LOGITS, 2 * BASE, 1, 1, 1)
+        logits = logits + F.interpolate(F.conv3d(low, w), scale_factor=2, mode="nearest")
     logits = torch.cat([torch.zeros_like(logits[:, :1]), logits], 1)[0].reshape(LOGITS + 1, -1)
     y = torch.arange(nx * ny * nz) * 7 % 33
     logp = logits.log_softmax(0)
@@ -78,7 +82,7 @@ def run(rmax, dmax, out):
     grads = torch.autograd.grad(loss, leaves)
     out.append(loss.detach().reshape(1))
     for i, g in enumerate(grads):
-        is_weight = i < len(grads) - 2 and i % 3 == 0
+        is_weight = i < len(grads) - 2 - below and i % 3 == 0
         out.append(g[::31] if is_weight else g)
     print("loss", loss.item(), "smallest |pre-activation| matters little: float64")
 
@@ -86,4 +90,5 @@ def run(rmax, dmax, out):
 out = []
 run(1, 0, out)
 run(3, 2, out)
+run(3, 2, out, below=True)
 torch.cat(out).numpy().astype("<f4").tofile("gradients.bin")

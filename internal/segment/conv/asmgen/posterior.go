@@ -7,8 +7,18 @@ package main
 // posteriorKernels writes the 1x1x1 convolution to 32 logits and softmax with a 33rd logit fixed at
 // 0, for one row of n voxels.
 func (g *generator) posteriorKernels() {
-	const formula = "p[i][k] = exp(l[k]) / (1 + sum exp(l)), l = bias + sum over blocks and ic of x[block][i][ic] * w[block][ic];\n" +
-		"background[i] = 1 / (1 + sum exp(l)). Reads x up to a multiple of 8 voxels.\n"
+	const logits = "l[i] = bias[i/2*biasStep] + sum over blocks and ic of x[block][i][ic] * w[block][ic]"
+	g.kernel("logits", "softmaxArgs", "p[i] = "+logits+". Reads x and writes p up to a multiple of 2 voxels.")
+	g.load("x SI", "w R12", "bias R8", "p R9", "blocks R14", "n CX")
+	g.stride("block R13")
+	g.op("loop:")
+	g.twoLogits(0)
+	g.storeAll(8, "R9")
+	g.op("ADDQ $64, SI\nADDQ $256, R9\nSUBQ $2, CX\nJG loop")
+	g.ret()
+
+	const formula = "p[i][k] = exp(l[i][k]) / (1 + sum exp(l[i])), " + logits + ";\n" +
+		"background[i] = 1 / (1 + sum exp(l[i])). Reads x, and bias if it has a step, up to a multiple of 8 voxels.\n"
 	g.kernel("softmax", "softmaxArgs", formula+"sums[k] += sum over i of p[i][k].")
 	g.load("sums R10")
 	g.softmax(func() { g.op("VMOVUPS (R10), Y4\nVMOVUPS 32(R10), Y5\nVMOVUPS 64(R10), Y6\nVMOVUPS 96(R10), Y7") }, func() {
@@ -41,6 +51,22 @@ const (
 	background = factors + 32
 )
 
+// twoLogits leaves the logits of voxels v and v+1 from SI on in Y0 to Y3 and Y4 to Y7, and moves R8 to the bias of the next two.
+func (g *generator) twoLogits(v int) {
+	for j := range 4 {
+		g.op("VMOVUPS %d(R8), Y%d\nVMOVAPS Y%[2]d, Y%d", 32*j, j, 4+j)
+	}
+	g.op("MOVQ softmaxArgs_biasStep(AX), DX\nLEAQ (R8)(DX*4), R8")
+	g.op("LEAQ %d(SI), DX\nMOVQ R12, DI\nMOVQ R14, R15\nblock%d:", 32*v, v)
+	for ic := range 8 {
+		g.op("VBROADCASTSS %d(DX), Y8\nVBROADCASTSS %d(DX), Y9", 4*ic, 32+4*ic)
+		for j := range 4 {
+			g.op("VMOVUPS %d(DI), Y%d\nVFMADD231PS Y%[2]d, Y8, Y%[3]d\nVFMADD231PS Y%[2]d, Y9, Y%[4]d", 128*ic+32*j, 10+j%2, j, 4+j)
+		}
+	}
+	g.op("ADDQ R13, DX\nADDQ $1024, DI\nDECQ R15\nJNZ block%d", v)
+}
+
 // softmax writes the body of a kernel. finish writes what becomes of one voxel's posteriors, in Y0 to
 // Y3, whose place in p is R9; Y4 to Y7 are its own over 8 voxels, between begin and end.
 func (g *generator) softmax(begin, finish, end func()) {
@@ -48,19 +74,8 @@ func (g *generator) softmax(begin, finish, end func()) {
 	g.stride("block R13")
 	g.op("loop:")
 
-	// The logits, of two voxels at once.
 	for v := 0; v < 8; v += 2 {
-		for j := range 4 {
-			g.op("VMOVUPS %d(R8), Y%d\nVMOVAPS Y%[2]d, Y%d", 32*j, j, 4+j)
-		}
-		g.op("LEAQ %d(SI), DX\nMOVQ R12, DI\nMOVQ R14, R15\nblock%d:", 32*v, v)
-		for ic := range 8 {
-			g.op("VBROADCASTSS %d(DX), Y8\nVBROADCASTSS %d(DX), Y9", 4*ic, 32+4*ic)
-			for j := range 4 {
-				g.op("VMOVUPS %d(DI), Y%d\nVFMADD231PS Y%[2]d, Y8, Y%[3]d\nVFMADD231PS Y%[2]d, Y9, Y%[4]d", 128*ic+32*j, 10+j%2, j, 4+j)
-			}
-		}
-		g.op("ADDQ R13, DX\nADDQ $1024, DI\nDECQ R15\nJNZ block%d", v)
+		g.twoLogits(v)
 		for j := range 8 {
 			g.op("VMOVUPS Y%d, %d(R11)", j, 128*v+32*j)
 		}
