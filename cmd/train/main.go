@@ -164,7 +164,7 @@ type runCmd struct {
 	Seed     uint64        `default:"1"`
 	Base     int           `help:"Channels at full resolution; 0 is the product's width."`
 	Wide     int           `help:"Levels below full resolution with twice as many channels; -1 is the product's number." default:"-1"`
-	Below    bool          `help:"Let logits hear the level below full resolution too, as they do in the product's network or not."`
+	Below    bool          `help:"Let the logits hear the level below full resolution too, where those of the product's network don't."`
 	Anything int           `help:"Heads of any kind for each ordinary one that is learnt from." default:"1"`
 	CE       float64       `name:"cross-entropy" help:"Weight of the cross-entropy beside a Dice loss of weight 1." default:"0.5"`
 	Held     bool          `name:"sizes-held" help:"Hold the denominators of the Dice loss constant: structures then get what is likelier theirs than not, instead of all that is theirs with a probability of half their Dice."`
@@ -200,9 +200,9 @@ var stages = func() map[string]stage {
 		return segment.Architecture{Inputs: 4, Base: base, Depth: depth, Shape: [3]int{x, y, z}, VoxelMM: mm}
 	}
 	half := arch(8, 4, 80, 176, 144, 1)
-	half.Wide = 1
+	half.Wide, half.Below = 1, true
 	inner := arch(16, 4, 64, 96, 80, 1)
-	inner.Wide = 1
+	inner.Wide, inner.Below = 1, true
 	return map[string]stage{
 		"locate": {arch(8, 3, 40, 48, 40, 4), synth.Locate, anatomy.Brain, [3]int{}},
 		"whole":  {arch(8, 4, 80, 96, 80, 2), func(c config) config { return c }, anatomy.Brain, [3]int{}},

@@ -11,17 +11,15 @@ import (
 // Architecture of the U-Net. Each level has two blocks of 3x3x3 convolution,
 // normalisation and LeakyReLU; 2x2x2 max pooling goes down, nearest-neighbour
 // upsampling and concatenation with the skip goes up; a 1x1x1 convolution
-// gives the logits of the classes above background, whose logit is 0. Where
-// Below, it hears the level below full resolution too: that one's more channels
-// tell structures apart, and the others what a voxel consists of.
+// gives the logits of the classes above background, whose logit is 0.
 type Architecture struct {
-	Inputs  int     `json:"inputs"`         // channels: the image, then the x, y and z coordinates
-	Base    int     `json:"base"`           // channels at full resolution, doubled at each level
-	Depth   int     `json:"depth"`          // number of poolings
-	Wide    int     `json:"wide,omitempty"` // levels below full resolution, from the first on, with twice as many channels
-	Below   bool    `json:"below,omitempty"`
-	Shape   [3]int  `json:"shape"`    // voxels along x (left to right), y, z of the box that the network sees
-	VoxelMM float64 `json:"voxel_mm"` // edge of a voxel
+	Inputs  int     `json:"inputs"`          // channels: the image, then the x, y and z coordinates
+	Base    int     `json:"base"`            // channels at full resolution, doubled at each level
+	Depth   int     `json:"depth"`           // number of poolings
+	Wide    int     `json:"wide,omitempty"`  // levels below full resolution, from the first on, with twice as many channels
+	Below   bool    `json:"below,omitempty"` // the logits hear the level below full resolution too
+	Shape   [3]int  `json:"shape"`           // voxels along x (left to right), y, z of the box that the network sees
+	VoxelMM float64 `json:"voxel_mm"`        // edge of a voxel
 }
 
 // Logits is the number of channels of the last layer.

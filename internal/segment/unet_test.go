@@ -111,7 +111,9 @@ func (e *ending) Err() error {
 }
 
 func TestWeightsFile(t *testing.T) {
-	m := noiseModel(testArchitecture)
+	arch := testArchitecture
+	arch.Below = true
+	m := noiseModel(arch)
 	m.Provenance = Provenance{Seed: 7, Steps: 12, Evaluation: map[string]float64{"dice": .5}}
 	var b bytes.Buffer
 	if err := (&Weights{Whole: m}).Write(&b); err != nil {

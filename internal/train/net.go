@@ -122,7 +122,8 @@ func newNet(arch segment.Architecture, threads int) *net {
 		low = n.decB[l].y
 	}
 	if arch.Below {
-		n.low, n.dLow = n.decB[1].y, conv.NewTensor(arch.Channels(1), n.decB[1].y.D, n.decB[1].y.H, n.decB[1].y.W)
+		n.low = n.decA[0].low
+		n.dLow = conv.NewTensor(n.low.Channels, n.low.D, n.low.H, n.low.W)
 	}
 	for i := range n.abc {
 		n.abc[i] = make([]float32, widest)

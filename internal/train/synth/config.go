@@ -52,6 +52,8 @@ type Config struct {
 	VentricleVolume       Range
 	Sulci                 float64
 	BrainVolume           Range
+	Sizes                 float64 // probability that deep nuclei and ventricles of the midline have sizes of their own
+	SizeSD                Range   // of the logarithm of their share; ventricles vary three times as much
 
 	// How tissue looks. T1 is the probability of intensities near the T1
 	// priors; the rest have any contrast.
@@ -117,6 +119,7 @@ func Default(shape [3]int, voxelMM float64) Config {
 		MedialVolume: Range{.5, 1.2}, MedialFluid: Range{.4, 1.2},
 		Ventricle: .4, VentricleVolume: Range{.5, 2.2},
 		Sulci: .4, BrainVolume: Range{.93, 1.03},
+		Sizes: .5, SizeSD: Range{.03, .15},
 
 		T1:          .9,
 		T1Spread:    Range{.5, 1.5},
@@ -161,7 +164,7 @@ func Ordinary(shape [3]int, voxelMM float64) Config {
 func Evaluation(shape [3]int, voxelMM float64) Config {
 	c := Ordinary(shape, voxelMM)
 	c.CoarseBendMM, c.FineBendMM, c.Morph = Range{0, 2}, Range{0, .8}, 0
-	c.Medial, c.MedialApart = .75, .5
+	c.Medial, c.MedialApart, c.Sizes = .75, .5, 0
 	c.Thick, c.Coarse = 0, 0
 	c.Strip, c.Deface, c.Cut = 0, 0, 0
 	return c

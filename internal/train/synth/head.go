@@ -292,7 +292,7 @@ func (m *labelMap) fillIn(share *[numTargets]float64) {
 
 // sided is the target of the other side where a head is mirrored.
 func (t Target) sided(mirrored bool) Target {
-	if mirrored && t != Brain {
+	if mirrored && t < Brain {
 		return t ^ 1
 	}
 	return t

@@ -22,8 +22,10 @@ type pose struct {
 	middle [3]float64
 }
 
-func (g *Generator) drawPose(r, morph, fluid *random, d *Drawn) pose {
+func (g *Generator) drawPose(sample uint64, d *Drawn) pose {
 	c := &g.cfg
+	streams := [...]random{stream(g.seed, sample, forShape), stream(g.seed, sample, forMorph), stream(g.seed, sample, forFluid), stream(g.seed, sample, forSizes)}
+	r, morph, fluid, sizes := &streams[0], &streams[1], &streams[2], &streams[3]
 	p := pose{m: g.maps.list[r.intN(len(g.maps.list))], floor: -1e6}
 	p.mirrored = r.chance(c.Mirror)
 	var angle, scale, shift [3]float64
@@ -46,6 +48,7 @@ func (g *Generator) drawPose(r, morph, fluid *random, d *Drawn) pose {
 		g.flow.addMorph(morph, p.m, c.MorphPart, morph.in(c.MorphSpread), morph.in(c.CoarseKnots))
 	}
 	g.drawChange(r, fluid, p.m, d)
+	g.drawSizes(sizes, d)
 	g.flow.integrateWith(&p.m.warps, p.m.amounts(d.Changed))
 
 	p.middle = c.MiddleMM
@@ -135,6 +138,22 @@ func (g *Generator) drawChange(r, fluid *random, m *labelMap, d *Drawn) {
 		}
 		d.Changed[LeftHorn+side] = min(math.Log(hornMost), ventricle+math.Log(m.hornShare(side, math.Exp(hippocampus), math.Exp(*amygdala), toFluid)))
 	}
+}
+
+// drawSizes gives deep nuclei and midline ventricles sizes of their own: those of one
+// person say little about each other, and what draws all of them in one proportion
+// teaches to guess one from the others.
+func (g *Generator) drawSizes(r *random, d *Drawn) {
+	if !r.chance(g.cfg.Sizes) {
+		return
+	}
+	sd := r.in(g.cfg.SizeSD)
+	log := func(sd float64) float64 { return min(.5, max(-.5, sd*r.normal())) }
+	for t := LeftThalamus; t < Brain; t += 2 {
+		both := log(sd)
+		d.Changed[t], d.Changed[t+1] = both+log(sd/4), both+log(sd/4)
+	}
+	d.Changed[ThirdVentricle], d.Changed[FourthVentricle] = log(3*sd), log(3*sd)
 }
 
 // turn returns the matrix from a sample to its map: the inverse of scaling, a

@@ -104,17 +104,15 @@ const (
 	forDeepGrey
 	forMorph
 	forFluid
+	forSizes
 )
 
 // Sample draws sample i. The result is valid until the next call.
 func (g *Generator) Sample(i uint64) *Sample {
 	d := &g.out.Drawn
 	*d = Drawn{}
-	r := stream(g.seed, i, forShape)
-	morph := stream(g.seed, i, forMorph)
-	fluid := stream(g.seed, i, forFluid)
-	p := g.drawPose(&r, &morph, &fluid, d)
-	r = stream(g.seed, i, forTissue)
+	p := g.drawPose(i, d)
+	r := stream(g.seed, i, forTissue)
 	deep := stream(g.seed, i, forDeepGrey)
 	look := g.drawLook(&r, &deep, d)
 	texture := stream(g.seed, i, forTexture)

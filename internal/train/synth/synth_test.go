@@ -207,7 +207,7 @@ func TestMiddle(t *testing.T) {
 // A box round one side's region finds the left one, wherever the head lies and
 // whichever side of the map it comes from.
 func TestSideBoxes(t *testing.T) {
-	t.Run("inner structures", func(t *testing.T) { testSideBox(t, Inner(Default)([3]int{32, 48, 40}, 2), anatomy.Inner, 3) })
+	t.Run("inner structures", func(t *testing.T) { testSideBox(t, Inner(Default)([3]int{32, 48, 40}, 2), anatomy.Inner, 3.5) })
 	t.Run("half of the brain", func(t *testing.T) { testSideBox(t, Half(Default)([3]int{56, 104, 104}, 2), anatomy.Half, 7) })
 }
 
@@ -255,7 +255,7 @@ func TestDeformationsDoNotFold(t *testing.T) {
 	cfg := Default([3]int{8, 8, 8}, 20)
 	cfg.CoarseBendMM.Lo, cfg.FineBendMM.Lo = cfg.CoarseBendMM.Hi, cfg.FineBendMM.Hi
 	cfg.CoarseKnots.Hi, cfg.FineKnots.Hi = cfg.CoarseKnots.Lo, cfg.FineKnots.Lo
-	cfg.Medial, cfg.Ventricle, cfg.Sulci = 1, 1, 1
+	cfg.Medial, cfg.Ventricle, cfg.Sulci, cfg.Sizes = 1, 1, 1, 1
 	g := New(artificial(), cfg, 1)
 	moved := 0.0
 	for i := range uint64(15) {
@@ -333,6 +333,46 @@ func TestLocalChange(t *testing.T) {
 			t.Errorf("CSF %.3f of what it was, the cranial cavity %.3f", fluid, inside)
 		}
 	})
+}
+
+// TestSizes: nuclei and ventricles of real maps come to the sizes aimed at.
+func TestSizes(t *testing.T) {
+	t.Parallel()
+	m, err := LoadMaps(testdata.Shared(t, "labelmaps"), "01", "05", "09")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := still(stillShape, 1.3)
+	cfg.SizeSD = Range{.12, .12}
+	var along, squares [numTargets]float64
+	for i := range uint64(12) {
+		cfg.Sizes = 0
+		before := slices.Clone(New(m, cfg, 7).Sample(i).Labels)
+		cfg.Sizes = 1
+		s := New(m, cfg, 7).Sample(i)
+		for target, labels := range targetLabels {
+			aim := s.Drawn.Changed[target]
+			if aim == 0 {
+				continue
+			}
+			class := classOf[0][tissueIndex[labels[0]]]
+			along[target] += aim * math.Log(float64(countClass(s.Labels, class))/float64(countClass(before, class)))
+			squares[target] += aim * aim
+		}
+	}
+	changed := 0
+	for target, sq := range squares {
+		if sq == 0 {
+			continue
+		}
+		changed++
+		if slope := along[target] / sq; slope < .5 || slope > 1.5 {
+			t.Errorf("label %d: changes by %.2f of what is aimed at", targetLabels[target][0], slope)
+		}
+	}
+	if changed != 12 {
+		t.Errorf("%d structures have sizes of their own, want 12", changed)
+	}
 }
 
 func TestT1Intensities(t *testing.T) {
@@ -480,8 +520,7 @@ func TestImagesShowLabels(t *testing.T) {
 		g := New(m, cfg, 2)
 		var both, told, drawn [anatomy.NumClasses]float64
 		for i := range uint64(2) {
-			r, morph, fluid := stream(2, i, forShape), stream(2, i, forMorph), stream(2, i, forFluid)
-			p := g.drawPose(&r, &morph, &fluid, &Drawn{})
+			p := g.drawPose(i, &Drawn{})
 			most, by := make([]float32, len(g.image)), make([]uint8, len(g.image))
 			for k := range anatomy.NumClasses {
 				var l look
@@ -596,7 +635,7 @@ func TestFrequencies(t *testing.T) {
 		d := g.Sample(i).Drawn
 		for name, yes := range map[string]bool{
 			"mirrored": d.Mirrored, "T1": d.T1, "medial": d.Changed[LeftHippocampus] != 0, "ventricle": d.Changed[LeftVentricle] != 0,
-			"sulci": d.Changed[Brain] != 0, "noise": d.NoiseSD > 0, "ghost": d.Ghosted, "strip": d.Strip != Whole, "cut": d.Cut,
+			"sulci": d.Changed[Brain] != 0, "sizes": d.Changed[LeftThalamus] != 0, "noise": d.NoiseSD > 0, "ghost": d.Ghosted, "strip": d.Strip != Whole, "cut": d.Cut,
 			"long neck": d.LongNeck, "black air": d.BlackAir, "texture": d.Texture, "dura": d.Dura,
 		} {
 			if yes {
@@ -606,7 +645,7 @@ func TestFrequencies(t *testing.T) {
 		kinds[d.Strip]++
 	}
 	for name, p := range map[string]float64{
-		"mirrored": cfg.Mirror, "T1": cfg.T1, "medial": cfg.Medial, "ventricle": cfg.Ventricle, "sulci": cfg.Sulci,
+		"mirrored": cfg.Mirror, "T1": cfg.T1, "medial": cfg.Medial, "ventricle": cfg.Ventricle, "sulci": cfg.Sulci, "sizes": cfg.Sizes,
 		"noise": cfg.Noise, "ghost": cfg.Ghost, "strip": cfg.Strip, "cut": cfg.Cut, "long neck": cfg.LongNeck,
 		"black air": cfg.BlackAir, "texture": cfg.Texture, "dura": cfg.Dura,
 	} {

@@ -34,7 +34,19 @@ const (
 	RightVentricle
 	LeftHorn // the inferior horn of it
 	RightHorn
+	LeftThalamus
+	RightThalamus
+	LeftCaudate
+	RightCaudate
+	LeftPutamen
+	RightPutamen
+	LeftPallidum
+	RightPallidum
+	LeftAccumbens
+	RightAccumbens
 	Brain // against the fluid round it: sulci widen as it shrinks
+	ThirdVentricle
+	FourthVentricle
 	numTargets
 )
 
@@ -49,6 +61,18 @@ var targetLabels = [numTargets][]int{
 	RightVentricle:   {43, 44, 163, 164},
 	LeftHorn:         {5, 137},
 	RightHorn:        {44, 164},
+	LeftThalamus:     {10},
+	RightThalamus:    {49},
+	LeftCaudate:      {11},
+	RightCaudate:     {50},
+	LeftPutamen:      {12},
+	RightPutamen:     {51},
+	LeftPallidum:     {13},
+	RightPallidum:    {52},
+	LeftAccumbens:    {26},
+	RightAccumbens:   {58},
+	ThirdVentricle:   {14},
+	FourthVentricle:  {15},
 }
 
 // members marks the tissue indices of a target.
