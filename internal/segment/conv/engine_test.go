@@ -162,6 +162,7 @@ func TestPanicsOnShapesThatDoNotFit(t *testing.T) {
 		"gradient of unpacked weights": func() { e.ConvGradData(unpacked, full, full, nil) },
 		"gradient of the wrong length": func() { e.ConvGradWeights(w, low, full, full, eight) },
 		"pooling to the wrong size":    func() { e.MaxPool(full, full) },
+		"adding another size":          func() { e.Add(full, low) },
 		"too few coefficients":         func() { e.Affine(full, full, eight[:4], eight, 1) },
 		"head for another tensor":      func() { e.Posteriors(nil, NewTensor(16, 1, 1, 1), head, 0, func(Row) {}) },
 		"head for one tensor on two":   func() { e.Posteriors(low, full, head, 0, func(Row) {}) },

@@ -98,17 +98,20 @@ func (e *Engine) MaxPoolGrad(in, out, dout, din *Tensor) {
 	})
 }
 
+func checkPool(in, out *Tensor) {
+	if in.Channels != out.Channels || in.D/2 != out.D || in.H/2 != out.H || in.W/2 != out.W {
+		panic(fmt.Sprintf("conv: pooling %v to %v", in, out))
+	}
+}
+
 // Add adds src to dst.
 func (e *Engine) Add(dst, src *Tensor) {
+	if !dst.sameSize(src) || dst.Channels != src.Channels {
+		panic(fmt.Sprintf("conv: adding %v to %v", src, dst))
+	}
 	e.each(dst.blocks()*dst.D, func(w *worker, task int) {
 		b, z := task/dst.D, task%dst.D
 		w.add = addArgs{dst: dst.at(b, z+1, 0, 0), src: src.at(b, z+1, 0, 0), n: dst.slice()}
 		e.k.add(&w.add)
 	})
-}
-
-func checkPool(in, out *Tensor) {
-	if in.Channels != out.Channels || in.D/2 != out.D || in.H/2 != out.H || in.W/2 != out.W {
-		panic(fmt.Sprintf("conv: pooling %v to %v", in, out))
-	}
 }
