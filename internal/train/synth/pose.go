@@ -140,9 +140,8 @@ func (g *Generator) drawChange(r, fluid *random, m *labelMap, d *Drawn) {
 	}
 }
 
-// drawSizes gives deep nuclei and midline ventricles sizes of their own: those of one
-// person say little about each other, and what draws all of them in one proportion
-// teaches to guess one from the others.
+// drawSizes gives deep nuclei and midline ventricles sizes of their own. The maps'
+// come in as many sets as there are maps, which teaches to guess one from the others.
 func (g *Generator) drawSizes(r *random, d *Drawn) {
 	if !r.chance(g.cfg.Sizes) {
 		return
