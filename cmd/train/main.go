@@ -165,6 +165,7 @@ type runCmd struct {
 	Base     int           `help:"Channels at full resolution; 0 is the product's width."`
 	Wide     int           `help:"Levels below full resolution with twice as many channels; -1 is the product's number." default:"-1"`
 	Below    bool          `help:"Let the logits hear the level below full resolution too, where those of the product's network don't."`
+	Borders  []int         `help:"Teach a perceptron with hidden layers of these sizes to read again where the network of --from, which stays as it is, is in doubt."`
 	Anything int           `help:"Heads of any kind for each ordinary one that is learnt from." default:"1"`
 	CE       float64       `name:"cross-entropy" help:"Weight of the cross-entropy beside a Dice loss of weight 1." default:"0.5"`
 	Held     bool          `name:"sizes-held" help:"Hold the denominators of the Dice loss constant: structures then get what is likelier theirs than not, instead of all that is theirs with a probability of half their Dice."`
@@ -228,8 +229,12 @@ func (c *runCmd) Run(ctx context.Context) error {
 		threads = runtime.NumCPU()
 	}
 	stage := stages[c.Stage]
-	if c.Whole {
+	state := c.Stage
+	if c.Whole || len(c.Borders) > 0 {
 		stage.crop = [3]int{}
+	}
+	if len(c.Borders) > 0 {
+		state += "-borders"
 	}
 	arch := stage.Architecture
 	if c.Base > 0 {
@@ -239,7 +244,7 @@ func (c *runCmd) Run(ctx context.Context) error {
 		arch.Wide = c.Wide
 	}
 	arch.Below = arch.Below || c.Below
-	c.State = filepath.Join(c.State, c.Stage)
+	c.State = filepath.Join(c.State, state)
 	if err := os.MkdirAll(c.State, 0o755); err != nil {
 		return err
 	}
@@ -257,19 +262,10 @@ func (c *runCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t := train.New(train.Config{
-		Arch: arch, Crop: stage.crop, Seed: c.Seed, Anything: c.Anything, CrossEntropy: c.CE, SizesHeld: c.Held, Average: c.Average, Steps: c.Steps, LearningRate: c.Rate, Maps: trainingMaps(), HeldOut: heldOut,
-	}, threads, learn[0], learn[1])
 	checkpoint := filepath.Join(c.State, "checkpoint")
-	switch err := t.Load(checkpoint); {
-	case err == nil:
-		fmt.Printf("resumed at step %d of %d\n", t.Steps(), c.Steps)
-	case !errors.Is(err, fs.ErrNotExist):
+	t, err := c.learner(stage, arch, threads, learn, checkpoint)
+	if err != nil {
 		return err
-	case c.From != "":
-		if err := c.warm(t); err != nil {
-			return err
-		}
 	}
 	logFile, err := os.OpenFile(filepath.Join(c.State, "log.jsonl"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -315,26 +311,71 @@ func (c *runCmd) Run(ctx context.Context) error {
 	return t.Save(checkpoint)
 }
 
-// warm starts a run with the weights that --from names.
-func (c *runCmd) warm(t *train.Trainer) error {
+// learner is a run of a network or of its borders.
+type learner interface {
+	Load(checkpoint string) error
+	Save(checkpoint string) error
+	Steps() int
+	Step() train.StepResult
+	Model() *segment.Model // of the averaged weights
+}
+
+// learner starts a run, or resumes it from its checkpoint.
+func (c *runCmd) learner(s stage, arch segment.Architecture, threads int, learn [2]train.Sampler, checkpoint string) (learner, error) {
+	start, err := c.start()
+	if err != nil {
+		return nil, err
+	}
+	var t learner
+	var network *train.Trainer
+	if len(c.Borders) > 0 {
+		if start == nil {
+			return nil, errors.New("--borders needs the weights whose borders are to be read: --from")
+		}
+		t = train.NewBorders(train.BordersConfig{
+			Hidden: c.Borders, Seed: c.Seed, Anything: c.Anything, Steps: c.Steps, LearningRate: c.Rate, Maps: trainingMaps(), HeldOut: heldOut,
+		}, start, threads, learn[0], learn[1])
+	} else {
+		network = train.New(train.Config{
+			Arch: arch, Crop: s.crop, Seed: c.Seed, Anything: c.Anything, CrossEntropy: c.CE, SizesHeld: c.Held, Average: c.Average, Steps: c.Steps, LearningRate: c.Rate, Maps: trainingMaps(), HeldOut: heldOut,
+		}, threads, learn[0], learn[1])
+		t = network
+	}
+	switch err := t.Load(checkpoint); {
+	case err == nil:
+		fmt.Printf("resumed at step %d of %d\n", t.Steps(), c.Steps)
+		return t, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	case start != nil && network != nil:
+		return t, network.From(start, c.Like)
+	}
+	return t, nil
+}
+
+// start is the network that --from names; nil where it names none.
+func (c *runCmd) start() (*segment.Model, error) {
+	if c.From == "" {
+		return nil, nil
+	}
 	var files []string
 	if c.From != "default" {
 		files = []string{c.From}
 	}
 	w, err := chosen{Weights: files}.read()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	m := *network(w, cmp.Or(c.Like, c.Stage))
 	if m == nil {
-		return fmt.Errorf("%s holds no network of stage %s", c.From, cmp.Or(c.Like, c.Stage))
+		return nil, fmt.Errorf("%s holds no network of stage %s", c.From, cmp.Or(c.Like, c.Stage))
 	}
-	return t.From(m, c.Like)
+	return m, nil
 }
 
 // evaluate measures the averaged weights as they would ship and keeps those
 // with the best mean Dice on the held-out maps.
-func (c *runCmd) evaluate(ctx context.Context, t *train.Trainer, threads int, held train.Sampler, write func(record) error) error {
+func (c *runCmd) evaluate(ctx context.Context, t learner, threads int, held train.Sampler, write func(record) error) error {
 	w := &segment.Weights{}
 	*network(w, c.Stage) = t.Model()
 	w, err := asShipped(w)

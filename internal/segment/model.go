@@ -141,6 +141,8 @@ type Model struct {
 	HeadUp []float32   `json:"-"` // [logit][channel of the level below], where logits hear it
 	HeadW  []float32   `json:"-"` // [logit][base]
 	HeadB  []float32   `json:"-"` // [logit]
+
+	Borders *Borders `json:"borders,omitempty"` // nil where nothing is read again
 }
 
 // tensors returns every weight slice in file order, allocating them when the
@@ -158,7 +160,14 @@ func (m *Model) tensors() [][]float32 {
 	for i := range m.Weight {
 		t = append(t, m.Weight[i], m.Bias[i])
 	}
-	return append(t, m.HeadUp, m.HeadW, m.HeadB)
+	t = append(t, m.HeadUp, m.HeadW, m.HeadB)
+	if b := m.Borders; b != nil {
+		if b.Weights == nil {
+			b.Weights = NewBorders(a, b.Hidden...).Weights
+		}
+		t = append(t, b.Weights)
+	}
+	return t
 }
 
 // Transposed returns the columns of a matrix as rows, the layout of conv.Head from

@@ -14,6 +14,7 @@ type UNet struct {
 	weights []*conv.Weights
 	bias    [][]float32
 	head    conv.Head
+	borders *reader // nil where nothing is read again
 
 	*memory
 	x      []float32      // coordinate along x
@@ -46,6 +47,9 @@ func newUNet(m *Model, shared *memory) *UNet {
 		n.engine.Pack(w, d, h, width, false)
 		w.Master = nil // what is packed is all that a forward pass reads
 		n.weights = append(n.weights, w)
+	}
+	if m.Borders != nil {
+		n.borders = newReader(m.Borders, arch)
 	}
 	sized := func(channels, level int) *conv.Tensor {
 		d, h, w := arch.at(level)
@@ -122,16 +126,26 @@ func (a Architecture) at(level int) (d, h, w int) {
 // shape of the architecture, x fastest, normalised as Normalise does. It stops
 // between blocks when ctx ends.
 func (n *UNet) Classify(ctx context.Context, image []float32, dst []Likely) error {
+	s, err := n.See(ctx, image, dst)
+	if err != nil || n.borders == nil {
+		return err
+	}
+	return n.borders.read(ctx, n.engine, s)
+}
+
+// See is Classify without reading borders again. What it returns is valid until the
+// network, or another of the same memory, is used again.
+func (n *UNet) See(ctx context.Context, image []float32, dst []Likely) (*Seen, error) {
 	low, x, err := n.features(ctx, image)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	n.engine.Posteriors(low, x, &n.head, negligible, func(r conv.Row) {
 		for i, b := range r.Background {
 			dst[r.First+i].choose(b, r.Likely[i], r.P[i*Logits:][:Logits])
 		}
 	})
-	return nil
+	return &Seen{dst, image, low, x}, nil
 }
 
 // features runs everything but the head, and returns what that hears; low is nil

@@ -115,6 +115,8 @@ func TestWeightsFile(t *testing.T) {
 	arch.Below = true
 	m := noiseModel(arch)
 	m.Provenance = Provenance{Seed: 7, Steps: 12, Evaluation: map[string]float64{"dice": .5}}
+	m.Borders = NewBorders(arch, 64, 32)
+	copy(m.Borders.Weights, noise(77, len(m.Borders.Weights), .05, 0))
 	var b bytes.Buffer
 	if err := (&Weights{Whole: m}).Write(&b); err != nil {
 		t.Fatal(err)

@@ -156,6 +156,11 @@ func ReadWeights(file []byte) (*Weights, error) {
 		if err := m.Architecture.check(); err != nil {
 			return nil, err
 		}
+		if m.Borders != nil {
+			if err := m.Borders.check(m.Architecture); err != nil {
+				return nil, err
+			}
+		}
 		for _, t := range m.tensors() {
 			total += encodedLen(t)
 		}

@@ -1,16 +1,10 @@
 package train
 
 import (
-	"bufio"
 	"cmp"
-	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
-	"os"
-	"path/filepath"
 
 	"neuroscreen/internal/anatomy"
 	"neuroscreen/internal/segment"
@@ -83,20 +77,41 @@ type Sampler interface {
 type Trainer struct {
 	cfg       Config
 	net       *net
-	samples   [2]Sampler // used in turn, so that one draws while the other is learnt
+	heads     feed
 	frequency [anatomy.NumClasses]float64
 
-	step            int
-	average         []float32 // exponential moving average of params
-	averageRunning  []float32 // and of the running statistics
-	prefetched      chan Sample
-	prefetchedIndex int
+	step           int
+	average        []float32 // exponential moving average of params
+	averageRunning []float32 // and of the running statistics
+}
+
+// feed draws the next sample while one is learnt.
+type feed struct {
+	samples [2]Sampler // used in turn; they give the same sequence
+	ahead   chan Sample
+	index   int // of the sample that is drawn ahead
+}
+
+// next returns sample i and starts drawing the one after.
+func (f *feed) next(i int) Sample {
+	draw := func(i int) Sample { return f.samples[i&1].At(uint64(i)) }
+	var s Sample
+	switch {
+	case f.ahead != nil && f.index == i:
+		s = <-f.ahead
+	default:
+		f.ahead = make(chan Sample, 1)
+		s = draw(i)
+	}
+	f.index = i + 1
+	go func() { f.ahead <- draw(i + 1) }()
+	return s
 }
 
 // New starts a run. The two samplers must give the same sequence.
 func New(cfg Config, threads int, a, b Sampler) *Trainer {
 	cfg.CrossEntropy, cfg.Average = cmp.Or(cfg.CrossEntropy, crossEntropy), cmp.Or(cfg.Average, averageDecay)
-	t := &Trainer{cfg: cfg, net: newNet(cfg.learns(), threads), samples: [2]Sampler{a, b}, prefetched: make(chan Sample, 1), prefetchedIndex: -1}
+	t := &Trainer{cfg: cfg, net: newNet(cfg.learns(), threads), heads: feed{samples: [2]Sampler{a, b}}}
 	t.net.initialise(cfg.Seed)
 	t.average = append([]float32(nil), t.net.params...)
 	t.averageRunning = append([]float32(nil), t.net.running...)
@@ -126,7 +141,7 @@ func (t *Trainer) From(m *segment.Model, stage string) error {
 	t.cfg.Start = &segment.Start{Stage: stage, Base: m.Architecture.Base, Wide: m.Architecture.Wide, Below: m.Architecture.Below, Steps: m.Provenance.Steps, Before: m.Provenance.Start}
 	m = widen(m, t.cfg.Arch, t.cfg.Seed)
 	const seen = 24 // samples that the statistics are taken from
-	t.net.unfold(m, t.samples[0], seen)
+	t.net.unfold(m, t.heads.samples[0], seen)
 	copy(t.average, t.net.params)
 	copy(t.averageRunning, t.net.running)
 	return nil
@@ -138,20 +153,6 @@ type StepResult struct {
 	LearningRate float64
 	GradientNorm float64
 	conv.LossResult
-}
-
-// next returns the sample of the current step and starts drawing the one after.
-func (t *Trainer) next() Sample {
-	draw := func(i int) Sample { return t.samples[i&1].At(uint64(i)) }
-	var s Sample
-	if t.prefetchedIndex == t.step {
-		s = <-t.prefetched
-	} else {
-		s = draw(t.step)
-	}
-	t.prefetchedIndex = t.step + 1
-	go func(i int) { t.prefetched <- draw(i) }(t.prefetchedIndex)
-	return s
 }
 
 func (t *Trainer) loss() conv.LossConfig {
@@ -167,9 +168,14 @@ func (t *Trainer) loss() conv.LossConfig {
 }
 
 func (t *Trainer) rate() float64 {
-	progress := min(1, float64(t.step)/float64(t.cfg.Steps))
-	cosine := (1 + math.Cos(math.Pi*progress)) / 2
-	return t.cfg.LearningRate * min(1, float64(t.step+1)/warmupSteps) * (cosine + finalRate*(1-cosine))
+	return cosine(t.step, t.cfg.Steps, t.cfg.LearningRate)
+}
+
+// cosine is the rate of a step: up to its top in the warm-up, then down.
+func cosine(step, steps int, top float64) float64 {
+	progress := min(1, float64(step)/float64(steps))
+	share := (1 + math.Cos(math.Pi*progress)) / 2
+	return top * min(1, float64(step+1)/warmupSteps) * (share + finalRate*(1-share))
 }
 
 func (t *Trainer) renorm() renorm {
@@ -185,7 +191,7 @@ func (t *Trainer) renorm() renorm {
 
 // Step learns from the next sample.
 func (t *Trainer) Step() StepResult {
-	s := t.next()
+	s := t.heads.next(t.step)
 	n := t.net
 	res := StepResult{LearningRate: t.rate()}
 	res.LossResult = n.gradients(s, t.loss(), t.renorm())
@@ -225,12 +231,9 @@ func (t *Trainer) Model() *segment.Model {
 	})
 }
 
-// A checkpoint is one JSON line with config and step, then every vector as
-// little-endian float32.
-type checkpointHeader struct {
+type trainerHeader struct {
 	Config Config `json:"config"`
 	Step   int    `json:"step"`
-	Floats int    `json:"floats"`
 }
 
 func (t *Trainer) vectors() [][]float32 {
@@ -240,58 +243,22 @@ func (t *Trainer) vectors() [][]float32 {
 
 // Save writes a checkpoint atomically.
 func (t *Trainer) Save(path string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".checkpoint-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	h := checkpointHeader{t.cfg, t.step, 0}
-	for _, v := range t.vectors() {
-		h.Floats += len(v)
-	}
-	w := bufio.NewWriter(f)
-	err = json.NewEncoder(w).Encode(h)
-	for _, v := range t.vectors() {
-		err = errors.Join(err, binary.Write(w, binary.LittleEndian, v))
-	}
-	if err = errors.Join(err, w.Flush(), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return saveCheckpoint(path, trainerHeader{t.cfg, t.step}, t.vectors())
 }
 
 // Load continues from a checkpoint. Architecture, seed, kinds of heads and loss must
 // be those of the run; the schedule may differ.
 func (t *Trainer) Load(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	r := bufio.NewReader(f)
-	line, err := r.ReadBytes('\n')
-	if err != nil {
-		return fmt.Errorf("checkpoint %s: %w", path, err)
-	}
-	var h checkpointHeader
-	if err := json.Unmarshal(line, &h); err != nil {
-		return fmt.Errorf("checkpoint %s: %w", path, err)
-	}
-	total := 0
-	for _, v := range t.vectors() {
-		total += len(v)
-	}
-	if h.Config.Arch != t.cfg.Arch || h.Config.Crop != t.cfg.Crop || h.Config.Seed != t.cfg.Seed || h.Config.Anything != t.cfg.Anything ||
-		cmp.Or(h.Config.CrossEntropy, crossEntropy) != t.cfg.CrossEntropy || h.Config.SizesHeld != t.cfg.SizesHeld || cmp.Or(h.Config.Average, averageDecay) != t.cfg.Average || h.Floats != total {
-		return fmt.Errorf("checkpoint %s belongs to another run (%+v): choose another state folder", path, h.Config)
-	}
-	for _, v := range t.vectors() {
-		if err := binary.Read(r, binary.LittleEndian, v); err != nil {
-			return fmt.Errorf("checkpoint %s is truncated: %w", path, err)
+	var h trainerHeader
+	if err := loadCheckpoint(path, &h, t.vectors(), func() error {
+		c := &h.Config
+		if c.Arch != t.cfg.Arch || c.Crop != t.cfg.Crop || c.Seed != t.cfg.Seed || c.Anything != t.cfg.Anything ||
+			cmp.Or(c.CrossEntropy, crossEntropy) != t.cfg.CrossEntropy || c.SizesHeld != t.cfg.SizesHeld || cmp.Or(c.Average, averageDecay) != t.cfg.Average {
+			return fmt.Errorf("checkpoint %s belongs to another run (%+v): choose another state folder", path, h.Config)
 		}
-	}
-	if _, err := r.ReadByte(); err != io.EOF {
-		return fmt.Errorf("checkpoint %s has trailing bytes", path)
+		return nil
+	}); err != nil {
+		return err
 	}
 	t.step, t.cfg.Start = h.Step, h.Config.Start
 	return nil

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"math"
 	"os"
 	"testing"
@@ -186,6 +187,44 @@ func TestLossMatchesTorch(t *testing.T) {
 				near(t, "dw", widen(grad.W), want["dw"], 1e-5)
 				near(t, "db", widen(grad.B), want["db"], 1e-5)
 			})
+		}
+	})
+}
+
+func TestPerceptronMatchesTorch(t *testing.T) {
+	want := loadTorch(t)["perceptron"]
+	sizes, voxels := []int{16, 64, 32, 32}, 11
+	eachKernel(t, func(t *testing.T, k *kernelSet) {
+		e := newEngine(1, k)
+		params, grads := make([]float32, PerceptronLen(sizes...)), make([]float32, PerceptronLen(sizes...))
+		p, grad := NewPerceptron(0.01, params, sizes...), NewPerceptron(0.01, grads, sizes...)
+		for l := range len(sizes) - 1 {
+			w, b := p.Layer(l)
+			copy(w, narrow(torchValue(10+l, len(w))))
+			copy(b, narrow(torchValue(20+l, len(b))))
+		}
+		b := p.NewBatch(20)
+		show := func(from, n int) {
+			x := narrow(torchValue(1, voxels*sizes[0]))[from*sizes[0]:]
+			for v := range n {
+				for block := range sizes[0] / 8 {
+					copy(b.Features(v, block), x[v*sizes[0]+block*8:][:8])
+				}
+			}
+		}
+		show(0, voxels)
+		near(t, "outputs", widen(e.Forward(p, b, voxels)), want["y"], 1e-6)
+		// In two goes: gradients add up, and what the batch held before is not counted.
+		dy := narrow(torchValue(5, voxels*32))
+		for _, part := range [][2]int{{0, 9}, {9, 2}} {
+			show(part[0], part[1])
+			e.Forward(p, b, part[1])
+			e.Backward(p, grad, b, part[1], dy[part[0]*32:])
+		}
+		for l := range len(sizes) - 1 {
+			w, b := grad.Layer(l)
+			near(t, fmt.Sprintf("dw%d", l), widen(w), want[fmt.Sprintf("dw%d", l)], 1e-5)
+			near(t, fmt.Sprintf("db%d", l), widen(b), want[fmt.Sprintf("db%d", l)], 1e-5)
 		}
 	})
 }

@@ -81,6 +81,22 @@ def loss(c, d, h, w):
     return pack(p=p, dice=dice, value=value_.reshape(1), ce=ce.reshape(1), dx=x.grad, dw=weight.grad, db=bias.grad)
 
 
+def perceptron(voxels, *sizes):
+    """Dense layers with LeakyReLU between them and a linear loss. A layer's weights are [group of 32][in][32]."""
+    y = tensor(1, voxels, sizes[0]).detach()
+    weights, biases = [], []
+    for layer, (inn, out) in enumerate(zip(sizes, sizes[1:])):
+        weights.append(tensor(10 + layer, out // 32, inn, 32))
+        biases.append(tensor(20 + layer, out))
+        y = y @ weights[-1].permute(1, 0, 2).reshape(inn, out) + biases[-1]
+        if layer < len(sizes) - 2:
+            assert y.abs().min() > 1e-6, y.abs().min()
+            y = F.leaky_relu(y, 0.01)
+    y.backward(tensor(5, *y.shape).detach())
+    grads = {f"d{name}{layer}": t.grad for name, of in (("w", weights), ("b", biases)) for layer, t in enumerate(of)}
+    return pack(y=y, **grads)
+
+
 def adam():
     """Three steps with clipping to norm 1 (Adam), and three of AdamW with decay 0.1."""
     r = {}
@@ -106,5 +122,6 @@ with open("torch.json", "w") as f:
         "pool": pool(8, 2, 5, 6),
         "loss": loss(8, 2, 3, 5),
         "loss, 16 channels": loss(16, 1, 3, 3),
+        "perceptron": perceptron(11, 16, 64, 32, 32),
         "adam": adam(),
     }, f, indent=1)
