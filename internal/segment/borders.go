@@ -11,7 +11,7 @@ import (
 
 // Borders is a small perceptron that reads again the voxels in which a network is in
 // doubt. At full resolution the network has few channels for all that it labels; here, on
-// one voxel in five, there is time for more. It hears what the network has to say of the
+// one voxel in seven, there is time for more. It hears what the network has to say of the
 // voxel and of those round it, and the image.
 type Borders struct {
 	Hidden     []int      `json:"hidden"` // features of the layers between, multiples of 32
@@ -21,19 +21,19 @@ type Borders struct {
 }
 
 // doubtful voxels have a likeliest class with a posterior below this. Where it is higher,
-// reading again changes nothing that counts.
-const doubtful = .9
+// reading again changes little that counts.
+const doubtful = .8
 
-// neighbourhood is the voxel and those round it.
-const neighbourhood = 27
+// near are the voxel, and those that share a face with it: dz, dy, dx.
+var near = [...][3]int{{}, {-1, 0, 0}, {1, 0, 0}, {0, -1, 0}, {0, 1, 0}, {0, 0, -1}, {0, 0, 1}}
 
-// imageBlocks are the blocks of 8 features that hold the image of the neighbourhood.
-const imageBlocks = (neighbourhood + 7) / 8
+// imageBlocks are the blocks of 8 features that hold the image of 3x3x3 voxels.
+const imageBlocks = (27 + 7) / 8
 
 // Features is the number of what Borders hears of a voxel: the channels at full resolution
-// of the voxels of the neighbourhood, x fastest; their image, and zeros up to a multiple of 8; and the
-// channels of the level below that the logits hear.
-func (a Architecture) Features() int { return neighbourhood*a.Base + 8*imageBlocks + a.HeadUp() }
+// of those near it; the image of the 3x3x3 voxels round it, x fastest, and zeros up to a multiple
+// of 8; and the channels of the level below that the logits hear.
+func (a Architecture) Features() int { return len(near)*a.Base + 8*imageBlocks + a.HeadUp() }
 
 // sizes of the perceptron's layers.
 func (b *Borders) sizes(a Architecture) []int {
@@ -93,28 +93,28 @@ func (s *Seen) Doubtful(z int, f func(x, y, at int)) {
 // Features writes those of a voxel into a batch.
 func (s *Seen) Features(b *conv.Batch, voxel, x, y, z int) {
 	block := 0
+	write := func(f []float32) {
+		copy(b.Features(voxel, block), f[:8])
+		block++
+	}
+	for _, d := range near {
+		for i := range s.x.Channels / 8 {
+			write(s.x.Voxel(i, z+d[0], y+d[1], x+d[2]))
+		}
+	}
 	var image [8 * imageBlocks]float32
-	pixels := image[:0]
+	row := image[:0]
 	for dz := -1; dz <= 1; dz++ {
 		for dy := -1; dy <= 1; dy++ {
-			for i := range s.x.Channels / 8 {
-				row := s.x.Voxels(i, z+dz, y+dy, x-1)
-				for dx := range 3 {
-					copy(b.Features(voxel, block+dx*s.x.Channels/8+i), row[dx*8:][:8])
-				}
-			}
-			block += 3 * s.x.Channels / 8
-			at := ((z+dz)*s.x.H+y+dy)*s.x.W + x - 1
-			pixels = append(pixels, s.image[at:][:3]...)
+			row = append(row, s.image[((z+dz)*s.x.H+y+dy)*s.x.W+x-1:][:3]...)
 		}
 	}
 	for i := range imageBlocks {
-		copy(b.Features(voxel, block+i), image[8*i:][:8])
+		write(image[8*i:])
 	}
-	block += imageBlocks
 	if s.low != nil {
 		for i := range s.low.Channels / 8 {
-			copy(b.Features(voxel, block+i), s.low.Voxels(i, z/2, y/2, x/2)[:8])
+			write(s.low.Voxel(i, z/2, y/2, x/2))
 		}
 	}
 }

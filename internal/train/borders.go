@@ -25,12 +25,13 @@ type BordersConfig struct {
 }
 
 const (
-	bordersPerHead  = 1 << 15 // voxels in doubt that are learnt from
-	bordersTurns    = 4       // steps of Adam that they are for
-	bordersParts    = 8       // of a turn's voxels, for several threads; fixed, so that sums have one order
-	bordersBatch    = 64      // voxels that go through the perceptron together
-	bordersAverage  = .999    // decay of the average of weights, a turn
-	bordersMeasured = 12      // heads that the features' means and SDs are taken from
+	bordersPerHead = 1 << 15 // voxels in doubt that are kept of a head
+	bordersHeads   = 24      // heads whose voxels are learnt from together; a step takes a new one for the oldest
+	bordersTurns   = 4       // steps of Adam for each head
+	bordersPerTurn = 1 << 13 // voxels of each
+	bordersParts   = 8       // of a turn's voxels, for several threads; fixed, so that sums have one order
+	bordersBatch   = 64      // voxels that go through the perceptron together
+	bordersAverage = .999    // decay of the average of weights, a turn
 )
 
 // BordersTrainer teaches the borders of a network that does not change.
@@ -48,7 +49,15 @@ type BordersTrainer struct {
 	step                         int
 
 	mean, scale []float32 // bring features to a mean of 0 and an SD of 1
+	lessons     [bordersHeads]lesson
 	parts       [bordersParts]bordersPart
+}
+
+// lesson is the voxels in doubt of a head.
+type lesson struct {
+	features []float32 // of one voxel after the other
+	likely   []segment.Likely
+	truth    []uint8
 }
 
 // bordersPart is what one thread needs at a time.
@@ -92,19 +101,12 @@ func NewBorders(cfg BordersConfig, m *segment.Model, threads int, a, b Sampler) 
 func (t *BordersTrainer) measure() {
 	features := t.model.Architecture.Features()
 	sum, squares, n := make([]float64, features), make([]float64, features), 0.
-	b := t.parts[0].batch
-	for i := range bordersMeasured {
-		s := t.heads.samples[0].At(1<<40 + uint64(i))
-		seen := t.see(s)
-		for _, at := range t.choose(seen, s, uint64(i), bordersPerHead/8) {
-			seen.Features(b, 0, at.x, at.y, at.z)
-			n++
-			for block := range features / 8 {
-				for c, f := range b.Features(0, block) {
-					sum[8*block+c] += float64(f)
-					squares[8*block+c] += float64(f) * float64(f)
-				}
-			}
+	for i := range uint64(bordersHeads) {
+		l := t.read(t.heads.samples[0].At(1<<40+i), i)
+		n += float64(len(l.truth))
+		for j, f := range l.features {
+			sum[j%features] += float64(f)
+			squares[j%features] += float64(f) * float64(f)
 		}
 	}
 	t.mean, t.scale = make([]float32, features), make([]float32, features)
@@ -117,30 +119,21 @@ func (t *BordersTrainer) measure() {
 	}
 }
 
-// spot is a voxel in doubt.
-type spot struct{ x, y, z, at int }
-
-func (t *BordersTrainer) see(s Sample) *segment.Seen {
+// read returns what there is to learn from a head, number i: of its voxels in doubt whose class is among the
+// likely ones, of what is likeliest in many of them fewer, as the square root, so that small structures are not a
+// few voxels among those of cortex. The choice must not depend on the truth, which it would make likelier.
+func (t *BordersTrainer) read(s Sample, i uint64) (l lesson) {
 	seen, err := t.net.See(context.Background(), s.Image, t.likely)
 	if err != nil {
 		panic(err) // only a context's end is an error
 	}
-	return seen
-}
-
-// choose draws voxels in doubt whose class is among the likely ones, in random order: of what is likeliest in
-// many of them fewer, as the square root, so that small structures are not a few voxels among those of cortex. The
-// choice must not depend on the truth, which it would make likelier.
-func (t *BordersTrainer) choose(seen *segment.Seen, s Sample, i uint64, count int) []spot {
 	var all []spot
 	var of [anatomy.NumClasses]float64
-	shape := t.model.Architecture.Shape
-	for z := range shape[2] {
+	for z := range t.model.Architecture.Shape[2] {
 		seen.Doubtful(z, func(x, y, at int) {
-			l := &seen.Likely[at]
-			if likelyIndex(l, s.Labels[at]) >= 0 {
+			if likelyIndex(&seen.Likely[at], s.Labels[at]) >= 0 {
 				all = append(all, spot{x, y, z, at})
-				of[l.Class[0]]++
+				of[seen.Likely[at].Class[0]]++
 			}
 		})
 	}
@@ -149,15 +142,22 @@ func (t *BordersTrainer) choose(seen *segment.Seen, s Sample, i uint64, count in
 	for _, n := range of {
 		total += math.Sqrt(n)
 	}
-	keep := all[:0]
+	b := t.parts[0].batch
 	for _, p := range all {
-		if r.Float64()*total*math.Sqrt(of[seen.Likely[p.at].Class[0]]) < float64(count) {
-			keep = append(keep, p)
+		if r.Float64()*total*math.Sqrt(of[seen.Likely[p.at].Class[0]]) >= bordersPerHead {
+			continue
 		}
+		seen.Features(b, 0, p.x, p.y, p.z)
+		for block := range t.model.Architecture.Features() / 8 {
+			l.features = append(l.features, b.Features(0, block)...)
+		}
+		l.likely, l.truth = append(l.likely, seen.Likely[p.at]), append(l.truth, s.Labels[p.at])
 	}
-	r.Shuffle(len(keep), func(i, j int) { keep[i], keep[j] = keep[j], keep[i] })
-	return keep
+	return l
 }
+
+// spot is a voxel in doubt.
+type spot struct{ x, y, z, at int }
 
 // likelyIndex is the place of a class among the likely ones, -1 where it is none.
 func likelyIndex(l *segment.Likely, class uint8) int {
@@ -174,33 +174,48 @@ func (t *BordersTrainer) rate() float64 {
 	return cosine(t.step, t.cfg.Steps, t.cfg.LearningRate)
 }
 
-// Step learns from the next head.
+// Step takes the next head and learns from it and those before it.
 func (t *BordersTrainer) Step() StepResult {
-	s := t.heads.next(t.step)
-	seen := t.see(s)
-	spots := t.choose(seen, s, uint64(t.step), bordersPerHead)
+	if t.step > 0 && t.lessons[(t.step-1)%bordersHeads].truth == nil { // resumed
+		for i := max(0, t.step-bordersHeads+1); i < t.step; i++ {
+			t.lessons[i%bordersHeads] = t.read(t.heads.next(i), uint64(i))
+		}
+	}
+	t.lessons[t.step%bordersHeads] = t.read(t.heads.next(t.step), uint64(t.step))
 	res := StepResult{LearningRate: t.rate()}
 	for turn := range bordersTurns {
-		mine := spots[turn*len(spots)/bordersTurns : (turn+1)*len(spots)/bordersTurns]
-		if len(mine) == 0 {
-			continue
-		}
-		res.Value += t.learn(seen, s.Labels, mine) / bordersTurns
-		res.GradientNorm = t.engine.Adam(t.params, t.grads, t.m, t.v, t.step*bordersTurns+turn+1, res.LearningRate, .9, .999, 1e-8, 0, gradientClip)
-		done := float64(t.step*bordersTurns + turn + 1)
-		blend(t.average, t.params, float32(min(bordersAverage, done/(done+10))))
+		n := t.step*bordersTurns + turn
+		res.Value += t.learn(t.draw(n)) / bordersTurns
+		res.GradientNorm = t.engine.Adam(t.params, t.grads, t.m, t.v, n+1, res.LearningRate, .9, .999, 1e-8, 0, gradientClip)
+		blend(t.average, t.params, float32(min(bordersAverage, float64(n+1)/float64(n+11))))
 	}
 	t.step++
 	res.Step = t.step
 	return res
 }
 
+// spots are voxels of lessons: the lesson, and the voxel's place in it.
+type spots [][2]int
+
+// draw chooses voxels for a turn.
+func (t *BordersTrainer) draw(turn int) (s spots) {
+	r := rand.New(rand.NewPCG(t.cfg.Seed, 0x7475726e+uint64(turn)))
+	heads := min(t.step+1, bordersHeads)
+	for range bordersPerTurn {
+		l := r.IntN(heads)
+		if n := len(t.lessons[l].truth); n > 0 {
+			s = append(s, [2]int{l, r.IntN(n)})
+		}
+	}
+	return s
+}
+
 // learn computes the gradient of the mean cross-entropy of some voxels, and returns that.
-func (t *BordersTrainer) learn(seen *segment.Seen, labels []uint8, spots []spot) float64 {
+func (t *BordersTrainer) learn(s spots) float64 {
 	var wg sync.WaitGroup
 	for i := range t.parts {
 		wg.Go(func() {
-			t.parts[i].learn(t, seen, labels, spots[i*len(spots)/bordersParts:(i+1)*len(spots)/bordersParts], 1/float32(len(spots)))
+			t.parts[i].learn(t, s[i*len(s)/bordersParts:(i+1)*len(s)/bordersParts], 1/float32(len(s)))
 		})
 	}
 	wg.Wait()
@@ -212,29 +227,30 @@ func (t *BordersTrainer) learn(seen *segment.Seen, labels []uint8, spots []spot)
 			t.grads[j] += g
 		}
 	}
-	return loss / float64(len(spots))
+	return loss / float64(max(1, len(s)))
 }
 
-func (p *bordersPart) learn(t *BordersTrainer, seen *segment.Seen, labels []uint8, spots []spot, share float32) {
+func (p *bordersPart) learn(t *BordersTrainer, s spots, share float32) {
 	clear(p.grads)
 	p.loss = 0
 	grad := t.borders.Perceptron(t.model.Architecture, p.grads)
-	for batch := range slices.Chunk(spots, bordersBatch) {
+	features := len(t.mean)
+	for batch := range slices.Chunk(s, bordersBatch) {
 		for i, at := range batch {
-			seen.Features(p.batch, i, at.x, at.y, at.z)
-			for block := range len(t.mean) / 8 {
-				f := p.batch.Features(i, block)
-				for c := range f {
-					f[c] = (f[c] - t.mean[8*block+c]) * t.scale[8*block+c]
+			from := t.lessons[at[0]].features[at[1]*features:][:features]
+			for j := range features / 8 {
+				to := p.batch.Features(i, j)
+				for c := range to {
+					to[c] = (from[8*j+c] - t.mean[8*j+c]) * t.scale[8*j+c]
 				}
 			}
 		}
 		logits := t.engine.Forward(t.perceptron, p.batch, len(batch))
 		clear(p.dout)
 		for i, at := range batch {
-			l := &seen.Likely[at.at]
+			l := &t.lessons[at[0]].likely[at[1]]
 			q := l.Add(logits[i*segment.Logits:][:segment.Logits])
-			truth := likelyIndex(l, labels[at.at])
+			truth := likelyIndex(l, t.lessons[at[0]].truth[at[1]])
 			p.loss -= math.Log(max(float64(q[truth]), 1e-30))
 			q[truth]--
 			for j, class := range l.Class {

@@ -79,22 +79,17 @@ func TestBordersLearn(t *testing.T) {
 func TestBordersGradient(t *testing.T) {
 	tr := newBordersTrainer(undecided(), 5)
 	tr.Step() // until then nothing goes back through the last layer
-	s := tr.heads.samples[0].At(99)
-	seen := tr.see(s)
-	spots := tr.choose(seen, s, 99, 500)
-	if len(spots) < 50 {
-		t.Fatalf("only %d voxels in doubt", len(spots))
-	}
-	tr.learn(seen, s.Labels, spots)
+	spots := tr.draw(99)[:500]
+	tr.learn(spots)
 	grads := append([]float32(nil), tr.grads...)
 	compared := 0
 	for i := 0; i < len(tr.params); i += 101 {
 		const h = 1e-2
 		was := tr.params[i]
 		tr.params[i] = was + h
-		up := tr.learn(seen, s.Labels, spots)
+		up := tr.learn(spots)
 		tr.params[i] = was - h
-		down := tr.learn(seen, s.Labels, spots)
+		down := tr.learn(spots)
 		tr.params[i] = was
 		want := (up - down) / (2 * h)
 		if math.Abs(want-float64(grads[i])) > 2e-5+.02*math.Abs(want) {

@@ -83,9 +83,8 @@ func (t *Tensor) clearBorder() {
 // Row is a row of voxels along x, of the first 8 channels: those of one voxel, then those of the next.
 func (t *Tensor) Row(z, y int) []float32 { return t.at(0, z+1, y+1, 1)[:t.W*lanes] }
 
-// Voxels are a row of voxels, of the channels 8*block to 8*block+7, from one on that may lie one outside the
-// tensor, where all is zero: the channels of one voxel, then those of the next.
-func (t *Tensor) Voxels(block, z, y, x int) []float32 { return t.at(block, z+1, y+1, x+1) }
+// Voxel is the channels 8*block to 8*block+7 of a voxel, which may lie one outside the tensor, where all is zero.
+func (t *Tensor) Voxel(block, z, y, x int) []float32 { return t.at(block, z+1, y+1, x+1)[:lanes] }
 
 // Begin lets t use the memory of the first channels of another tensor of the same size.
 func (t *Tensor) Begin(of *Tensor) {
