@@ -332,6 +332,9 @@ func (c *runCmd) learner(s stage, arch segment.Architecture, threads int, learn 
 		if start == nil {
 			return nil, errors.New("--borders needs the weights whose borders are to be read: --from")
 		}
+		if err := (&segment.Borders{Hidden: c.Borders}).Check(start.Architecture); err != nil {
+			return nil, err
+		}
 		t = train.NewBorders(train.BordersConfig{
 			Hidden: c.Borders, Seed: c.Seed, Anything: c.Anything, Steps: c.Steps, LearningRate: c.Rate, Maps: trainingMaps(), HeldOut: heldOut,
 		}, start, threads, learn[0], learn[1])

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 
 	"neuroscreen/internal/segment"
 	"neuroscreen/internal/train"
@@ -92,14 +93,21 @@ func (c chosen) read() (*segment.Weights, error) {
 
 // describe names the networks of weights in a line.
 func describe(w *segment.Weights) string {
-	s := fmt.Sprintf("whole head after %d steps", w.Whole.Provenance.Steps)
-	if w.Half != nil {
-		s += fmt.Sprintf(", halves after %d", w.Half.Provenance.Steps)
+	var parts []string
+	for _, n := range []struct {
+		name string
+		m    *segment.Model
+	}{{"whole head", w.Whole}, {"halves", w.Half}, {"inner structures", w.Inner}} {
+		if n.m == nil {
+			continue
+		}
+		s := fmt.Sprintf("%s after %d steps", n.name, n.m.Provenance.Steps)
+		if b := n.m.Borders; b != nil {
+			s += fmt.Sprintf(" and %d for their borders", b.Provenance.Steps)
+		}
+		parts = append(parts, s)
 	}
-	if w.Inner != nil {
-		s += fmt.Sprintf(", inner structures after %d", w.Inner.Provenance.Steps)
-	}
-	return s
+	return strings.Join(parts, ", ")
 }
 
 type averageCmd struct {

@@ -52,7 +52,8 @@ func (b *Borders) Perceptron(a Architecture, params []float32) *conv.Perceptron 
 	return conv.NewPerceptron(Slope, params, b.sizes(a)...)
 }
 
-func (b *Borders) check(a Architecture) error {
+// Check says whether the engine can run them behind a network.
+func (b *Borders) Check(a Architecture) error {
 	if len(b.Hidden) == 0 || len(b.Hidden) > 4 {
 		return fmt.Errorf("segment: borders with hidden layers %v are not supported", b.Hidden)
 	}
@@ -159,7 +160,9 @@ func (r *reader) read(ctx context.Context, e *conv.Engine, s *Seen) error {
 				flush()
 			}
 		})
-		flush()
+		if n > 0 {
+			flush()
+		}
 	})
 	return ctx.Err()
 }

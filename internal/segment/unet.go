@@ -105,7 +105,8 @@ func (n *UNet) show(image []float32) {
 }
 
 // MACs counts the multiply-adds of one pass: by the layers' plain definition,
-// and those that are executed.
+// and those that are executed. What borders read again depends on the image, and is not
+// among them.
 func (n *UNet) MACs() (nominal, executed float64) {
 	for i, b := range n.blocks {
 		d, h, width := n.arch.at(b.Level)

@@ -157,7 +157,7 @@ func ReadWeights(file []byte) (*Weights, error) {
 			return nil, err
 		}
 		if m.Borders != nil {
-			if err := m.Borders.check(m.Architecture); err != nil {
+			if err := m.Borders.Check(m.Architecture); err != nil {
 				return nil, err
 			}
 		}

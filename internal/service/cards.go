@@ -63,6 +63,9 @@ No scan: heads drawn from anatomical label maps of 20 people, bent, scaled and t
 			for i, m := range p.MeanOf {
 				fmt.Fprintf(&b, "%s %d", []string{", the mean of the weights after", " and"}[min(i, 1)], m.Steps)
 			}
+			if m := n.m.Borders; m != nil {
+				fmt.Fprintf(&b, "; voxels in doubt read again, from %d features by way of %d, learnt from %d heads", a.Features(), m.Hidden, m.Provenance.Steps)
+			}
 			fmt.Fprintf(&b, ", maps %s; held out %s.\n", strings.Join(p.Maps, " "), strings.Join(p.HeldOut, " "))
 		}
 	}

@@ -81,7 +81,7 @@ func (b *Batch) Features(voxel, block int) []float32 {
 // Forward returns the last layer's outputs for the first n voxels, [voxel][32], until it is called again. A
 // perceptron may serve several batches at a time.
 func (e *Engine) Forward(p *Perceptron, b *Batch, n int) []float32 {
-	if last := p.layers[len(p.layers)-1]; n < 0 || n > b.size || last.out != Logits {
+	if last := p.layers[len(p.layers)-1]; n < 1 || n > b.size || last.out != Logits {
 		panic(fmt.Sprintf("conv: %d of %d voxels through a perceptron with %d outputs", n, b.size, last.out))
 	}
 	whole := (n + lanes - 1) / lanes * lanes // kernels take several voxels at a time
