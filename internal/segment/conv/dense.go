@@ -1,9 +1,6 @@
 package conv
 
-import (
-	"fmt"
-	"math"
-)
+import "fmt"
 
 // A Perceptron is layers of dense connections from the features of a voxel, with LeakyReLU after all
 // but the last. Its weights and biases are parts of one vector.
@@ -58,6 +55,7 @@ type Batch struct {
 	grad    []float32   // of out
 	back    []float32   // of act
 	softmax softmaxArgs
+	leaky   leakyArgs
 	head    headGradArgs
 }
 
@@ -92,28 +90,13 @@ func (e *Engine) Forward(p *Perceptron, b *Batch, n int) []float32 {
 				blocks: l.in / lanes, block: b.size * lanes, n: whole,
 			}
 			e.k.logits(&b.softmax)
-		}
-		if i+1 < len(p.layers) {
-			p.activate(b, b.act[i+1], l.out, whole)
-		}
-	}
-	return b.out[:n*Logits]
-}
-
-// activate turns a layer's outputs into what the next one hears.
-func (p *Perceptron) activate(b *Batch, act []float32, out, n int) {
-	// LeakyReLU without a branch, which could not be foretold.
-	own, size := (1+p.slope)/2, (1-p.slope)/2
-	for block := range out / lanes {
-		from := b.out[block*lanes/Logits*b.size*Logits+block*lanes%Logits:]
-		to := act[block*b.size*lanes:][:n*lanes]
-		for v := range n {
-			f, t := vec(from[v*Logits:]), vec(to[v*lanes:])
-			for c := range t {
-				t[c] = own*f[c] + size*math.Float32frombits(math.Float32bits(f[c])&^(1<<31))
+			if i+1 < len(p.layers) {
+				b.leaky = leakyArgs{src: b.softmax.p, dst: b.act[i+1][g*b.size*Logits:], slope: p.slope, block: b.size * lanes, n: whole}
+				e.k.leaky(&b.leaky)
 			}
 		}
 	}
+	return b.out[:n*Logits]
 }
 
 // Backward adds to the gradient of the parameters that of the n voxels that Forward was called with last, of

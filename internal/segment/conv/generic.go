@@ -37,6 +37,7 @@ var genericKernels = kernelSet{
 	headGradBias:    headGradBiasGeneric,
 	adam:            adamGeneric,
 	add:             addGeneric,
+	leaky:           leakyGeneric,
 	peak:            peakGeneric,
 }
 
@@ -442,6 +443,16 @@ func adamGeneric(a *adamArgs) {
 func addGeneric(a *addArgs) {
 	for i, f := range a.src[:a.n] {
 		a.dst[i] += f
+	}
+}
+
+func leakyGeneric(a *leakyArgs) {
+	for i := range a.n {
+		for j := range Logits / lanes {
+			for c, f := range a.src[i*Logits+j*lanes:][:lanes] {
+				a.dst[j*a.block+i*lanes+c] = max(f, a.slope*f)
+			}
+		}
 	}
 }
 

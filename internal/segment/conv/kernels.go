@@ -30,9 +30,10 @@ type kernelSet struct {
 	lossGrad                                  func(*lossGradArgs)
 	headGradIn, headGradWeights, headGradBias func(*headGradArgs)
 
-	adam func(*adamArgs)
-	add  func(*addArgs)
-	peak func(*peakArgs)
+	adam  func(*adamArgs)
+	add   func(*addArgs)
+	leaky func(*leakyArgs)
+	peak  func(*peakArgs)
 }
 
 // rowArgs: n outputs of a row.
@@ -141,6 +142,13 @@ type adamArgs struct {
 	p, g, m, v                                         []float32
 	n                                                  int
 	keep, beta1, rest1, beta2, rest2, step, eps, scale float32
+}
+
+// leakyArgs: n voxels of 32 channels; block goes from 8 channels in dst to the next.
+type leakyArgs struct {
+	src, dst []float32
+	slope    float32
+	block, n int
 }
 
 type addArgs struct {

@@ -158,6 +158,11 @@ func adamAVX2(a *adamArgs)
 //go:noescape
 func addAVX2(a *addArgs)
 
+// leakyAVX2: dst[j][i] = leaky(src[i][j]) for j in 0 to 3 blocks of 8 channels.
+//
+//go:noescape
+func leakyAVX2(a *leakyArgs)
+
 // direct8AVX512: out[j] = leaky(init[j] + sum over blocks, kd, kh, ic, kw of in[kd][kh][j+kw][ic] * w[kd][kh][ic][kw]), 8 channels a block.
 //
 //go:noescape
@@ -249,6 +254,7 @@ var avx2Kernels = kernelSet{
 	likely:          likelyAVX2,
 	adam:            adamAVX2,
 	add:             addAVX2,
+	leaky:           leakyAVX2,
 }
 
 // avx512Kernels takes from AVX2 what longer vectors do not help.

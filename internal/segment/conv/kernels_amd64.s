@@ -10992,6 +10992,40 @@ loop:
 	VZEROUPPER
 	RET
 
+// leakyAVX2: dst[j][i] = leaky(src[i][j]) for j in 0 to 3 blocks of 8 channels.
+TEXT ·leakyAVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ leakyArgs_src(AX), SI
+	MOVQ leakyArgs_dst(AX), DI
+	MOVQ leakyArgs_n(AX), CX
+	MOVQ leakyArgs_block(AX), R8
+	SHLQ $2, R8
+	LEAQ (R8)(R8*2), R9
+	VBROADCASTSS leakyArgs_slope(AX), Y8
+loop:
+	VMOVUPS 0(SI), Y0
+	VMULPS Y8, Y0, Y4
+	VMAXPS Y4, Y0, Y4
+	VMOVUPS Y4, (DI)
+	VMOVUPS 32(SI), Y1
+	VMULPS Y8, Y1, Y5
+	VMAXPS Y5, Y1, Y5
+	VMOVUPS Y5, (DI)(R8*1)
+	VMOVUPS 64(SI), Y2
+	VMULPS Y8, Y2, Y6
+	VMAXPS Y6, Y2, Y6
+	VMOVUPS Y6, (DI)(R8*2)
+	VMOVUPS 96(SI), Y3
+	VMULPS Y8, Y3, Y7
+	VMAXPS Y7, Y3, Y7
+	VMOVUPS Y7, (DI)(R9*1)
+	ADDQ $128, SI
+	ADDQ $32, DI
+	DECQ CX
+	JNZ loop
+	VZEROUPPER
+	RET
+
 // direct8AVX512: out[j] = leaky(init[j] + sum over blocks, kd, kh, ic, kw of in[kd][kh][j+kw][ic] * w[kd][kh][ic][kw]), 8 channels a block.
 TEXT ·direct8AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX

@@ -38,6 +38,20 @@ func (g *generator) vectorKernels() {
 	g.load("dst DI", "src SI", "n CX")
 	g.op("loop:\nVMOVUPS (DI), Y0\nVADDPS (SI), Y0, Y0\nVMOVUPS Y0, (DI)\nADDQ $32, SI\nADDQ $32, DI\nSUBQ $8, CX\nJNZ loop")
 	g.ret()
+
+	g.kernel("leaky", "leakyArgs", "dst[j][i] = leaky(src[i][j]) for j in 0 to 3 blocks of 8 channels.")
+	g.load("src SI", "dst DI", "n CX")
+	g.stride("block R8")
+	g.op("LEAQ (R8)(R8*2), R9")
+	g.scalar("slope", 8)
+	g.op("loop:")
+	for j, to := range []string{"(DI)", "(DI)(R8*1)", "(DI)(R8*2)", "(DI)(R9*1)"} {
+		g.op("VMOVUPS %d(SI), Y%d", 32*j, j)
+		g.leaky(j, 8, 4+j)
+		g.op("VMOVUPS Y%d, %s", 4+j, to)
+	}
+	g.op("ADDQ $128, SI\nADDQ $32, DI\nDECQ CX\nJNZ loop")
+	g.ret()
 }
 
 // peakKernel writes the loop of multiply-adds that wait for nothing: 12 vectors
