@@ -24,8 +24,9 @@ type Borders struct {
 // reading again changes little that counts.
 const doubtful = .8
 
-// near are the voxel, and those that share a face with it: dz, dy, dx.
-var near = [...][3]int{{}, {-1, 0, 0}, {1, 0, 0}, {0, -1, 0}, {0, 1, 0}, {0, 0, -1}, {0, 0, 1}}
+// near is the number of voxels whose channels are heard: the one in question, and those that
+// share a face with it.
+const near = 7
 
 // imageBlocks are the blocks of 8 features that hold the image of 3x3x3 voxels.
 const imageBlocks = (27 + 7) / 8
@@ -33,7 +34,7 @@ const imageBlocks = (27 + 7) / 8
 // Features is the number of what Borders hears of a voxel: the channels at full resolution
 // of those near it; the image of the 3x3x3 voxels round it, x fastest, and zeros up to a multiple
 // of 8; and the channels of the level below that the logits hear.
-func (a Architecture) Features() int { return len(near)*a.Base + 8*imageBlocks + a.HeadUp() }
+func (a Architecture) Features() int { return near*a.Base + 8*imageBlocks + a.HeadUp() }
 
 // sizes of the perceptron's layers.
 func (b *Borders) sizes(a Architecture) []int {
@@ -93,29 +94,27 @@ func (s *Seen) Doubtful(z int, f func(x, y, at int)) {
 
 // Features writes those of a voxel into a batch.
 func (s *Seen) Features(b *conv.Batch, voxel, x, y, z int) {
-	block := 0
-	write := func(f []float32) {
-		copy(b.Features(voxel, block), f[:8])
-		block++
-	}
-	for _, d := range near {
-		for i := range s.x.Channels / 8 {
-			write(s.x.Voxel(i, z+d[0], y+d[1], x+d[2]))
+	blocks := s.x.Channels / 8
+	for i := range blocks {
+		for n, f := range s.x.Cross(i, z, y, x) {
+			copy(b.Features(voxel, n*blocks+i), f)
 		}
 	}
 	var image [8 * imageBlocks]float32
-	row := image[:0]
+	to := 0
 	for dz := -1; dz <= 1; dz++ {
 		for dy := -1; dy <= 1; dy++ {
-			row = append(row, s.image[((z+dz)*s.x.H+y+dy)*s.x.W+x-1:][:3]...)
+			row := s.image[((z+dz)*s.x.H+y+dy)*s.x.W+x-1:][:3]
+			image[to], image[to+1], image[to+2] = row[0], row[1], row[2]
+			to += 3
 		}
 	}
 	for i := range imageBlocks {
-		write(image[8*i:])
+		copy(b.Features(voxel, near*blocks+i), image[8*i:][:8])
 	}
 	if s.low != nil {
 		for i := range s.low.Channels / 8 {
-			write(s.low.Voxel(i, z/2, y/2, x/2))
+			copy(b.Features(voxel, near*blocks+imageBlocks+i), s.low.Voxel(i, z/2, y/2, x/2))
 		}
 	}
 }

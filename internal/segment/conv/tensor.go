@@ -86,6 +86,16 @@ func (t *Tensor) Row(z, y int) []float32 { return t.at(0, z+1, y+1, 1)[:t.W*lane
 // Voxel is the channels 8*block to 8*block+7 of a voxel, which may lie one outside the tensor, where all is zero.
 func (t *Tensor) Voxel(block, z, y, x int) []float32 { return t.at(block, z+1, y+1, x+1)[:lanes] }
 
+// Cross is what Voxel returns of a voxel and of the six that share a face with it: below, above, behind, before, on
+// its left, on its right.
+func (t *Tensor) Cross(block, z, y, x int) (c [7][]float32) {
+	at := block*t.block() + (z+1)*t.slice() + (y+1)*t.row() + (x+1)*lanes
+	for i, step := range [...]int{0, -t.slice(), t.slice(), -t.row(), t.row(), -lanes, lanes} {
+		c[i] = t.data[at+step:][:lanes]
+	}
+	return c
+}
+
 // Begin lets t use the memory of the first channels of another tensor of the same size.
 func (t *Tensor) Begin(of *Tensor) {
 	if !t.sameSize(of) || t.Channels > of.Channels {
