@@ -169,21 +169,20 @@ func (r *reader) read(ctx context.Context, e *conv.Engine, s *Seen) error {
 // Add adds logits of classes 1 to 32 to those of the likely classes, and returns the
 // posterior of each among these.
 func (l *Likely) Add(logits []float32) (p [likely]float32) {
-	var sum float32
+	var more [likely]float32 // background's stays 0
 	top := float32(math.Inf(-1))
 	for i, c := range l.Class {
-		if l.P[i] == 0 {
-			continue
-		}
-		p[i] = float32(math.Log(float64(l.P[i])))
-		if c > 0 {
-			p[i] += logits[c-1]
-		}
-		top = max(top, p[i])
-	}
-	for i := range p {
 		if l.P[i] > 0 {
-			p[i] = float32(math.Exp(float64(p[i] - top)))
+			if c > 0 {
+				more[i] = logits[c-1]
+			}
+			top = max(top, more[i])
+		}
+	}
+	var sum float32
+	for i, was := range l.P {
+		if was > 0 {
+			p[i] = was * float32(math.Exp(float64(more[i]-top)))
 			sum += p[i]
 		}
 	}

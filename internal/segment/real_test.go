@@ -110,10 +110,23 @@ func TestStorageOrder(t *testing.T) {
 
 func BenchmarkSegment(b *testing.B) {
 	v := readScan(b, testdata.Shared(b, "scans", "t1", "chris_t1.nii.gz"))
-	n := network(b)
-	for b.Loop() {
-		if _, err := n.Segment(context.Background(), v); err != nil {
-			b.Fatal(err)
-		}
+	built := network(b)
+	w := *built.Weights()
+	half, inner := *w.Half, *w.Inner
+	for _, m := range []*Model{&half, &inner} {
+		m.Borders = NewBorders(m.Architecture, 64, 64)
+	}
+	w.Half, w.Inner = &half, &inner
+	for _, of := range []struct {
+		name string
+		n    *Network
+	}{{"built in", built}, {"borders of 64 and 64", New(&w, 0)}} {
+		b.Run(of.name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := of.n.Segment(context.Background(), v); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
