@@ -332,6 +332,9 @@ func (c *runCmd) learner(s stage, arch segment.Architecture, threads int, learn 
 		if start == nil {
 			return nil, errors.New("--borders needs the weights whose borders are to be read: --from")
 		}
+		if start.Architecture != arch {
+			return nil, fmt.Errorf("--borders takes the stage's own network, of %+v, not %+v", arch, start.Architecture)
+		}
 		if err := (&segment.Borders{Hidden: c.Borders}).Check(start.Architecture); err != nil {
 			return nil, err
 		}

@@ -10,8 +10,8 @@ import (
 )
 
 // Borders is a small perceptron that reads again the voxels in which a network is in
-// doubt. At full resolution the network has few channels for all that it labels; here, on
-// one voxel in seven, there is time for more. It hears what the network has to say of the
+// doubt. At full resolution the network has few channels for all that it labels; for the few
+// voxels in doubt there is time for more. It hears what the network has to say of the
 // voxel and of those round it, and the image.
 type Borders struct {
 	Hidden     []int      `json:"hidden"` // features of the layers between, multiples of 32

@@ -2,6 +2,9 @@ package train
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -15,6 +18,7 @@ import (
 
 // BordersConfig decides completely what a network's borders learn.
 type BordersConfig struct {
+	Network      string   `json:"network"` // SHA-256 of its weights, which NewBorders fills in
 	Hidden       []int    `json:"hidden"`
 	Seed         uint64   `json:"seed"`
 	Anything     int      `json:"anything"`      // heads of any kind for each ordinary one
@@ -73,6 +77,7 @@ type bordersPart struct {
 func NewBorders(cfg BordersConfig, m *segment.Model, threads int, a, b Sampler) *BordersTrainer {
 	bare := *m
 	bare.Borders = nil
+	cfg.Network = digest(m)
 	t := &BordersTrainer{
 		cfg: cfg, model: &bare, net: segment.NewUNet(&bare, threads), engine: conv.NewEngine(1),
 		likely: make([]segment.Likely, m.Architecture.Voxels()), borders: segment.NewBorders(m.Architecture, cfg.Hidden...),
@@ -95,6 +100,17 @@ func NewBorders(cfg BordersConfig, m *segment.Model, threads int, a, b Sampler) 
 	}
 	t.measure()
 	return t
+}
+
+// digest is the SHA-256 of a network's weights.
+func digest(m *segment.Model) string {
+	h := sha256.New()
+	for _, of := range append(slices.Concat(m.Weight, m.Bias), m.HeadUp, m.HeadW, m.HeadB) {
+		if err := binary.Write(h, binary.LittleEndian, of); err != nil {
+			panic(err) // a hash takes all
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // measure takes means and SDs of features from heads far from the sequence that is learnt.
@@ -300,7 +316,7 @@ func (t *BordersTrainer) Save(path string) error {
 func (t *BordersTrainer) Load(path string) error {
 	var h bordersHeader
 	if err := loadCheckpoint(path, &h, t.vectors(), func() error {
-		if !slices.Equal(h.Config.Hidden, t.cfg.Hidden) || h.Config.Seed != t.cfg.Seed || h.Config.Anything != t.cfg.Anything {
+		if h.Config.Network != t.cfg.Network || !slices.Equal(h.Config.Hidden, t.cfg.Hidden) || h.Config.Seed != t.cfg.Seed || h.Config.Anything != t.cfg.Anything {
 			return fmt.Errorf("checkpoint %s belongs to another run (%+v): choose another state folder", path, h.Config)
 		}
 		return nil

@@ -73,6 +73,11 @@ func TestBordersLearn(t *testing.T) {
 	if err := newBordersTrainer(m, 4).Load(path); err == nil {
 		t.Error("loaded the checkpoint of another seed")
 	}
+	other := *m
+	other.HeadB = append([]float32{m.HeadB[0] + 1}, m.HeadB[1:]...)
+	if err := newBordersTrainer(&other, 3).Load(path); err == nil {
+		t.Error("loaded the checkpoint of another network's borders")
+	}
 }
 
 // TestBordersGradient compares gradients with finite differences of the loss.
