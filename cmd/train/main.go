@@ -156,7 +156,7 @@ func (d *data) heads(maps []string, seed uint64, kinds ...kind) (train.Heads, er
 type runCmd struct {
 	data
 	Stage    string        `help:"Network to train: ${enum}." enum:"locate,whole,half,inner" default:"whole"`
-	State    string        `help:"Folder for each stage's checkpoint, log and candidate weights; training resumes from it." default:"/var/tmp/neuroscreen-train"`
+	State    string        `help:"Folder for each stage's checkpoint, log and candidate weights, and for what relates the maps; training resumes from it." default:"/var/tmp/neuroscreen-train"`
 	Steps    int           `help:"Length of the learning-rate schedule." default:"20000"`
 	Rate     float64       `help:"Highest learning rate." default:"0.002"`
 	From     string        `help:"Weights file to start with; \"default\" is what is built into the program. It may be of a narrower network than --base. A lower --rate suits it."`
@@ -244,15 +244,20 @@ func (c *runCmd) Run(ctx context.Context) error {
 		arch.Wide = c.Wide
 	}
 	arch.Below = arch.Below || c.Below
-	c.State = filepath.Join(c.State, state)
-	if err := os.MkdirAll(c.State, 0o755); err != nil {
-		return err
-	}
 	if c.Anything < 1 {
 		return errors.New("--anything is the number of heads of any kind for each ordinary one, at least 1")
 	}
 	if c.Average <= 0 || c.Average >= 1 {
 		return errors.New("--average is a decay: above 0 and below 1")
+	}
+	maps, err := c.load(trainingMaps()...)
+	if err != nil {
+		return err
+	}
+	maps.KeepIn(c.State)
+	c.State = filepath.Join(c.State, state)
+	if err := os.MkdirAll(c.State, 0o755); err != nil {
+		return err
 	}
 	learn, err := c.learning(trainingMaps(), stage, arch, c.Seed, c.Anything)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 type Maps struct {
 	list    []*labelMap
 	related sync.Once
+	folder  string // for kept morphs, if any
 }
 
 // mapShape is the crop round the brain that is kept of a map, in voxels of

@@ -46,9 +46,16 @@ func groupOf() (group [256]uint8) {
 }
 
 // relate finds the morphs of every map to each other one, the first time that
-// it is called; it takes minutes for sixteen of them.
+// it is called; it takes minutes for sixteen of them, unless they were kept.
 func (m *Maps) relate() {
 	m.related.Do(func() {
+		if m.folder != "" {
+			path := m.keptPath()
+			if m.readKept(path) {
+				return
+			}
+			defer m.keep(path)
+		}
 		centres := make([]map[anatomy.Class][3]float64, len(m.list))
 		for i, l := range m.list {
 			centres[i] = l.centres()

@@ -2,6 +2,8 @@ package synth
 
 import (
 	"math"
+	"os"
+	"reflect"
 	"testing"
 
 	"neuroscreen/internal/anatomy"
@@ -45,6 +47,51 @@ func TestMorph(t *testing.T) {
 		}
 		if gone := math.Log(h/h0) / math.Log(h1/h0); math.Abs(gone-part) > .4 {
 			t.Errorf("part %g: hippocampi went %.2f of the way (%.0f, %.0f, %.0f voxels)", part, gone, h0, h, h1)
+		}
+	}
+}
+
+// TestMorphsAreKept: what an earlier run kept is taken instead of being found
+// again, if it is whole and of the same maps.
+func TestMorphsAreKept(t *testing.T) {
+	t.Parallel()
+	maps := func(tissue uint8) *Maps {
+		m := &Maps{list: []*labelMap{{data: []uint8{1}}, {data: []uint8{tissue}}}}
+		m.KeepIn(t.TempDir())
+		return m
+	}
+	first, again := maps(2), maps(2)
+	again.folder = first.folder
+	r := stream(1, 2, 3)
+	for _, l := range first.list {
+		v := make([][3]float32, latticeLen)
+		for i := range v {
+			v[i] = [3]float32{float32(r.normal()), float32(r.normal()), float32(r.normal())}
+		}
+		l.morphs = [][][3]float32{v}
+	}
+	path := first.keptPath()
+	first.keep(path)
+	again.relate()
+	for i, l := range again.list {
+		if !reflect.DeepEqual(l.morphs, first.list[i].morphs) {
+			t.Errorf("the morphs of map %d are not those that were kept", i)
+		}
+	}
+	if maps(3).keptPath() == path {
+		t.Error("other maps' morphs would be taken")
+	}
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file[len(file)/2] ^= 1
+	for name, bad := range map[string][]byte{"damaged": file, "cut": file[:len(file)/3], "empty": nil} {
+		if err := os.WriteFile(path, bad, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if again.readKept(path) {
+			t.Errorf("a %s file was taken", name)
 		}
 	}
 }
