@@ -80,7 +80,7 @@ No scan: heads drawn from anatomical label maps of 20 people, bent, scaled and t
 	b.WriteString(`
 ## Limits
 
-- Local losses are under-measured: of a structure that lost a third, less is seen.
+- The loss of one structure alone may come out too small or too large, by about a tenth of it: it is drawn towards what is usual for its surroundings.
 - Thin and small structures carry the largest errors, and say so.
 - It follows FreeSurfer's labels; volumes of other tools must not be compared with its own.
 - Tumours, strokes, haemorrhage, malformations, shunts and the traces of surgery were never seen and are not recognised.

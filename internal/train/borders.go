@@ -44,7 +44,7 @@ type BordersTrainer struct {
 	model   *segment.Model
 	net     *segment.UNet
 	likely  []segment.Likely
-	engine  *conv.Engine
+	engine  *conv.Engine // one for all threads: batches hold what differs
 	borders *segment.Borders
 	heads   feed
 
@@ -54,6 +54,7 @@ type BordersTrainer struct {
 
 	mean, scale []float32 // bring features to a mean of 0 and an SD of 1
 	lessons     [bordersHeads]lesson
+	taken       int // heads whose lessons were taken; those before a resumed run's are taken again
 	parts       [bordersParts]bordersPart
 }
 
@@ -143,6 +144,7 @@ func (t *BordersTrainer) read(s Sample, i uint64) (l lesson) {
 	if err != nil {
 		panic(err) // only a context's end is an error
 	}
+	type spot struct{ x, y, z, at int }
 	var all []spot
 	var of [anatomy.NumClasses]float64
 	for z := range t.model.Architecture.Shape[2] {
@@ -172,9 +174,6 @@ func (t *BordersTrainer) read(s Sample, i uint64) (l lesson) {
 	return l
 }
 
-// spot is a voxel in doubt.
-type spot struct{ x, y, z, at int }
-
 // likelyIndex is the place of a class among the likely ones, -1 where it is none.
 func likelyIndex(l *segment.Likely, class uint8) int {
 	for i, c := range l.Class {
@@ -185,20 +184,13 @@ func likelyIndex(l *segment.Likely, class uint8) int {
 	return -1
 }
 
-// rate of this step.
-func (t *BordersTrainer) rate() float64 {
-	return cosine(t.step, t.cfg.Steps, t.cfg.LearningRate)
-}
-
 // Step takes the next head and learns from it and those before it.
 func (t *BordersTrainer) Step() StepResult {
-	if t.step > 0 && t.lessons[(t.step-1)%bordersHeads].truth == nil { // resumed
-		for i := max(0, t.step-bordersHeads+1); i < t.step; i++ {
-			t.lessons[i%bordersHeads] = t.read(t.heads.next(i), uint64(i))
-		}
+	for i := max(t.taken, t.step+1-bordersHeads); i <= t.step; i++ {
+		t.lessons[i%bordersHeads] = t.read(t.heads.next(i), uint64(i))
 	}
-	t.lessons[t.step%bordersHeads] = t.read(t.heads.next(t.step), uint64(t.step))
-	res := StepResult{LearningRate: t.rate()}
+	t.taken = t.step + 1
+	res := StepResult{LearningRate: cosine(t.step, t.cfg.Steps, t.cfg.LearningRate)}
 	for turn := range bordersTurns {
 		n := t.step*bordersTurns + turn
 		res.Value += t.learn(t.draw(n)) / bordersTurns
@@ -210,11 +202,11 @@ func (t *BordersTrainer) Step() StepResult {
 	return res
 }
 
-// spots are voxels of lessons: the lesson, and the voxel's place in it.
-type spots [][2]int
+// picks are voxels of lessons: the lesson, and the voxel's place in it.
+type picks [][2]int
 
 // draw chooses voxels for a turn.
-func (t *BordersTrainer) draw(turn int) (s spots) {
+func (t *BordersTrainer) draw(turn int) (s picks) {
 	r := rand.New(rand.NewPCG(t.cfg.Seed, 0x7475726e+uint64(turn)))
 	heads := min(t.step+1, bordersHeads)
 	for range bordersPerTurn {
@@ -227,7 +219,7 @@ func (t *BordersTrainer) draw(turn int) (s spots) {
 }
 
 // learn computes the gradient of the mean cross-entropy of some voxels, and returns that.
-func (t *BordersTrainer) learn(s spots) float64 {
+func (t *BordersTrainer) learn(s picks) float64 {
 	var wg sync.WaitGroup
 	for i := range t.parts {
 		wg.Go(func() {
@@ -246,7 +238,7 @@ func (t *BordersTrainer) learn(s spots) float64 {
 	return loss / float64(max(1, len(s)))
 }
 
-func (p *bordersPart) learn(t *BordersTrainer, s spots, share float32) {
+func (p *bordersPart) learn(t *BordersTrainer, s picks, share float32) {
 	clear(p.grads)
 	p.loss = 0
 	grad := t.borders.Perceptron(t.model.Architecture, p.grads)

@@ -84,17 +84,17 @@ func TestBordersLearn(t *testing.T) {
 func TestBordersGradient(t *testing.T) {
 	tr := newBordersTrainer(undecided(), 5)
 	tr.Step() // until then nothing goes back through the last layer
-	spots := tr.draw(99)[:500]
-	tr.learn(spots)
+	picked := tr.draw(99)[:500]
+	tr.learn(picked)
 	grads := append([]float32(nil), tr.grads...)
 	compared := 0
 	for i := 0; i < len(tr.params); i += 101 {
 		const h = 1e-2
 		was := tr.params[i]
 		tr.params[i] = was + h
-		up := tr.learn(spots)
+		up := tr.learn(picked)
 		tr.params[i] = was - h
-		down := tr.learn(spots)
+		down := tr.learn(picked)
 		tr.params[i] = was
 		want := (up - down) / (2 * h)
 		if math.Abs(want-float64(grads[i])) > 2e-5+.02*math.Abs(want) {

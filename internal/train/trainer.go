@@ -96,11 +96,10 @@ type feed struct {
 func (f *feed) next(i int) Sample {
 	draw := func(i int) Sample { return f.samples[i&1].At(uint64(i)) }
 	var s Sample
-	switch {
-	case f.ahead != nil && f.index == i:
-		s = <-f.ahead
-	default:
+	if f.ahead == nil {
 		f.ahead = make(chan Sample, 1)
+		s = draw(i)
+	} else if s = <-f.ahead; f.index != i { // in any case nobody draws any more
 		s = draw(i)
 	}
 	f.index = i + 1
